@@ -1,0 +1,16 @@
+"""Sempart without the tricks: the re-implemented baseline of the paper (Table 3, first row).
+
+    python -m sempart_jax.train --config configs/baseline.py --config.data.train=data/DUTS
+
+Expected after 30 epochs of DUTS-TR (published, IoU): DUT-OMRON .664, DUTS-TE .761, ECSSD .853.
+"""
+
+from ml_collections import ConfigDict
+
+from sempart_jax.default_config import default_config
+
+
+def get_config() -> ConfigDict:
+    config = default_config()
+    config.multiscale.enabled = False
+    return config

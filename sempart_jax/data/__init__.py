@@ -1,0 +1,1 @@
+"""Images from disk to the device, and made-up scenes with exact masks."""

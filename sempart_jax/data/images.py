@@ -1,0 +1,196 @@
+"""Image files to arrays: the one place where image files are opened and decoded.
+
+Everything that may be wrong with a file ends in :class:`UnreadableImageError`, so that a caller
+has one thing to catch and a message that names the file. Images are uint8 RGB, masks are bool.
+"""
+
+import os
+import threading
+import warnings
+
+import numpy as np
+from jaxtyping import Bool, Shaped, UInt8
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
+"""Formats by content, whatever the file is called. Those that run other programs are left out."""
+
+_ORIENTATIONS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation (EXIF 2.32, tag 0x0112; 1 is upright)."""
+
+# The warning filters belong to the whole process: two threads that change them at once would
+# leave them changed.
+_warning_filters = threading.Lock()
+
+
+class UnreadableImageError(Exception):
+    """An image file that cannot be decoded.
+
+    Attributes:
+        path: the file.
+        reason: what is wrong with it, in words.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], reason: str):
+        self.path = os.fspath(path)
+        self.reason = reason
+        # The arguments alone rebuild the error on its way out of a worker process.
+        super().__init__(self.path, reason)
+
+    def __str__(self) -> str:
+        return f"cannot read the image {self.path}: {self.reason}"
+
+
+def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
+    """Read an image file as it is meant to be seen, in RGB.
+
+    The EXIF orientation is applied. Grey, palette and CMYK images become RGB, an alpha channel is
+    dropped, 16-bit images are scaled to 8 bits, and of several frames the first is taken.
+
+    Args:
+        path: a file in one of :data:`FORMATS`, whatever its extension.
+
+    Returns:
+        uint8 ``[H, W, 3]`` in 0..255, writable.
+
+    Raises:
+        UnreadableImageError: the file is missing, forbidden, truncated, no image, or too large.
+    """
+    return np.array(_read(path, "RGB"))
+
+
+def read_mask(path: str | os.PathLike[str]) -> Bool[np.ndarray, "H W"]:
+    """Read a mask file: foreground is what is brighter than half of the range.
+
+    Colours, of a palette too, count by their luma (ITU-R BT.601), so a grey mask stored as RGB
+    reads as the same mask stored as grey.
+
+    Args:
+        path: a file in one of :data:`FORMATS`, whatever its extension.
+
+    Returns:
+        bool ``[H, W]``, true where the 8-bit grey value is above 127.
+
+    Raises:
+        UnreadableImageError: as :func:`read_image`.
+    """
+    return np.asarray(_read(path, "L")) > 127
+
+
+def resize_short_side(image: UInt8[np.ndarray, "H W *C"], size: int) -> UInt8[np.ndarray, "h w *C"]:
+    """Resize so that the shorter side has ``size`` pixels, by antialiased bilinear sampling.
+
+    The longer side becomes ``int(size * long / short)``, rounded down, as in torchvision's
+    ``Resize(size)`` for PIL images.
+
+    Args:
+        image: uint8 ``[H, W, 3]`` or ``[H, W]``.
+        size: pixels of the shorter side, at least 1.
+
+    Returns:
+        uint8 of the same rank; the image itself where it has that size already.
+
+    Raises:
+        ValueError: ``size`` is not positive.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    height, width = image.shape[:2]
+    short, long = min(height, width), max(height, width)
+    if short == size:
+        return image
+    long = int(size * long / short)
+    shape = (size, long) if width >= height else (long, size)
+    return np.asarray(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
+
+
+def center_crop(
+    image: Shaped[np.ndarray, "H W *C"], size: int
+) -> Shaped[np.ndarray, "size size *C"]:
+    """Cut the ``size`` × ``size`` square out of the middle.
+
+    The corner is ``round((side - size) / 2)`` with halves to even, as in torchvision's
+    ``CenterCrop``.
+
+    Args:
+        image: ``[H, W]`` or ``[H, W, C]`` of any type.
+        size: pixels of a side.
+
+    Returns:
+        A view of shape ``[size, size]`` or ``[size, size, C]``.
+
+    Raises:
+        ValueError: the image is smaller than the square.
+    """
+    height, width = image.shape[:2]
+    if not 0 < size <= min(height, width):
+        raise ValueError(
+            f"cannot crop {size}x{size} out of an image of {height}x{width}: resize it first"
+        )
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return image[top : top + size, left : left + size]
+
+
+def _read(path: str | os.PathLike[str], mode: str) -> Image.Image:
+    """Decode a file into PIL mode ``mode``, upright."""
+    try:
+        image, orientation = _open(path)
+        with image:
+            pixels = _to_eight_bits(image)
+            # Alpha is dropped either way, and PIL warns where a palette has some.
+            pixels.info.pop("transparency", None)
+            pixels = pixels.convert("RGB").convert(mode)
+        if orientation in _ORIENTATIONS:
+            pixels = pixels.transpose(_ORIENTATIONS[orientation])
+    except UnidentifiedImageError as error:
+        formats = ", ".join(FORMATS)
+        raise UnreadableImageError(path, f"not an image in one of the formats {formats}") from error
+    except OSError as error:
+        raise UnreadableImageError(path, error.strerror or str(error)) from error
+    # Decoders meet damaged files with nearly anything: struct.error, SyntaxError, zlib.error, ...
+    except Exception as error:
+        raise UnreadableImageError(path, f"{type(error).__name__}: {error}") from error
+    return pixels
+
+
+def _open(path: str | os.PathLike[str]) -> tuple[Image.Image, int]:
+    """Open a file without decoding the pixels, and return its EXIF orientation too."""
+    with _warning_filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = Image.open(path, formats=FORMATS)
+        try:
+            # The method of the base class: that of PNG decodes all pixels, here under the lock.
+            orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
+        except Exception:
+            # Damaged metadata is no reason to lose the pixels.
+            orientation = 1
+    if image.format == "TIFF":
+        # PIL turns these upright itself when it decodes them.
+        orientation = 1
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and image.width * image.height > limit:
+        image.close()
+        raise ValueError(f"{image.width}x{image.height} pixels are more than the limit of {limit}")
+    return image, orientation
+
+
+def _to_eight_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits, where PIL would clip it at 255; leave other modes alone."""
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no fixed range: store 8 or 16 bits")
+    if not image.mode.startswith("I"):
+        image.load()
+        return image
+    values = np.asarray(image)
+    if values.min() < 0 or values.max() > 65535:
+        raise ValueError("pixels of more than 16 bits have no fixed range: store 8 or 16 bits")
+    # round(v 255 / 65535)
+    return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))

@@ -1,0 +1,282 @@
+"""Training batches from image files: shuffled, cropped, resumable at any step (grain).
+
+The batch of step ``k`` is a function of the files, the seed, the sizes, the batch size and ``k``
+alone. There is no state to save: a run resumes with ``start_step=k``, and neither the number of
+threads, of worker processes nor of hosts changes what is trained on.
+"""
+
+import atexit
+import hashlib
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+import weakref
+from collections.abc import Generator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import grain
+import numpy as np
+from absl import flags
+from jaxtyping import UInt8
+
+from sempart_jax.data.images import UnreadableImageError, read_image, resize_short_side
+
+MAXIMUM_ASPECT_RATIO = 20
+"""Long side over short side from which an image counts as unreadable. Resized to a short side of
+355, such a strip has 7,100 x 355 pixels (7.6 MB), and a square crop shows a 20th of it."""
+
+MAXIMUM_THREADS = 8
+BUFFERED = 1
+"""Finished batches that wait at each end of the way out of a worker process."""
+
+_SHARED_MEMORY = Path("/dev/shm")
+_SHOWN = 5
+
+
+class Batch(NamedTuple):
+    """What one training step takes.
+
+    Attributes:
+        image: uint8 ``[local batch, size, size, 3]``, RGB.
+        unreadable: ``(path, reason)`` of files met for the first time that could not be read; in
+            this batch other images stand in for them.
+    """
+
+    image: UInt8[np.ndarray, "B size size 3"]
+    unreadable: tuple[tuple[str, str], ...]
+
+
+class NoReadableImageError(Exception):
+    """Not one file of the data set can be read.
+
+    Attributes:
+        count: how many files there are.
+        examples: ``(path, reason)`` of a few of them.
+    """
+
+    def __init__(self, count: int, examples: tuple[tuple[str, str], ...]):
+        self.count = count
+        self.examples = examples
+        # The arguments alone rebuild the error on its way out of a worker process.
+        super().__init__(count, examples)
+
+    def __str__(self) -> str:
+        lines = [f"  {path}: {reason}" for path, reason in self.examples]
+        return "\n".join(
+            [f"none of the {self.count} files can be read as an image, among them:", *lines]
+        )
+
+
+def training_batches(
+    paths: Sequence[Path],
+    *,
+    batch_size: int,
+    image_size: int = 320,
+    resize_size: int = 355,
+    seed: int,
+    start_step: int = 0,
+    workers: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> Generator[Batch, None, None]:
+    """Yield training batches without end, from step ``start_step`` on.
+
+    Every epoch takes every file once, in an order of its own; a batch may span two epochs, so
+    that after ``k`` steps exactly ``k * batch_size`` images have been taken. Each image has its
+    short side resized to ``resize_size`` and is cropped to a square at a uniformly random place
+    (two tricks, Sec. 5). An image that cannot be read, or that is longer than
+    :data:`MAXIMUM_ASPECT_RATIO` times its width, is replaced by the next readable one of
+    ``paths``, and its batch names it.
+
+    Close the generator to end its threads and processes; losing the last reference to it or
+    leaving the program does the same.
+
+    Args:
+        paths: image files in a fixed order, as :func:`sempart_jax.data.folder.find_images` has it.
+        batch_size: images a step over all processes of the run.
+        image_size: pixels of a crop's side.
+        resize_size: pixels of the short side before the crop.
+        seed: not negative; decides order and crops.
+        start_step: number of the first batch, not negative.
+        workers: worker processes that decode; 0 decodes in threads of this process.
+        process_index: which of the run's processes this one is. Its ``i``-th image is number
+            ``i * process_count + process_index`` of the step's batch.
+        process_count: processes of the run; each takes its share of every batch.
+
+    Returns:
+        A generator of batches of ``batch_size // process_count`` images.
+
+    Raises:
+        ValueError: at once, where the arguments make no sense together, or the workers' batches
+            do not fit into the machine's shared memory.
+        NoReadableImageError: from the first batch, where no file can be read.
+    """
+    if not paths:
+        raise ValueError("no image to train on: paths is empty")
+    if batch_size < 1 or process_count < 1 or batch_size % process_count:
+        raise ValueError(
+            f"batch_size {batch_size} must be a positive multiple of the {process_count} processes"
+        )
+    if not 0 <= process_index < process_count:
+        raise ValueError(f"process_index {process_index} is not in 0..{process_count - 1}")
+    if not 0 < image_size <= resize_size:
+        raise ValueError(f"cannot crop image_size {image_size} from resize_size {resize_size}")
+    for name, value in {"seed": seed, "start_step": start_step, "workers": workers}.items():
+        if value < 0:
+            raise ValueError(f"{name} must not be negative, got {value}")
+
+    first = start_step * batch_size + process_index
+    local_size = batch_size // process_count
+    dataset = (
+        grain.MapDataset.range(len(paths))
+        .seed(seed)
+        .shuffle()
+        .repeat()
+        # Before the slice: the random crop is drawn by the position in the whole run.
+        .random_map(_Load([os.fspath(path) for path in paths], image_size, resize_size))
+        .slice(slice(first, None, process_count))
+        .batch(local_size, drop_remainder=True, batch_fn=_collate)
+    )
+    # Each thread makes a whole batch; the buffer counts batches.
+    threads = 0 if workers else min(os.cpu_count() or 1, MAXIMUM_THREADS)
+    batches = dataset.to_iter_dataset(grain.ReadOptions(threads, threads))
+    if workers:
+        # Worker processes ask grain's command line flags, which a program without absl.app never
+        # parses; what it never parsed has its default.
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()
+        # Each worker makes one batch and buffers some; for each, a thread here does the same.
+        held = 2 * (BUFFERED + 1) * workers + 1
+        _check_shared_memory(held * local_size * image_size * image_size * 3)
+        options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=BUFFERED)
+        batches = batches.mp_prefetch(options, worker_init_fn=_start_worker)
+    generator = _without_repeated_reports(batches)
+    # Where a program ends without closing: once modules are torn down, closing fails loudly.
+    atexit.register(_close, weakref.ref(generator))
+    return generator
+
+
+def fingerprint(paths: Sequence[Path], root: str | os.PathLike[str]) -> str:
+    """Return a short hash of the files' names, to notice on resuming that the data set changed.
+
+    Args:
+        paths: files under ``root``, in the order in which they are trained on.
+        root: the folder that the names are relative to, so that a moved folder stays the same.
+
+    Returns:
+        16 hexadecimal digits.
+
+    Raises:
+        ValueError: a path is not under ``root``.
+    """
+    # No file name holds a zero byte, so different lists never join to the same text.
+    names = "\0".join(Path(path).relative_to(root).as_posix() for path in paths)
+    return hashlib.sha256(os.fsencode(names)).hexdigest()[:16]
+
+
+class _Record(NamedTuple):
+    image: UInt8[np.ndarray, "size size 3"]
+    unreadable: tuple[tuple[str, str], ...]
+
+
+class _Load(grain.transforms.RandomMap):
+    """The index of a file to its random crop, or to that of the next readable file."""
+
+    def __init__(self, paths: list[str], image_size: int, resize_size: int):
+        self._paths = paths
+        self._image_size = image_size
+        self._resize_size = resize_size
+        self._unreadable: dict[int, str] = {}
+
+    def random_map(self, element: int, rng: np.random.Generator) -> _Record:
+        count = len(self._paths)
+        unreadable: list[tuple[str, str]] = []
+        for index in ((element + offset) % count for offset in range(count)):
+            image = self._read(index)
+            if image is None:
+                unreadable.append((self._paths[index], self._unreadable[index]))
+                continue
+            size = self._image_size
+            top, left = rng.integers(0, np.array(image.shape[:2]) - size, endpoint=True)
+            crop = image[top : top + size, left : left + size]
+            return _Record(crop, tuple(unreadable))
+        raise NoReadableImageError(count, tuple(unreadable[:_SHOWN]))
+
+    def _read(self, index: int) -> UInt8[np.ndarray, "H W 3"] | None:
+        # Known failures are not tried again: a folder of mostly broken files stays fast.
+        if index in self._unreadable:
+            return None
+        try:
+            image = read_image(self._paths[index])
+        except UnreadableImageError as error:
+            self._unreadable[index] = error.reason
+            return None
+        height, width = image.shape[:2]
+        if max(height, width) > MAXIMUM_ASPECT_RATIO * min(height, width):
+            self._unreadable[index] = (
+                f"{width}x{height} pixels: one side is more than "
+                f"{MAXIMUM_ASPECT_RATIO} times the other"
+            )
+            return None
+        return resize_short_side(image, self._resize_size)
+
+
+def _collate(records: Sequence[_Record]) -> Batch:
+    image = np.stack([record.image for record in records])
+    return Batch(image, tuple(failure for record in records for failure in record.unreadable))
+
+
+def _without_repeated_reports(
+    batches: grain.IterDataset[Batch],
+) -> Generator[Batch, None, None]:
+    """Name each unreadable file once, whichever workers met it; close what was opened."""
+    reported: set[str] = set()
+    iterator = iter(batches)
+    try:
+        for batch in iterator:
+            new = {path: reason for path, reason in batch.unreadable if path not in reported}
+            reported.update(new)
+            # A worker's array is shared memory, which must not outlive this iterator.
+            image = np.array(batch.image)
+            del batch
+            yield Batch(image, tuple(new.items()))
+    finally:
+        iterator.close()
+
+
+def _close(reference: weakref.ref[Generator[Batch, None, None]]) -> None:
+    generator = reference()
+    if generator is not None:
+        generator.close()
+
+
+def _check_shared_memory(needed: int) -> None:
+    """Refuse what would end the workers by a bus error, without a word, once memory is full."""
+    if not _SHARED_MEMORY.is_dir():
+        return
+    free = shutil.disk_usage(_SHARED_MEMORY).free
+    if needed > free:
+        raise ValueError(
+            f"the workers need {needed / 1e6:.0f} MB of shared memory and {_SHARED_MEMORY} has "
+            f"{free / 1e6:.0f} MB free: take fewer workers, workers=0 to decode in threads, or "
+            "start the container with more (docker run --shm-size)"
+        )
+
+
+def _start_worker(worker: int, worker_count: int) -> None:
+    """Tie a worker process to the run that started it."""
+    # Ctrl-C reaches the whole process group; the run ends its workers itself.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError(f"worker {worker} of {worker_count} was started by no process")
+
+    def follow() -> None:
+        parent.join()
+        os._exit(1)
+
+    # A run that is killed closes nothing, and its workers would stay for ever.
+    threading.Thread(target=follow, daemon=True).start()

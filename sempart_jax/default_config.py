@@ -1,0 +1,219 @@
+"""The configuration of a training run: every field with the paper's value as its default.
+
+Experiments under ``configs/`` start from :func:`default_config` and change what they are about.
+"""
+
+from typing import Any
+
+import ml_collections
+from ml_collections import ConfigDict
+
+RESUMABLE_FIELDS = (
+    "steps",
+    "epochs",
+    "log",
+    "checkpoint",
+    "data.train",
+    "data.workers",
+    "backbone.weights",
+    "validation",
+)
+"""Fields that may differ when a run is resumed: they say how long, from where and how often, and
+change no learned parameter. Images and weights may move; other contents are refused elsewhere."""
+
+
+def default_config() -> ConfigDict:
+    """Return the configuration of the full method at 320 px on DUTS-TR."""
+    config = ConfigDict()
+    config.seed = 0
+    config.batch_size = 8  # over all devices
+    config.epochs = 30
+    config.steps = 0  # 0: as many as the epochs take
+
+    config.backbone = ConfigDict()
+    config.backbone.name = "dino_vits8"  # or handcrafted, which needs no weights
+    config.backbone.weights = ""  # a file; empty: download
+    config.backbone.dtype = "float32"  # or bfloat16
+
+    config.data = ConfigDict()
+    config.data.train = "data/DUTS"  # any folder of images, or DUTS as its authors lay it out
+    config.data.image_size = 320
+    config.data.resize_size = 355  # short side before the random crop
+    config.data.workers = 0  # processes; 0: threads of this one
+
+    config.augmentation = ConfigDict()
+    config.augmentation.enabled = True
+    config.augmentation.flip_probability = 0.5
+    config.augmentation.jitter_probability = 0.8
+    config.augmentation.brightness = 0.4
+    config.augmentation.contrast = 0.4
+    config.augmentation.saturation = 0.2
+    config.augmentation.hue = 0.1
+    config.augmentation.grayscale_probability = 0.2
+
+    config.loss = ConfigDict()
+    config.loss.tau = 0.4
+    config.loss.eps = 1e-6
+    config.loss.sigma = 1.0
+    config.loss.weights = ConfigDict()
+    config.loss.weights.ncut = 1.0
+    config.loss.weights.gtv_fine = 1.0
+    config.loss.weights.gtv_coarse = 1.0
+    config.loss.weights.consistency = 1.0
+    config.loss.weights.ncut_crop = 0.01
+    config.loss.weights.equivariance = 0.01
+
+    config.multiscale = ConfigDict()
+    config.multiscale.enabled = True
+    config.multiscale.crop_fraction = 0.5
+    config.multiscale.filtered_teacher = True
+
+    config.guided_filter = ConfigDict()
+    config.guided_filter.radius = 9
+    config.guided_filter.eps = 1e-3
+
+    config.optimizer = ConfigDict()
+    config.optimizer.learning_rate = 1e-4
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.99
+    config.optimizer.eps = 1e-8
+    config.optimizer.weight_decay = 0.0
+
+    config.validation = ConfigDict()
+    config.validation.images = ""  # folder; empty: no validation, the last checkpoint is the result
+    config.validation.masks = ""
+    config.validation.every_steps = 0  # 0: before the first and after the last step
+    config.validation.foreground_rule = "batch"  # or image, see sempart_jax.scoring
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 1000
+    config.checkpoint.keep = 3
+
+    config.log = ConfigDict()
+    config.log.every_steps = 50
+    config.log.panels_every_steps = 1000
+    config.log.panel_images = 6
+
+    config.health = ConfigDict()
+    config.health.collapse_steps = 500  # in a row with a mean mask below or above these
+    config.health.lowest_mean_mask = 0.01
+    config.health.highest_mean_mask = 0.99
+    return config
+
+
+def check_config(config: ConfigDict) -> None:
+    """Check the values of a configuration.
+
+    Args:
+        config: as :func:`default_config` returns it, with other values.
+
+    Raises:
+        ValueError: names every bad field, its value and what it may be.
+    """
+
+    def lookup(field: str) -> Any:
+        value = config
+        for part in field.split("."):
+            value = value[part]
+        return value
+
+    problems = []
+
+    def require(field: str, holds: bool, wanted: str) -> None:
+        if not holds:
+            problems.append(f"config.{field} must be {wanted}, got {lookup(field)!r}")
+
+    for field in (
+        "batch_size",
+        "data.image_size",
+        "data.resize_size",
+        "checkpoint.every_steps",
+        "checkpoint.keep",
+        "log.every_steps",
+        "health.collapse_steps",
+    ):
+        require(field, lookup(field) >= 1, "at least 1")
+    for field in (
+        "steps",
+        "epochs",
+        "data.workers",
+        "log.panels_every_steps",
+        "log.panel_images",
+        "validation.every_steps",
+        "guided_filter.radius",
+        "seed",
+    ):
+        require(field, lookup(field) >= 0, "at least 0")
+    for field in (
+        "loss.eps",
+        "loss.sigma",
+        "guided_filter.eps",
+        "optimizer.learning_rate",
+        "optimizer.eps",
+    ):
+        require(field, lookup(field) > 0, "above 0")
+    for field in (
+        "augmentation.flip_probability",
+        "augmentation.jitter_probability",
+        "augmentation.grayscale_probability",
+        "health.lowest_mean_mask",
+        "health.highest_mean_mask",
+    ):
+        require(field, 0 <= lookup(field) <= 1, "between 0 and 1")
+    for field in ("optimizer.b1", "optimizer.b2"):
+        require(field, 0 <= lookup(field) < 1, "at least 0 and below 1")
+    for field in ("brightness", "contrast", "saturation"):
+        require(f"augmentation.{field}", config.augmentation[field] >= 0, "at least 0")
+    require("augmentation.hue", 0 <= config.augmentation.hue <= 0.5, "between 0 and 0.5")
+    for field in config.loss.weights:
+        require(f"loss.weights.{field}", config.loss.weights[field] >= 0, "at least 0")
+    require("loss.tau", -1 <= config.loss.tau < 1, "a cosine, at least -1 and below 1")
+    require("loss.eps", config.loss.eps < 0.5, "below 0.5")
+    require("multiscale.crop_fraction", 0 < config.multiscale.crop_fraction <= 1, "in (0, 1]")
+    require(
+        "backbone.dtype",
+        config.backbone.dtype in ("float32", "bfloat16"),
+        "'float32' or 'bfloat16'",
+    )
+    require(
+        "data.resize_size",
+        config.data.resize_size >= config.data.image_size,
+        f"at least data.image_size ({config.data.image_size})",
+    )
+    require("steps", bool(config.steps or config.epochs), "above 0 where config.epochs is 0")
+    require(
+        "validation.masks",
+        bool(config.validation.images) == bool(config.validation.masks),
+        "given together with config.validation.images, or neither",
+    )
+    if problems:
+        raise ValueError("\n".join(problems))
+
+
+def changed_fields(old: ConfigDict, new: ConfigDict) -> list[str]:
+    """Name the fields that stand against resuming a run under another configuration.
+
+    Args:
+        old: configuration that the run was started with.
+        new: configuration asked for now.
+
+    Returns:
+        Lines ``field: old -> new``, without :data:`RESUMABLE_FIELDS`.
+    """
+    before, after = _flatten(old), _flatten(new)
+    lines = []
+    for field in sorted(before.keys() | after.keys()):
+        resumable = any(field == f or field.startswith(f"{f}.") for f in RESUMABLE_FIELDS)
+        if not resumable and before.get(field) != after.get(field):
+            lines.append(f"{field}: {before.get(field)!r} -> {after.get(field)!r}")
+    return lines
+
+
+def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
+    fields: dict[str, object] = {}
+    for name, value in config.items():
+        if isinstance(value, ml_collections.ConfigDict):
+            fields |= _flatten(value, f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields

@@ -1,0 +1,1 @@
+"""Scores of masks and boxes against ground truth."""

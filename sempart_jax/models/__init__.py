@@ -1,0 +1,1 @@
+"""The networks: frozen backbones, the segmentation head, and weights brought in from outside."""

@@ -1,0 +1,54 @@
+"""Every frozen backbone by its name: module and parameters."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+from flax import linen as nn
+
+from sempart_jax.models.handcrafted import HandcraftedBackbone
+from sempart_jax.models.pretrained import load_backbone_params
+from sempart_jax.models.vit import BACKBONES, create_backbone
+
+HANDCRAFTED = "handcrafted"
+RANDOM_WEIGHTS = "random"
+"""Stands for weights drawn from a fixed seed: for timing and tests, its masks mean nothing."""
+
+
+def load_backbone(
+    name: str, weights: str = "", dtype: str = "float32"
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Make a backbone and load its parameters.
+
+    Args:
+        name: one of ``sempart_jax.models.vit.BACKBONES``, or ``handcrafted`` (no parameters).
+        weights: a file (``.safetensors``, ``.npz``, ``.pth``); empty to download them by name;
+            ``random`` for :data:`RANDOM_WEIGHTS`.
+        dtype: type of the matrix products, ``float32`` or ``bfloat16``.
+
+    Returns:
+        The module, and the parameters that its ``apply`` takes.
+
+    Raises:
+        ValueError: the name is unknown, or the handcrafted backbone is asked for weights or for
+            another type than float32; or as ``load_backbone_params`` raises.
+        FileNotFoundError: the weights are not there and cannot be had.
+    """
+    if name == HANDCRAFTED:
+        if weights or dtype != "float32":
+            raise ValueError(
+                "the handcrafted backbone has no weights and computes in float32: leave "
+                "backbone.weights empty and backbone.dtype at float32"
+            )
+        return HandcraftedBackbone(), {}
+    if name not in BACKBONES:
+        known = ", ".join([*BACKBONES, HANDCRAFTED])
+        raise ValueError(f"unknown backbone {name!r}: choose one of {known}")
+    module = create_backbone(name, jnp.dtype(dtype))
+    if weights == RANDOM_WEIGHTS:
+        logging.warning("%s has random weights: good for timing alone", name)
+        side = module.patch_size
+        variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, side, side, 3)))
+        return module, variables["params"]
+    return module, load_backbone_params(name, weights or None)

@@ -1,0 +1,171 @@
+"""The Sempart segmentation head: a coarse mask on patches, a fine mask on pixels.
+
+Sempart (arXiv 2309.10972), Sec. 3.2, as re-implemented for "Two Tricks" (arXiv 2404.03392,
+App. A): 748,165 parameters at patch 8.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float
+
+from sempart_jax.models.convolution import convolve_3x3
+from sempart_jax.resize import double_bilinear, resize_bilinear
+
+_WIDTH = 64
+_NUM_HEADS = 2
+_HEAD_WIDTH = 64
+_NUM_LAYERS = 2
+_STAGE_CHANNELS = (192, 128)
+"""Output channels of the first stages; the last number repeats."""
+
+
+def _fan_in_uniform(fan_in: int) -> nn.initializers.Initializer:
+    """Draw from +-1/sqrt(fan_in), kernels and biases alike: how the released head starts."""
+    bound = fan_in**-0.5
+
+    def initialise(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return initialise
+
+
+def _dense(features: int, fan_in: int, name: str, use_bias: bool = True) -> nn.Dense:
+    initialiser = _fan_in_uniform(fan_in)
+    return nn.Dense(
+        features, use_bias=use_bias, kernel_init=initialiser, bias_init=initialiser, name=name
+    )
+
+
+class TransformerLayer(nn.Module):
+    """Pre-norm transformer layer over all patches, without position embedding."""
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B N C"]) -> Float[Array, "B N C"]:
+        """Attend over the patches, then apply the two-layer perceptron."""
+        batch, patches, width = x.shape
+        y = nn.LayerNorm(epsilon=1e-5, name="attention_norm")(x)
+        inner = _NUM_HEADS * _HEAD_WIDTH
+        y = _dense(3 * inner, width, "query_key_value", use_bias=False)(y)
+        query, key, value = jnp.split(y.reshape(batch, patches, 3 * _NUM_HEADS, _HEAD_WIDTH), 3, 2)
+        y = jax.nn.dot_product_attention(query, key, value).reshape(batch, patches, inner)
+        x = x + _dense(width, inner, "attention_output")(y)
+        y = nn.LayerNorm(epsilon=1e-5, name="mlp_norm")(x)
+        y = nn.gelu(_dense(_WIDTH, width, "mlp_hidden")(y), approximate=False)
+        return x + _dense(width, _WIDTH, "mlp_output")(y)
+
+
+class Convolution(nn.Module):
+    """3x3 convolution with bias."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W F"]:
+        """Convolve with zero padding, keeping the size."""
+        shape = (3, 3, x.shape[-1], self.features)
+        initialiser = _fan_in_uniform(9 * x.shape[-1])
+        kernel = self.param("kernel", initialiser, shape)
+        bias = self.param("bias", initialiser, (self.features,))
+        return convolve_3x3(x, kernel) + bias.reshape(1, 1, 1, -1)
+
+
+class ConvolutionBlock(nn.Module):
+    """3x3 convolution, batch norm, leaky ReLU of slope 0.01."""
+
+    features: int
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H W F"]:
+        """Apply the block; in training with the statistics of the batch."""
+        x = Convolution(self.features, name="conv")(x)
+        x = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            use_fast_variance=False,
+            axis_name=self.axis_name,
+            name="norm",
+        )(x)
+        return nn.leaky_relu(x, 0.01)
+
+
+class UpsamplingStage(nn.Module):
+    """Twice the size, the RGB image beside the features, and one or two convolution blocks."""
+
+    features: int
+    blocks: int
+    axis_name: str | None
+
+    @nn.compact
+    def __call__(
+        self, x: Float[Array, "B h w C"], image: Float[Array, "B H W 3"], train: bool
+    ) -> Float[Array, "B h2 w2 F"]:
+        """Go from ``[B, h, w, C]`` to ``[B, 2h, 2w, features]``."""
+        x = double_bilinear(x)
+        x = jnp.concatenate([x, resize_bilinear(image, x.shape[1], x.shape[2])], axis=-1)
+        for index in range(self.blocks):
+            x = ConvolutionBlock(self.features, self.axis_name, name=f"block_{index}")(x, train)
+        return x
+
+
+class SegmentationHead(nn.Module):
+    """Coarse and fine mask logits from backbone keys.
+
+    Attributes:
+        patch_size: side of the backbone's patches in pixels, a power of two of at least 2; the
+            fine branch has ``log2(patch_size)`` stages.
+        axis_name: mapped device axis over which batch norm averages its statistics in training,
+            or ``None`` outside of ``pmap``.
+    """
+
+    patch_size: int = 8
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(
+        self, keys: Float[Array, "B h w D"], image: Float[Array, "B H W 3"], train: bool = False
+    ) -> dict[str, Float[Array, "B _ _ 1"]]:
+        """Predict the logits of both masks.
+
+        Args:
+            keys: backbone keys ``[B, h, w, D]``.
+            image: ImageNet-normalised RGB ``[B, h * patch_size, w * patch_size, 3]``.
+            train: batch norm by the batch's statistics, with the running averages in the mutable
+                collection ``batch_stats``; otherwise by the running averages.
+
+        Returns:
+            ``{"coarse": [B, h, w, 1], "fine": [B, H, W, 1]}``, logits of the foreground.
+
+        Raises:
+            ValueError: if the patch size is no power of two or the sizes do not belong together.
+        """
+        stages = self.patch_size.bit_length() - 1
+        if self.patch_size != 2**stages or stages < 1:
+            raise ValueError(f"patch_size must be 2, 4, 8, 16, ..., got {self.patch_size}")
+        batch, height, width, _ = keys.shape
+        wanted = (height * self.patch_size, width * self.patch_size)
+        if image.shape[1:3] != wanted:
+            raise ValueError(
+                f"keys of {height}x{width} patches of {self.patch_size} belong to an image of "
+                f"{wanted[0]}x{wanted[1]} pixels, got {image.shape[1]}x{image.shape[2]}"
+            )
+        x = _dense(_WIDTH, keys.shape[-1], "input_projection")(keys).reshape(batch, -1, _WIDTH)
+        for layer in range(_NUM_LAYERS):
+            x = TransformerLayer(name=f"transformer_{layer}")(x)
+        x = x.reshape(batch, height, width, _WIDTH)
+        coarse = _dense(1, _WIDTH, "coarse_projection")(x)
+        for stage in range(stages):
+            features = _STAGE_CHANNELS[min(stage, len(_STAGE_CHANNELS) - 1)]
+            blocks = 2 if stage == stages - 1 else 1
+            x = UpsamplingStage(features, blocks, self.axis_name, name=f"stage_{stage}")(
+                x, image, train
+            )
+        x = jnp.concatenate([x, image], axis=-1)
+        fine = _dense(1, x.shape[-1], "fine_projection")(x)
+        return {"coarse": coarse, "fine": fine}

@@ -1,0 +1,252 @@
+"""PyTorch state dicts into Flax parameter trees, strictly and by name.
+
+The state dicts are those of facebookresearch/dino (arXiv 2104.14294) and of the segmenter released
+with *Two Tricks to Improve Unsupervised Segmentation Learning* (arXiv 2404.03392).
+"""
+
+import itertools
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+PROJECTION_HEAD = re.compile(r"head\.(mlp|last_layer|last_norm)2?\.")
+"""Names of the projection heads that DINO and iBOT train beside the backbone and then discard."""
+
+HEAD_WIDTH = 64
+HEAD_ATTENTION_WIDTH = 128
+HEAD_LAYERS = 2
+HEAD_FIRST_STAGE_WIDTH = 192
+HEAD_STAGE_WIDTH = 128
+RGB = 3
+
+
+class _Tensor(NamedTuple):
+    """Where a tensor goes, the shape it must have in PyTorch, and how its axes turn for Flax."""
+
+    path: str
+    shape: tuple[int, ...]
+    convert: Callable[[np.ndarray], np.ndarray]
+
+
+def port_vit(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Convert a DINO backbone to parameters of ``VisionTransformer``.
+
+    Depth, width, patch size and grid of the position embedding are read off the tensors.
+
+    Args:
+        state_dict: tensors by facebookresearch/dino's names (``blocks.0.attn.qkv.weight``).
+
+    Returns:
+        The ``params`` collection, float32.
+
+    Raises:
+        ValueError: tensors are missing, left over, misshapen or not finite; all are named.
+    """
+    params = _port(state_dict, _vit_tensors(state_dict), "vision transformer (DINO names)")
+    return params["params"]
+
+
+def port_head(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Convert the released segmenter to variables of ``SegmentationHead``.
+
+    The number of stages (3 at patch 8, 4 at patch 16) and the channels of the keys are read off
+    the tensors. PyTorch's ``num_batches_tracked`` has no use here and may be present or not.
+
+    Args:
+        state_dict: tensors by the released segmenter's names (``layers.0.0.weight``).
+
+    Returns:
+        ``{"params": ..., "batch_stats": ...}``, float32.
+
+    Raises:
+        ValueError: tensors are missing, left over, misshapen or not finite; all are named.
+    """
+    tensors = _head_tensors(state_dict)
+    counters = {
+        f"{name.removesuffix('running_mean')}num_batches_tracked"
+        for name in tensors
+        if name.endswith("running_mean")
+    }
+    kept = {name: tensor for name, tensor in state_dict.items() if name not in counters}
+    return _port(kept, tensors, "segmentation head (released names)")
+
+
+def drop_projection_head(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the state dict of a whole self-supervised network without its projection head."""
+    return {name: tensor for name, tensor in state_dict.items() if not PROJECTION_HEAD.match(name)}
+
+
+def _port(
+    state_dict: Mapping[str, np.ndarray], tensors: Mapping[str, _Tensor], what: str
+) -> dict[str, Any]:
+    _check(state_dict, tensors, what)
+    tree: dict[str, Any] = {}
+    for name, (path, _, convert) in tensors.items():
+        *parents, leaf = path.split("/")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = jnp.asarray(convert(np.asarray(state_dict[name], np.float32)))
+    return tree
+
+
+def _check(state_dict: Mapping[str, np.ndarray], tensors: Mapping[str, _Tensor], what: str) -> None:
+    """Raise one error that names everything wrong, so that a file is judged in one go."""
+    missing = [f"{name} {t.shape}" for name, t in tensors.items() if name not in state_dict]
+    extra = [f"{name} {np.shape(t)}" for name, t in state_dict.items() if name not in tensors]
+    present = [name for name in tensors if name in state_dict]
+    misshapen = [
+        f"{name}: expected {tensors[name].shape}, found {np.shape(state_dict[name])}"
+        for name in present
+        if np.shape(state_dict[name]) != tensors[name].shape
+    ]
+    infinite = [
+        name for name in present if not np.isfinite(np.asarray(state_dict[name], np.float32)).all()
+    ]
+    problems = {
+        "missing": missing,
+        "not known": extra,
+        "of another shape": misshapen,
+        "with NaN or infinity": infinite,
+    }
+    if any(problems.values()):
+        listing = "\n".join(
+            f"  {kind}: {'; '.join(names)}" for kind, names in problems.items() if names
+        )
+        raise ValueError(f"the weights are not those of a {what}; tensors\n{listing}")
+
+
+def _vit_tensors(state_dict: Mapping[str, np.ndarray]) -> dict[str, _Tensor]:
+    shapes = {name: np.shape(tensor) for name, tensor in state_dict.items()}
+    depth = max(_count(r"blocks\.(\d+)\.", shapes), 1)
+    # Each layer norm tells the width: the majority is right where one tensor is wrong.
+    norms = Counter(
+        shape[0]
+        for name, shape in shapes.items()
+        if re.search(r"norm\d?\.weight$", name) and len(shape) == 1
+    )
+    width = norms.most_common(1)[0][0] if norms else 0
+    patch_size = _side(shapes, "patch_embed.proj.weight", 2)
+    grid = math.isqrt(max(_side(shapes, "pos_embed", 1) - 1, 0))
+
+    tensors = {
+        "cls_token": _Tensor("params/class_token", (1, 1, width), _same),
+        "pos_embed": _Tensor("params/position_embedding", (1, 1 + grid * grid, width), _same),
+        "patch_embed.proj.weight": _Tensor(
+            "params/patch_embedding/kernel", (width, RGB, patch_size, patch_size), _convolution
+        ),
+        "patch_embed.proj.bias": _Tensor("params/patch_embedding/bias", (width,), _same),
+        **_norm("norm", "norm", width),
+    }
+    for index in range(depth):
+        source, target = f"blocks.{index}", f"block_{index}"
+        tensors |= _norm(f"{source}.norm1", f"{target}/attention_norm", width)
+        tensors |= _dense(f"{source}.attn.qkv", f"{target}/query_key_value", width, 3 * width)
+        tensors |= _dense(f"{source}.attn.proj", f"{target}/attention_output", width, width)
+        tensors |= _norm(f"{source}.norm2", f"{target}/mlp_norm", width)
+        tensors |= _dense(f"{source}.mlp.fc1", f"{target}/mlp_hidden", width, 4 * width)
+        tensors |= _dense(f"{source}.mlp.fc2", f"{target}/mlp_output", 4 * width, width)
+    return tensors
+
+
+def _head_tensors(state_dict: Mapping[str, np.ndarray]) -> dict[str, _Tensor]:
+    shapes = {name: np.shape(tensor) for name, tensor in state_dict.items()}
+    channels = _side(shapes, "conv_input.weight", 1)
+    stages = max(_count(r"layers\.(\d+)\.", shapes), 2)
+
+    tensors = _pointwise("conv_input", "input_projection", channels, HEAD_WIDTH)
+    for index in range(HEAD_LAYERS):
+        source, target = f"inp_transformer.layers.{index}", f"transformer_{index}"
+        tensors |= _norm(f"{source}.0.norm", f"{target}/attention_norm", HEAD_WIDTH)
+        tensors[f"{source}.0.fn.to_qkv.weight"] = _Tensor(
+            f"params/{target}/query_key_value/kernel",
+            (3 * HEAD_ATTENTION_WIDTH, HEAD_WIDTH),
+            np.transpose,
+        )
+        tensors |= _dense(
+            f"{source}.0.fn.to_out.0",
+            f"{target}/attention_output",
+            HEAD_ATTENTION_WIDTH,
+            HEAD_WIDTH,
+        )
+        tensors |= _norm(f"{source}.1.norm", f"{target}/mlp_norm", HEAD_WIDTH)
+        tensors |= _dense(f"{source}.1.fn.net.0", f"{target}/mlp_hidden", HEAD_WIDTH, HEAD_WIDTH)
+        tensors |= _dense(f"{source}.1.fn.net.3", f"{target}/mlp_output", HEAD_WIDTH, HEAD_WIDTH)
+    tensors |= _pointwise("conv_coarse", "coarse_projection", HEAD_WIDTH, 1)
+
+    widths = [HEAD_WIDTH, HEAD_FIRST_STAGE_WIDTH, *[HEAD_STAGE_WIDTH] * (stages - 1)]
+    for stage, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+        source, target = f"layers.{stage}", f"stage_{stage}"
+        tensors |= _conv_block(source, 0, f"{target}/block_0", inputs + RGB, outputs)
+        if stage == stages - 1:
+            tensors |= _conv_block(source, 3, f"{target}/block_1", outputs, outputs)
+    return tensors | _pointwise("conv_final", "fine_projection", HEAD_STAGE_WIDTH + RGB, 1)
+
+
+def _count(pattern: str, names: Mapping[str, Any]) -> int:
+    """Return one more than the largest index that the pattern finds at the start of a name."""
+    return max((int(m[1]) + 1 for m in (re.match(pattern, name) for name in names) if m), default=0)
+
+
+def _side(shapes: Mapping[str, tuple[int, ...]], name: str, axis: int) -> int:
+    """Return a side of a tensor, 0 where the tensor or the axis is absent."""
+    shape = shapes.get(name, ())
+    return shape[axis] if axis < len(shape) else 0
+
+
+def _same(tensor: np.ndarray) -> np.ndarray:
+    return tensor
+
+
+def _convolution(kernel: np.ndarray) -> np.ndarray:
+    """Turn [out, in, h, w] into [h, w, in, out]."""
+    return kernel.transpose(2, 3, 1, 0)
+
+
+def _pointwise_convolution(kernel: np.ndarray) -> np.ndarray:
+    """Turn [out, in, 1, 1] into the [in, out] of a dense layer."""
+    return kernel[:, :, 0, 0].T
+
+
+def _norm(source: str, target: str, width: int) -> dict[str, _Tensor]:
+    return {
+        f"{source}.weight": _Tensor(f"params/{target}/scale", (width,), _same),
+        f"{source}.bias": _Tensor(f"params/{target}/bias", (width,), _same),
+    }
+
+
+def _dense(source: str, target: str, inputs: int, outputs: int) -> dict[str, _Tensor]:
+    return {
+        f"{source}.weight": _Tensor(f"params/{target}/kernel", (outputs, inputs), np.transpose),
+        f"{source}.bias": _Tensor(f"params/{target}/bias", (outputs,), _same),
+    }
+
+
+def _pointwise(source: str, target: str, inputs: int, outputs: int) -> dict[str, _Tensor]:
+    return {
+        f"{source}.weight": _Tensor(
+            f"params/{target}/kernel", (outputs, inputs, 1, 1), _pointwise_convolution
+        ),
+        f"{source}.bias": _Tensor(f"params/{target}/bias", (outputs,), _same),
+    }
+
+
+def _conv_block(
+    source: str, index: int, target: str, inputs: int, outputs: int
+) -> dict[str, _Tensor]:
+    """Map the convolution at ``index`` of a PyTorch sequence and the batch norm after it."""
+    convolution, norm = f"{source}.{index}", f"{source}.{index + 1}"
+    return {
+        f"{convolution}.weight": _Tensor(
+            f"params/{target}/conv/kernel", (outputs, inputs, 3, 3), _convolution
+        ),
+        f"{convolution}.bias": _Tensor(f"params/{target}/conv/bias", (outputs,), _same),
+        **_norm(norm, f"{target}/norm", outputs),
+        f"{norm}.running_mean": _Tensor(f"batch_stats/{target}/norm/mean", (outputs,), _same),
+        f"{norm}.running_var": _Tensor(f"batch_stats/{target}/norm/var", (outputs,), _same),
+    }

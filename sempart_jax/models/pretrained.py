@@ -1,0 +1,92 @@
+"""Pretrained backbones by name: download or local file, checked and ported to Flax."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+
+from sempart_jax.models.porting import drop_projection_head, port_head, port_vit
+from sempart_jax.models.vit import BACKBONES
+from sempart_jax.models.weight_files import read_state_dict
+
+__all__ = ["HUB_REPOSITORIES", "load_backbone_params", "port_head", "port_vit"]
+
+HUB_REPOSITORIES: Mapping[str, str] = {
+    "dino_vits8": "timm/vit_small_patch8_224.dino",
+    "dino_vits16": "timm/vit_small_patch16_224.dino",
+    "dino_vitb8": "timm/vit_base_patch8_224.dino",
+    "dino_vitb16": "timm/vit_base_patch16_224.dino",
+}
+"""Hugging Face repositories of the backbones' weights; a backbone without one needs a file."""
+
+HUB_FILE = "model.safetensors"
+IBOT_SOURCE = "https://github.com/bytedance/ibot"
+WEIGHTS_FLAG = "--config.backbone.weights=PATH"
+
+
+def load_backbone_params(
+    name: str,
+    weights: str | os.PathLike[str] | None = None,
+    cache_dir: str | Path | None = None,
+) -> dict[str, Any]:
+    """Load the pretrained parameters of a backbone.
+
+    Args:
+        name: one of ``sempart_jax.models.vit.BACKBONES``.
+        weights: file with the weights (``.safetensors``, ``.npz``, ``.pth``), by the names of
+            facebookresearch/dino; whole checkpoints of self-supervised training are taken, too.
+            Without it the file comes from the Hugging Face hub, or from its cache.
+        cache_dir: folder of the download cache instead of the hub's own.
+
+    Returns:
+        Parameters for ``create_backbone(name)``, float32.
+
+    Raises:
+        FileNotFoundError: the file is not there, or could not be had from the hub.
+        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
+        ValueError: the name is unknown, the file is no weight file, or its tensors are not those
+            of this backbone.
+    """
+    if name not in BACKBONES:
+        raise ValueError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
+    path = Path(weights) if weights is not None else _download(name, cache_dir)
+    state_dict = drop_projection_head(read_state_dict(path))
+    try:
+        params = port_vit(state_dict)
+    except ValueError as error:
+        raise ValueError(f"backbone {name!r} from {path}: {error}") from error
+    _check_architecture(params, name, path)
+    return params
+
+
+def _download(name: str, cache_dir: str | Path | None) -> Path:
+    if name not in HUB_REPOSITORIES:
+        raise FileNotFoundError(
+            f"backbone {name!r} has no download: get its teacher checkpoint (ViT-S/16, .pth) from "
+            f"{IBOT_SOURCE} and name the file with {WEIGHTS_FLAG}"
+        )
+    repository = HUB_REPOSITORIES[name]
+    try:
+        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE, cache_dir=cache_dir))
+    except OSError as error:
+        folder = cache_dir or huggingface_hub.constants.HF_HUB_CACHE
+        raise FileNotFoundError(
+            f"backbone {name!r}: {HUB_FILE} of {repository} is neither in the cache {folder} nor "
+            "could it be downloaded. Fetch "
+            f"https://huggingface.co/{repository}/resolve/main/{HUB_FILE} on a machine with a "
+            f"network, copy it here, and name the file with {WEIGHTS_FLAG} ({error})"
+        ) from error
+
+
+def _check_architecture(params: Mapping[str, Any], name: str, path: Path) -> None:
+    patch_size, _, _, width = params["patch_embedding"]["kernel"].shape
+    depth = sum(key.startswith("block_") for key in params)
+    expected = BACKBONES[name]
+    if (patch_size, width, depth) != (expected.patch_size, expected.width, expected.depth):
+        raise ValueError(
+            f"{path} holds a vision transformer of patch size {patch_size}, width {width} and "
+            f"depth {depth}, but {name!r} has patch size {expected.patch_size}, width "
+            f"{expected.width} and depth {expected.depth}: name another file or another backbone"
+        )

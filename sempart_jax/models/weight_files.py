@@ -1,0 +1,155 @@
+"""Weight files on disk: safetensors, NumPy archives and PyTorch checkpoints into named arrays."""
+
+import argparse
+import os
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+
+WRAPPERS = ("teacher", "segmenter_state_dict", "state_dict", "model")
+"""Keys under which training programs put the state dict, the one to prefer first."""
+
+PREFIX = re.compile(r"^(module\.|backbone\.)+")
+"""What data-parallel and multi-crop wrappers put before the names."""
+
+NOT_WEIGHTS = {
+    b"<!doctype": "a web page",
+    b"<html": "a web page",
+    b"<?xml": "an XML message",
+    b"version https://git-lfs": "a Git LFS pointer",
+}
+"""How files begin, in lower case, that a download left in place of weights."""
+
+
+def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Read named tensors from ``.safetensors``, ``.npz``, ``.pth``, ``.pt`` or ``.bin``.
+
+    A checkpoint that holds its state dict under ``teacher``, ``segmenter_state_dict``,
+    ``state_dict`` or ``model`` is unwrapped; names of other dicts within dicts are joined by dots;
+    the prefixes ``module.`` and ``backbone.`` are taken off the names. Only PyTorch's own files
+    need PyTorch; nothing in a file is executed.
+
+    Args:
+        path: the file; its ending tells the format.
+
+    Returns:
+        Arrays on the host by name: floating point as float32, integers as they are.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
+        ValueError: the file is empty, damaged, of an unknown kind, or holds anything but tensors.
+    """
+    path = Path(path)
+    _check_is_weights(path)
+    tensors = _strip_prefixes(_flatten(_unwrap(_load(path))), path)
+    if not tensors:
+        raise ValueError(f"{path} holds no tensors")
+    return {name: _as_array(tensor, name, path) for name, tensor in tensors.items()}
+
+
+def _check_is_weights(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"weight file not found: {path}")
+    if path.suffix not in READERS:
+        raise ValueError(f"{path} ends in {path.suffix!r}: expected one of {', '.join(READERS)}")
+    with path.open("rb") as file:
+        start = file.read(512).lstrip().lower()
+    if not path.stat().st_size:
+        raise ValueError(f"{path} is empty: download it again")
+    for signature, what in NOT_WEIGHTS.items():
+        if start.startswith(signature):
+            raise ValueError(f"{path} holds {what} instead of weights: download the file itself")
+
+
+def _read_npz(path: Path) -> Mapping[str, Any]:
+    # np.load leaves a file that it opened itself open when the archive is damaged.
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return dict(arrays)
+
+
+def _read_torch(path: Path) -> Any:
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{path} is a PyTorch file, and PyTorch is not installed: "
+            "pip install 'sempart_jax[torch]', or convert it to .safetensors"
+        ) from error
+    # Whole DINO and iBOT checkpoints keep their command-line arguments, which are plain data.
+    with torch.serialization.safe_globals([argparse.Namespace]):
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+READERS: Mapping[str, Callable[[Path], Any]] = {
+    ".safetensors": safetensors.numpy.load_file,
+    ".npz": _read_npz,
+    ".pth": _read_torch,
+    ".pt": _read_torch,
+    ".bin": _read_torch,
+}
+
+
+def _load(path: Path) -> Mapping[str, Any]:
+    try:
+        loaded = READERS[path.suffix](path)
+    except ModuleNotFoundError:
+        raise
+    # Damaged bytes make the three libraries raise some fifteen kinds of exception.
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read as {path.suffix}; it is damaged, cut short or of another "
+            f"format: download it again ({type(error).__name__}: {error})"
+        ) from error
+    if not isinstance(loaded, Mapping):
+        raise ValueError(f"{path} holds a {type(loaded).__name__}, expected a dict of tensors")
+    return loaded
+
+
+def _unwrap(loaded: Mapping[str, Any]) -> Mapping[str, Any]:
+    for wrapper in WRAPPERS:
+        if isinstance(loaded.get(wrapper), Mapping):
+            return _unwrap(loaded[wrapper])
+    return loaded
+
+
+def _flatten(tree: Mapping[str, Any], parent: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= _flatten(value, f"{parent}{name}.")
+        else:
+            flat[f"{parent}{name}"] = value
+    return flat
+
+
+def _strip_prefixes(tensors: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    stripped: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        short = PREFIX.sub("", name)
+        if short in stripped:
+            raise ValueError(f"{path} holds {short!r} more than once, under several prefixes")
+        stripped[short] = tensor
+    return stripped
+
+
+def _as_array(tensor: Any, name: str, path: Path) -> np.ndarray:
+    if hasattr(tensor, "detach"):
+        # NumPy has no bfloat16, so PyTorch makes the float32 itself.
+        tensor = tensor.detach()
+        tensor = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    if not isinstance(tensor, np.ndarray):
+        raise ValueError(
+            f"{path}: {name!r} is a {type(tensor).__name__}, expected a tensor; "
+            f"a state dict may stand under one of {', '.join(WRAPPERS)}"
+        )
+    if jnp.issubdtype(tensor.dtype, jnp.floating):
+        return tensor.astype(np.float32)
+    if tensor.dtype.kind not in "biu":
+        raise ValueError(f"{path}: {name!r} has dtype {tensor.dtype}, expected numbers")
+    return tensor

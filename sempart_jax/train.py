@@ -1,0 +1,273 @@
+r"""Train a segmentation head on unlabelled images.
+
+    python -m sempart_jax.train --config configs/tricks.py --workdir runs/tricks \
+        --config.data.train=data/DUTS
+
+Run the same command again to continue an interrupted run from its last checkpoint.
+"""
+
+import contextlib
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+from sempart_jax.checkpoints import Checkpoints, fingerprint_params, register_run
+from sempart_jax.data.folder import find_images, find_pairs
+from sempart_jax.data.pipeline import (
+    Batch,
+    NoReadableImageError,
+    fingerprint,
+    training_batches,
+)
+from sempart_jax.data.samples import sample_images
+from sempart_jax.default_config import check_config
+from sempart_jax.experiment import Experiment, build_experiment
+from sempart_jax.health import HealthMonitor, UnhealthyRunError
+from sempart_jax.prediction import Predictor, head_variables, panel_columns
+from sempart_jax.report import draw_panel
+from sempart_jax.scoring import Score, score_pairs
+from sempart_jax.train_step import (
+    Metrics,
+    TrainState,
+    make_train_step,
+    replicate,
+    shard,
+    unreplicate,
+)
+from sempart_jax.training_log import TrainingLog
+
+_STEPS_IN_FLIGHT = 2
+"""Steps that wait on the device; more would only make the progress bar run ahead of it."""
+
+Validations = dict[int, dict[str, Score]]
+
+
+class TrainingRun:
+    """One run: the state on the devices, and what happens to it every so many steps."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        experiment: Experiment,
+        state: TrainState,
+        *,
+        paths: Sequence[Path],
+        checkpoints: Checkpoints,
+        best: Checkpoints,
+        log: TrainingLog,
+    ) -> None:
+        """Put the parts of a run together, see :func:`train`."""
+        self._config, self._experiment, self._paths = config, experiment, paths
+        self._checkpoints, self._best, self._log = checkpoints, best, log
+        self._state = replicate(state)
+        self._step = int(state.step)
+        self._backbone_params = replicate(experiment.backbone_params)
+        self._train_step = make_train_step(
+            experiment.segmenter,
+            experiment.objective,
+            experiment.optimizer,
+            seed=config.seed,
+            augmentation=experiment.augmentation,
+        )
+        self._predictor = Predictor(experiment.segmenter, self._backbone_params)
+        self._health = HealthMonitor(
+            config.health.collapse_steps,
+            config.health.lowest_mean_mask,
+            config.health.highest_mean_mask,
+        )
+        self._unlogged: list[Metrics] = []
+        self._unreadable = 0
+        self._validations: Validations = {}
+        self._panel_images = sample_images(
+            paths,
+            config.log.panel_images,
+            image_size=config.data.image_size,
+            resize_size=config.data.resize_size,
+        )
+        self._validation_pairs = (
+            find_pairs(config.validation.images, config.validation.masks)
+            if config.validation.images
+            else []
+        )
+
+    def to_end(self, last_step: int) -> Validations:
+        """Take all steps that are left.
+
+        Args:
+            last_step: steps at the end of the run.
+
+        Returns:
+            Scores on the validation set by step; empty without one.
+        """
+        config = self._config
+        if self._step == 0:
+            self._draw_panel()
+            self._validate()
+        with contextlib.closing(
+            training_batches(
+                self._paths,
+                batch_size=config.batch_size,
+                image_size=config.data.image_size,
+                resize_size=config.data.resize_size,
+                seed=config.seed,
+                start_step=self._step,
+                workers=config.data.workers,
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+            )
+        ) as batches:
+            while self._step < last_step:
+                self._take_step(next(batches))
+                at_end = self._step == last_step
+                save = at_end or self._step % config.checkpoint.every_steps == 0
+                if save or self._step % config.log.every_steps == 0:
+                    self._log_steps()
+                if save:
+                    self._checkpoints.save(unreplicate(self._state))
+                if at_end or _is_due(self._step, config.log.panels_every_steps):
+                    self._draw_panel()
+                if at_end or _is_due(self._step, config.validation.every_steps):
+                    self._validate()
+        return self._validations
+
+    def _take_step(self, batch: Batch) -> None:
+        for path, reason in batch.unreadable:
+            self._unreadable += 1
+            self._log.say(f"skipped {path}: {reason} ({self._unreadable} unreadable so far)")
+        image = shard(batch.image, jax.local_device_count())
+        self._state, metrics = self._train_step(self._state, self._backbone_params, image)
+        self._unlogged.append(metrics)
+        if len(self._unlogged) > _STEPS_IN_FLIGHT:
+            jax.block_until_ready(self._unlogged[-1 - _STEPS_IN_FLIGHT])
+        self._step += 1
+        self._log.advance()
+
+    def _log_steps(self) -> None:
+        """Check the steps since the last log one by one, and write their mean."""
+        rows = [
+            {name: float(value[0]) for name, value in metrics.items()}
+            for metrics in jax.device_get(self._unlogged)
+        ]
+        first = self._step - len(rows) + 1
+        self._unlogged.clear()
+        for offset, row in enumerate(rows):
+            self._health.check(first + offset, row)
+        mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        self._log.scalars(self._step, mean)
+
+    def _draw_panel(self) -> None:
+        if len(self._panel_images) == 0:
+            return
+        objective, size = self._experiment.objective, self._config.data.image_size
+        columns = panel_columns(
+            self._predictor,
+            head_variables(self._state),
+            self._panel_images,
+            crop_size=None if objective.crop_fraction is None else objective.crop_size(size, size),
+            filtered_teacher=objective.filtered_teacher,
+        )
+        self._log.panel(self._step, draw_panel(columns))
+
+    def _validate(self) -> None:
+        """Score the validation set and keep the checkpoint if its fine mask is the best so far."""
+        if not self._validation_pairs:
+            return
+        variables = head_variables(self._state)
+        scores = score_pairs(
+            self._validation_pairs,
+            lambda images: self._predictor.full_size_masks(variables, images),
+            image_size=self._config.data.image_size,
+            resize_size=self._config.data.resize_size,
+            foreground_rule=self._config.validation.foreground_rule,
+        )
+        values = {f"iou {name}": score.iou for name, score in scores.items()}
+        self._log.scalars(self._step, values, "validation")
+        listed = ", ".join(f"{name} {score.iou:.4f}" for name, score in scores.items())
+        self._log.say(f"step {self._step}, validation IoU: {listed}")
+        self._best.save(unreplicate(self._state), score=scores["fine"].iou)
+        self._validations[self._step] = scores
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def train(config: ConfigDict, workdir: Path) -> Validations:
+    """Train, or continue to train, to the end of the configured steps.
+
+    Args:
+        config: configuration, see ``sempart_jax.default_config``.
+        workdir: directory of the run.
+
+    Returns:
+        Scores of each kind of mask on the validation set, by step; empty without one, or where
+        the run was complete already.
+
+    Raises:
+        ValueError: if the configuration is wrong or not that of the run in ``workdir``.
+        FileNotFoundError: if images or weights are missing.
+        NoReadableImageError: if no training image can be read.
+        UnhealthyRunError: if the loss is no longer finite or the masks have collapsed. The last
+            good checkpoint stays.
+    """
+    check_config(config)
+    devices = jax.device_count()
+    if config.batch_size % devices:
+        raise ValueError(
+            f"config.batch_size must be a multiple of the number of devices, {devices}, "
+            f"got {config.batch_size}"
+        )
+    paths = find_images(config.data.train)
+    experiment = build_experiment(config)
+    fingerprints = {
+        "training images": fingerprint(paths, config.data.train),
+        "backbone weights": fingerprint_params(experiment.backbone_params),
+    }
+    register_run(workdir, config, fingerprints)
+    last_step = config.steps or math.ceil(config.epochs * len(paths) / config.batch_size)
+    with (
+        Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints,
+        Checkpoints(workdir, name="best", keep=1, best=True) as best,
+    ):
+        state = experiment.initial_state(config.seed, config.data.image_size)
+        if checkpoints.latest_step is not None:
+            state = checkpoints.restore(state)
+        first_step = int(state.step)
+        with TrainingLog(
+            workdir, first_step=first_step, last_step=last_step, batch_size=config.batch_size
+        ) as log:
+            log.say(
+                f"{len(paths)} images, {config.backbone.name}, steps {first_step} to {last_step} "
+                f"of {config.batch_size} images, on {devices} x {jax.devices()[0].device_kind}"
+            )
+            run = TrainingRun(
+                config, experiment, state, paths=paths, checkpoints=checkpoints, best=best, log=log
+            )
+            return run.to_end(last_step)
+
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="Experiment: configs/NAME.py.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; runs/NAME by default.")
+
+
+def _main(arguments: Sequence[str]) -> None:
+    if len(arguments) > 1:
+        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
+    experiment_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
+    workdir = Path(_WORKDIR.value or Path("runs") / experiment_file.stem)
+    try:
+        train(_CONFIG.value, workdir)
+    except (ValueError, FileNotFoundError, NoReadableImageError, UnhealthyRunError) as error:
+        sys.exit(f"error: {error}")
+    print(f"the run is in {workdir}")
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(_main)

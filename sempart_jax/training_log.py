@@ -1,0 +1,110 @@
+"""What a run says while it trains: progress bar, ``metrics.jsonl``, TensorBoard and panels."""
+
+import json
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from tensorboardX import SummaryWriter
+from tqdm import tqdm
+
+from sempart_jax.report import save_png
+
+
+class TrainingLog:
+    """Writes the course of a run into its working directory; use as a context manager."""
+
+    def __init__(
+        self, workdir: str | Path, *, first_step: int, last_step: int, batch_size: int
+    ) -> None:
+        """Open the log of a run at a step.
+
+        Args:
+            workdir: directory of the run.
+            first_step: steps taken already. What an interrupted run logged after them is dropped,
+                for it will be logged again.
+            last_step: steps at the end of the run.
+            batch_size: images a step, for the progress bar's images a second.
+        """
+        self._workdir = Path(workdir)
+        self._batch_size = batch_size
+        metrics_file = self._workdir / "metrics.jsonl"
+        kept = _lines_up_to(metrics_file, first_step) if metrics_file.exists() else []
+        metrics_file.write_text("".join(kept))
+        self._metrics = metrics_file.open("a")
+        self._board = SummaryWriter(
+            str(self._workdir / "tensorboard"), purge_step=first_step + 1 if first_step else None
+        )
+        self._progress = tqdm(
+            total=last_step * batch_size,
+            initial=first_step * batch_size,
+            unit="image",
+            dynamic_ncols=True,
+            smoothing=0.05,
+            mininterval=1.0,
+        )
+
+    def __enter__(self) -> Self:
+        """Return self."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        """Close the files."""
+        self._progress.close()
+        self._board.close()
+        self._metrics.close()
+
+    def advance(self) -> None:
+        """Move the progress bar by one step."""
+        self._progress.update(self._batch_size)
+
+    def scalars(self, step: int, values: Mapping[str, float], prefix: str = "train") -> None:
+        """Write numbers of a step.
+
+        Args:
+            step: number of the step.
+            values: numbers by name.
+            prefix: group of the numbers.
+        """
+        row: dict[str, Any] = {"step": step}
+        for name, value in values.items():
+            row[f"{prefix}/{name}"] = value
+            self._board.add_scalar(f"{prefix}/{name}", value, step)
+        self._metrics.write(json.dumps(row) + "\n")
+        self._metrics.flush()
+        if "total" in values:
+            self._progress.set_postfix(loss=f"{values['total']:.4f}", refresh=False)
+
+    def panel(self, step: int, picture: np.ndarray) -> None:
+        """Write a picture of a step to ``panels/`` and to TensorBoard.
+
+        Args:
+            step: number of the step.
+            picture: RGB uint8 ``[H, W, 3]``.
+        """
+        save_png(picture, self._workdir / "panels" / f"step_{step:07d}.png")
+        self._board.add_image("masks", picture, step, dataformats="HWC")
+
+    def say(self, message: str) -> None:
+        """Print a line above the progress bar."""
+        self._progress.write(message)
+
+
+def _lines_up_to(path: Path, step: int) -> list[str]:
+    """Read a metrics file's whole lines up to a step; a killed run may leave half a line."""
+    lines = []
+    for line in path.read_text().splitlines(keepends=True):
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if row["step"] <= step:
+            lines.append(line)
+    return lines

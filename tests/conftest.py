@@ -1,0 +1,61 @@
+"""Shared test set-up: eight CPU devices, strict JAX, checked array shapes, golden values."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ["XLA_FLAGS"] = (
+    os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
+).strip()
+
+import jaxtyping
+from jaxtyping import install_import_hook
+
+install_import_hook("sempart_jax", "beartype.beartype")
+
+import jax
+import numpy as np
+import pytest
+
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+REFERENCE = Path(os.environ.get("SEMPART_REFERENCE", REPOSITORY.parent / "shared"))
+"""Folder with ``golden/`` (values of the released implementation) and ``data/`` (real images)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Fast tests first: a broken line shows within seconds, the slow ones still run."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+
+
+@pytest.fixture(scope="session")
+def golden() -> Callable[[str], dict[str, np.ndarray]]:
+    """Return a loader of ``golden/NAME.npz``; the test skips where the folder is absent."""
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        path = REFERENCE / "golden" / f"{name}.npz"
+        if not path.exists():
+            pytest.skip(f"golden values not found: {path} (set SEMPART_REFERENCE)")
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def reference_data() -> Path:
+    """Return the folder of real photographs; the test skips where it is absent."""
+    path = REFERENCE / "data"
+    if not path.exists():
+        pytest.skip(f"real photographs not found: {path} (set SEMPART_REFERENCE)")
+    return path
+
+
+@pytest.fixture
+def unchecked_shapes() -> Iterator[None]:
+    """Switch off the shape checks of the tests, to reach the product's own error messages."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -1,0 +1,124 @@
+from pathlib import Path
+
+import pytest
+
+from sempart_jax.data.folder import benchmark_folders, find_images, find_pairs
+
+
+def touch(root: Path, *names: str) -> None:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def names(root: Path) -> list[str]:
+    return [path.relative_to(root).as_posix() for path in find_images(root)]
+
+
+def test_images_are_found_in_order_of_their_path(tmp_path):
+    touch(tmp_path, "b.jpg", "a/z.PNG", "a/b/c.webp", "a.JPEG", "a-1.jpg", "notes.txt", "list.csv")
+    assert names(tmp_path) == ["a-1.jpg", "a.JPEG", "a/b/c.webp", "a/z.PNG", "b.jpg"]
+
+
+def test_hidden_files_and_folders_are_skipped(tmp_path):
+    touch(tmp_path, "a.jpg", "._a.jpg", ".cache/b.jpg", "c/.d/e.jpg")
+    assert names(tmp_path) == ["a.jpg"]
+
+
+def test_a_hidden_root_is_taken(tmp_path):
+    touch(tmp_path / ".data", "a.jpg")
+    assert names(tmp_path / ".data") == ["a.jpg"]
+
+
+def test_a_folder_that_is_called_like_an_image(tmp_path):
+    touch(tmp_path, "folder.jpg/a.jpg")
+    assert names(tmp_path) == ["folder.jpg/a.jpg"]
+
+
+def test_links_are_followed_once(tmp_path):
+    touch(tmp_path, "root/z/a.jpg", "root/z/deep/b.jpg", "elsewhere/c.jpg")
+    root = tmp_path / "root"
+    (root / "z/up").symlink_to(root, target_is_directory=True)
+    (root / "a_link").symlink_to(root / "z", target_is_directory=True)
+    (root / "outside").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    (root / "linked.jpg").symlink_to(root / "z/a.jpg")
+    assert names(root) == ["linked.jpg", "outside/c.jpg", "z/a.jpg", "z/deep/b.jpg"]
+
+
+def test_a_root_that_is_a_link(tmp_path):
+    touch(tmp_path / "real", "a.jpg")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert find_images(tmp_path / "link") == [tmp_path / "link/a.jpg"]
+
+
+@pytest.mark.parametrize("root", [".", "DUTS-TR"])
+def test_duts_masks_are_no_images(tmp_path, root):
+    touch(
+        tmp_path,
+        "DUTS-TR/DUTS-TR-Image/a.jpg",
+        "DUTS-TR/DUTS-TR-Image/b.jpg",
+        "DUTS-TR/DUTS-TR-Mask/a.png",
+        "DUTS-TE/DUTS-TE-Image/c.jpg",
+    )
+    found = find_images(tmp_path / root)
+    assert found == [tmp_path / "DUTS-TR/DUTS-TR-Image" / name for name in ("a.jpg", "b.jpg")]
+
+
+def test_missing_empty_and_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere.*check the path"):
+        find_images(tmp_path / "nowhere")
+    touch(tmp_path, "empty/readme.txt")
+    with pytest.raises(FileNotFoundError, match=r"no image under .*empty.*\.webp"):
+        find_images(tmp_path / "empty")
+    with pytest.raises(ValueError, match="is a file"):
+        find_images(tmp_path / "empty/readme.txt")
+
+
+def test_pairs_by_name(tmp_path):
+    touch(tmp_path / "images", "b.jpg", "a.x.jpg", "c/b.png")
+    touch(tmp_path / "masks", "a.x.png", "b.png", "c/b.png", "unused.png")
+    assert find_pairs(tmp_path / "images", tmp_path / "masks") == [
+        (tmp_path / "images/a.x.jpg", tmp_path / "masks/a.x.png"),
+        (tmp_path / "images/b.jpg", tmp_path / "masks/b.png"),
+        (tmp_path / "images/c/b.png", tmp_path / "masks/c/b.png"),
+    ]
+
+
+def test_images_without_mask_are_named(tmp_path):
+    touch(tmp_path / "images", *(f"{number}.jpg" for number in range(8)))
+    touch(tmp_path / "masks", "3.png")
+    with pytest.raises(FileNotFoundError, match=r"7 of 8 images") as caught:
+        find_pairs(tmp_path / "images", tmp_path / "masks")
+    assert "0.jpg, 1.jpg, 2.jpg, 4.jpg, 5.jpg and 2 more" in str(caught.value)
+
+
+def test_two_masks_for_one_image(tmp_path):
+    touch(tmp_path / "images", "a.jpg")
+    touch(tmp_path / "masks", "a.png", "a.jpg")
+    with pytest.raises(ValueError, match=r"a\.jpg and .*a\.png"):
+        find_pairs(tmp_path / "images", tmp_path / "masks")
+
+
+def test_unknown_benchmark_lists_the_known(tmp_path):
+    with pytest.raises(ValueError, match=r"'voc'.*duts_tr, duts_te, ecssd"):
+        benchmark_folders("voc", tmp_path)
+
+
+def test_missing_benchmark_names_the_folder(tmp_path):
+    touch(tmp_path, "ECSSD/images/a.jpg")
+    with pytest.raises(FileNotFoundError, match="ECSSD/ground_truth_mask"):
+        benchmark_folders("ecssd", tmp_path)
+
+
+@pytest.mark.parametrize(("name", "count"), [("duts_tr", 1200), ("duts_te", 300), ("ecssd", 300)])
+def test_real_benchmarks(reference_data, name, count):
+    images, masks = benchmark_folders(name, reference_data)
+    pairs = find_pairs(images, masks)
+    assert len(pairs) == count
+    assert all(image.stem == mask.stem for image, mask in pairs)
+    assert {mask.parent for _, mask in pairs} == {masks}
+
+
+def test_real_duts_root(reference_data):
+    found = find_images(reference_data / "DUTS")
+    assert found == find_images(reference_data / "DUTS/DUTS-TR/DUTS-TR-Image")

@@ -1,0 +1,302 @@
+import os
+import pickle
+import struct
+import warnings
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from sempart_jax.data.images import (
+    UnreadableImageError,
+    center_crop,
+    read_image,
+    read_mask,
+    resize_short_side,
+)
+
+ORIENTATION = 0x0112
+# What the camera stores of an upright image, from the table of EXIF 2.32: where its first row and
+# first column lie in the upright image.
+STORED = {
+    1: lambda upright: upright,
+    2: lambda upright: upright[:, ::-1],
+    3: lambda upright: upright[::-1, ::-1],
+    4: lambda upright: upright[::-1],
+    5: lambda upright: upright.swapaxes(0, 1),
+    6: lambda upright: upright[:, ::-1].swapaxes(0, 1),
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),
+    8: lambda upright: upright[::-1].swapaxes(0, 1),
+}
+
+
+@pytest.fixture
+def photo() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (6, 9, 3), dtype=np.uint8)
+
+
+def save(path: Path, array: np.ndarray, **options) -> Path:
+    Image.fromarray(np.ascontiguousarray(array)).save(path, **options)
+    return path
+
+
+def huge_png(path: Path, width: int, height: int) -> Path:
+    """A file of a few bytes that claims to be an image of ``width`` x ``height``."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+        )
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    data = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(100))) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + data)
+    return path
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("extension", ["png", "webp", "tiff"])
+def test_orientation_is_applied(tmp_path, photo, orientation, extension):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    options = {"lossless": True} if extension == "webp" else {}
+    path = save(tmp_path / f"x.{extension}", STORED[orientation](photo), exif=exif, **options)
+    np.testing.assert_array_equal(read_image(path), photo)
+
+
+def test_orientation_of_a_mask_is_applied(tmp_path, photo):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = save(tmp_path / "x.png", STORED[6](photo[..., 0]), exif=exif)
+    np.testing.assert_array_equal(read_mask(path), photo[..., 0] > 127)
+
+
+def test_rgb_is_kept_and_writable(tmp_path, photo):
+    image = read_image(str(save(tmp_path / "x.png", photo)))
+    assert image.dtype == np.uint8
+    np.testing.assert_array_equal(image, photo)
+    image[0, 0] = 0
+
+
+def test_grey_and_grey_with_alpha(tmp_path, photo):
+    grey = photo[..., 0]
+    expected = np.repeat(grey[..., None], 3, axis=-1)
+    np.testing.assert_array_equal(read_image(save(tmp_path / "l.png", grey)), expected)
+    Image.merge("LA", [Image.fromarray(grey), Image.fromarray(photo[..., 1])]).save(
+        tmp_path / "la.png"
+    )
+    np.testing.assert_array_equal(read_image(tmp_path / "la.png"), expected)
+
+
+def test_alpha_is_dropped(tmp_path, photo):
+    rgba = np.concatenate([photo, photo[..., :1]], axis=-1)
+    np.testing.assert_array_equal(read_image(save(tmp_path / "x.png", rgba)), photo)
+
+
+@pytest.mark.parametrize("transparency", [None, 1, bytes([0, 128, 255])])
+def test_palette(tmp_path, transparency):
+    colours = np.array([[10, 20, 30], [200, 100, 50], [0, 255, 7]], np.uint8)
+    index = np.array([[0, 1, 2], [2, 1, 0]], np.uint8)
+    image = Image.fromarray(index).convert("P")
+    image.putpalette(colours.tobytes())
+    image.putdata(index.ravel().tolist())
+    options = {} if transparency is None else {"transparency": transparency}
+    image.save(tmp_path / "x.png", **options)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), colours[index])
+
+
+def test_cmyk(tmp_path):
+    ink = np.zeros((4, 4, 4), np.uint8)
+    ink[:2, :, 0] = 255
+    Image.fromarray(ink, "CMYK").save(tmp_path / "x.tiff")
+    image = read_image(tmp_path / "x.tiff")
+    np.testing.assert_array_equal(image[0, 0], [0, 255, 255])
+    np.testing.assert_array_equal(image[3, 3], [255, 255, 255])
+
+
+@pytest.mark.parametrize("extension", ["png", "tiff", "pgm"])
+def test_sixteen_bits_are_scaled(tmp_path, extension):
+    values = np.arange(65536, dtype=np.uint16).reshape(256, 256)
+    path = save(tmp_path / f"x.{extension}", values)
+    expected = np.round(values.astype(np.float64) * 255 / 65535).astype(np.uint8)
+    np.testing.assert_array_equal(read_image(path), np.repeat(expected[..., None], 3, axis=-1))
+    np.testing.assert_array_equal(read_mask(path), expected > 127)
+
+
+@pytest.mark.parametrize(
+    "values", [np.full((3, 3), 0.5, np.float32), np.full((3, 3), 70000, np.int32)]
+)
+def test_no_fixed_range_is_refused(tmp_path, values):
+    with pytest.raises(UnreadableImageError, match="no fixed range"):
+        read_image(save(tmp_path / "x.tiff", values))
+
+
+def test_masks_grey_rgb_palette_and_binary(tmp_path):
+    grey = np.array([[0, 127, 128, 255]], np.uint8)
+    expected = np.array([[False, False, True, True]])
+    stored = [Image.fromarray(grey), Image.fromarray(np.repeat(grey[..., None], 3, axis=-1))]
+    palette = Image.new("P", (4, 1))
+    palette.putpalette(np.repeat(grey.ravel(), 3).tobytes())
+    palette.putdata([0, 1, 2, 3])
+    stored += [palette, Image.fromarray(expected)]
+    for number, image in enumerate(stored):
+        path = tmp_path / f"{number}.png"
+        image.save(path)
+        mask = read_mask(path)
+        assert mask.dtype == bool
+        np.testing.assert_array_equal(mask, expected, err_msg=image.mode)
+
+
+@pytest.fixture(
+    params=["missing", "folder", "text", "empty", "cut jpeg", "cut png", "bomb", "twice the bomb"]
+)
+def broken(request, tmp_path, photo) -> tuple[Path, str]:
+    """A broken file and a word of the reason."""
+    path = tmp_path / "broken.jpg"
+    large = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    match request.param:
+        case "missing":
+            return path, "No such file"
+        case "folder":
+            path.mkdir()
+            return path, "directory"
+        case "text":
+            path.write_text("<html>404 not found</html>")
+            return path, "not an image"
+        case "empty":
+            path.touch()
+            return path, "not an image"
+        case "cut jpeg" | "cut png":
+            whole = save(tmp_path / request.param.replace("cut ", "x."), large).read_bytes()
+            path.write_bytes(whole[: len(whole) // 2])
+            return path, "truncated"
+        case "bomb":
+            return huge_png(path, 10_000, 10_000), "limit"
+        case _:
+            return huge_png(path, 40_000, 40_000), "limit"
+
+
+@pytest.mark.parametrize("read", [read_image, read_mask])
+def test_broken_files_raise_one_error(broken, read):
+    path, word = broken
+    with pytest.raises(UnreadableImageError) as caught:
+        read(path)
+    error = caught.value
+    assert error.path == str(path)
+    assert word in error.reason
+    assert str(path) in str(error)
+    assert error.reason in str(error)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
+def test_forbidden_file(tmp_path, photo):
+    path = save(tmp_path / "x.png", photo)
+    path.chmod(0)
+    with pytest.raises(UnreadableImageError, match="Permission"):
+        read_image(path)
+
+
+def test_error_survives_pickling():
+    error = pickle.loads(pickle.dumps(UnreadableImageError(Path("a/b.jpg"), "cut")))
+    assert (error.path, error.reason) == ("a/b.jpg", "cut")
+
+
+@pytest.mark.parametrize(
+    ("extension", "exif"),
+    [
+        ("jpg", b"Exif\0\0II*\0\x08\0\0\0\xff\xff"),
+        ("jpg", b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0"),
+        ("jpg", b"Exif\0\0garbage"),
+        ("png", b"garbage!!"),
+        ("webp", b"garbage!!"),
+    ],
+)
+def test_damaged_metadata_costs_nothing(tmp_path, photo, extension, exif):
+    clean, damaged = tmp_path / f"clean.{extension}", tmp_path / f"damaged.{extension}"
+    Image.fromarray(photo).save(clean)
+    Image.fromarray(photo).save(damaged, exif=exif)
+    np.testing.assert_array_equal(read_image(damaged), read_image(clean))
+
+
+def test_damaged_metadata_would_warn_or_fail(tmp_path, photo):
+    """The test above guards something: PIL itself stumbles over the same bytes."""
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x02\0\x12\x01\x03\0"
+    Image.fromarray(photo).save(tmp_path / "damaged.jpg", exif=exif)
+    with pytest.raises(UserWarning), Image.open(tmp_path / "damaged.jpg") as image:
+        image.getexif().get(ORIENTATION)
+
+
+def test_threads_leave_the_warning_filters_alone(tmp_path, photo):
+    paths = [save(tmp_path / f"{number}.png", photo) for number in range(4)] * 100
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(read_image, paths))
+    assert list(warnings.filters) == before
+
+
+def triangle_resize(image: np.ndarray, size: int, axis: int) -> np.ndarray:
+    """Antialiased bilinear sampling of one axis: a triangle as wide as the larger pixel."""
+    length = image.shape[axis]
+    scale = length / size
+    width = max(scale, 1.0)
+    centers = (np.arange(size) + 0.5) * scale
+    distance = np.abs(np.arange(length)[None] + 0.5 - centers[:, None]) / width
+    weights = np.maximum(0.0, 1.0 - distance)
+    weights /= weights.sum(axis=1, keepdims=True)
+    return np.moveaxis(np.tensordot(weights, image, (1, axis)), 0, axis)
+
+
+@pytest.mark.parametrize("shape", [(40, 61, 3), (61, 40, 3), (7, 9, 3), (50, 23)])
+def test_resize_is_antialiased_bilinear(shape):
+    image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+    resized = resize_short_side(image, 17)
+    expected = triangle_resize(image.astype(np.float64), resized.shape[0], 0)
+    expected = triangle_resize(expected, resized.shape[1], 1)
+    assert resized.dtype == np.uint8
+    # PIL rounds to whole levels after each of its two passes.
+    assert np.abs(resized - expected).max() <= 1.01
+
+
+@settings(deadline=None)
+@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
+def test_resized_shape(height, width, size):
+    resized = resize_short_side(np.zeros((height, width, 3), np.uint8), size)
+    assert min(resized.shape[:2]) == size
+    long = size * max(height, width) // min(height, width)
+    assert max(resized.shape[:2]) == long
+    assert (resized.shape[1] > resized.shape[0]) <= (width > height)
+
+
+def test_resize_by_hand():
+    assert resize_short_side(np.zeros((300, 400, 3), np.uint8), 355).shape == (355, 473, 3)
+    assert resize_short_side(np.zeros((400, 267, 3), np.uint8), 355).shape == (531, 355, 3)
+    with pytest.raises(ValueError, match="at least 1"):
+        resize_short_side(np.zeros((4, 4, 3), np.uint8), 0)
+
+
+def test_center_crop_rounds_halves_to_even():
+    rows = np.arange(100).reshape(10, 10)
+    # (5 - 2) / 2 = 1.5 -> 2 and (7 - 2) / 2 = 2.5 -> 2
+    np.testing.assert_array_equal(center_crop(rows[:5, :7], 2), rows[2:4, 2:4])
+    colour = np.arange(9 * 8 * 3).reshape(9, 8, 3)
+    np.testing.assert_array_equal(center_crop(colour, 8), colour[0:8])
+    np.testing.assert_array_equal(center_crop(colour, 4), colour[2:6, 2:6])
+
+
+@pytest.mark.parametrize("size", [0, 6])
+def test_center_crop_refuses(size):
+    with pytest.raises(ValueError, match="resize it first"):
+        center_crop(np.zeros((5, 9, 3), np.uint8), size)
+
+
+def test_real_files(reference_data):
+    folder = reference_data / "ECSSD"
+    for image in sorted((folder / "images").iterdir())[:40]:
+        mask = read_mask(folder / "ground_truth_mask" / f"{image.stem}.png")
+        assert read_image(image).shape[:2] == mask.shape
+        assert 0 < mask.mean() < 1

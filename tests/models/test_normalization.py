@@ -1,0 +1,17 @@
+"""ImageNet normalisation."""
+
+import jax.numpy as jnp
+import numpy as np
+
+from sempart_jax.models.normalization import denormalize, normalize
+
+
+def test_normalize_subtracts_the_mean_and_divides_by_the_deviation():
+    image = jnp.asarray([[[0.485, 0.456 + 0.224, 1.0]]])
+    expected = [[[0.0, 1.0, (1 - 0.406) / 0.225]]]
+    np.testing.assert_allclose(normalize(image), expected, atol=1e-6)
+
+
+def test_denormalize_is_the_inverse():
+    image = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 3, 4, 3)), jnp.float32)
+    np.testing.assert_allclose(denormalize(normalize(image)), image, atol=1e-6)
