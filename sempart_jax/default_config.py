@@ -8,6 +8,8 @@ from typing import Any
 import ml_collections
 from ml_collections import ConfigDict
 
+from sempart_jax.scoring import FOREGROUND_RULES
+
 RESUMABLE_FIELDS = (
     "steps",
     "epochs",
@@ -160,6 +162,11 @@ def check_config(config: ConfigDict) -> None:
         "health.highest_mean_mask",
     ):
         require(field, 0 <= lookup(field) <= 1, "between 0 and 1")
+    require(
+        "health.lowest_mean_mask",
+        config.health.lowest_mean_mask < config.health.highest_mean_mask,
+        f"below health.highest_mean_mask ({config.health.highest_mean_mask})",
+    )
     for field in ("optimizer.b1", "optimizer.b2"):
         require(field, 0 <= lookup(field) < 1, "at least 0 and below 1")
     for field in ("brightness", "contrast", "saturation"):
@@ -167,6 +174,7 @@ def check_config(config: ConfigDict) -> None:
     require("augmentation.hue", 0 <= config.augmentation.hue <= 0.5, "between 0 and 0.5")
     for field in config.loss.weights:
         require(f"loss.weights.{field}", config.loss.weights[field] >= 0, "at least 0")
+    require("optimizer.weight_decay", config.optimizer.weight_decay >= 0, "at least 0")
     require("loss.tau", -1 <= config.loss.tau < 1, "a cosine, at least -1 and below 1")
     require("loss.eps", config.loss.eps < 0.5, "below 0.5")
     require("multiscale.crop_fraction", 0 < config.multiscale.crop_fraction <= 1, "in (0, 1]")
@@ -185,6 +193,11 @@ def check_config(config: ConfigDict) -> None:
         "validation.masks",
         bool(config.validation.images) == bool(config.validation.masks),
         "given together with config.validation.images, or neither",
+    )
+    require(
+        "validation.foreground_rule",
+        config.validation.foreground_rule in FOREGROUND_RULES,
+        f"one of {FOREGROUND_RULES}",
     )
     if problems:
         raise ValueError("\n".join(problems))

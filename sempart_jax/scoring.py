@@ -29,7 +29,7 @@ class Score:
 
     Attributes:
         accuracy: mean fraction of right pixels.
-        iou: mean intersection over union of the images whose union is not empty.
+        iou: mean intersection over union of the images whose union is not empty; NaN if none is.
         images: number of images.
     """
 
@@ -157,11 +157,13 @@ def score_pairs(
             ious.setdefault(name, []).append(iou_per_image(mask, truths))
     if not ious:
         raise ValueError(f"none of the {len(pairs)} labelled images can be read")
-    return {
-        name: Score(
+    scores = {}
+    for name in ious:
+        values = np.concatenate(ious[name])
+        defined = values[~np.isnan(values)]
+        scores[name] = Score(
             accuracy=float(np.mean(np.concatenate(accuracies[name]))),
-            iou=float(np.nanmean(np.concatenate(ious[name]))),
-            images=sum(len(part) for part in ious[name]),
+            iou=float(np.mean(defined)) if defined.size else float("nan"),
+            images=len(values),
         )
-        for name in ious
-    }
+    return scores

@@ -1,6 +1,6 @@
 """The data-parallel device loop: state, training step and prediction step under ``pmap``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -69,14 +69,15 @@ def create_train_state(
     )
 
 
-def replicate(tree: Any) -> Any:
-    """Copy a tree of arrays to all local devices, with a leading device axis."""
-    return jax_utils.replicate(tree)
+def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
+    """Copy a tree of arrays to all local devices, or to some, with a leading device axis."""
+    # Laid out as the steps return their state, or the second step would compile anew.
+    return jax_utils.replicate(tree, devices, axis_name=DEVICE_AXIS)
 
 
 def unreplicate(tree: Any) -> Any:
     """Take the first device's copy of a replicated tree."""
-    return jax_utils.unreplicate(tree)
+    return jax.tree.map(lambda x: x.addressable_data(0)[0], tree)
 
 
 def shard(batch: Any, device_count: int) -> Any:
@@ -110,6 +111,7 @@ def make_train_step(
     *,
     seed: int,
     augmentation: dict[str, float] | None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Callable[[TrainState, Variables, Array], tuple[TrainState, Metrics]]:
     """Build the training step, mapped over all local devices of all processes.
 
@@ -124,6 +126,7 @@ def make_train_step(
         seed: seed of augmentation and crops.
         augmentation: arguments of :func:`sempart_jax.data.augment.augment_batch`, or ``None`` to
             train on the images as they are.
+        devices: local devices to run on, as given to :func:`replicate`; all by default.
 
     Returns:
         ``step(state, backbone_params, image) -> (state, metrics)`` on replicated trees and uint8
@@ -131,12 +134,13 @@ def make_train_step(
         ``grad_norm``, ``mean_coarse`` and ``mean_fine``: scalars averaged over all devices,
         ``[devices]``.
     """
+    local_devices = len(devices) if devices is not None else jax.local_device_count()
 
     def step(
         state: TrainState, backbone_params: Variables, image: Array
     ) -> tuple[TrainState, Metrics]:
         batch, height, width, _ = image.shape
-        process, device = jnp.divmod(lax.axis_index(DEVICE_AXIS), jax.local_device_count())
+        process, device = jnp.divmod(lax.axis_index(DEVICE_AXIS), local_devices)
         # The data pipeline deals the global batch out to the processes in turn.
         place = (device * batch + jnp.arange(batch)) * jax.process_count() + process
         step_key = jax.random.fold_in(jax.random.key(seed), state.step)
@@ -164,7 +168,7 @@ def make_train_step(
 
         gradients, (metrics, batch_stats) = jax.grad(total_loss, has_aux=True)(state.params)
         gradients, metrics = lax.pmean((gradients, metrics), DEVICE_AXIS)
-        metrics["grad_norm"] = optax.global_norm(gradients)
+        metrics["grad_norm"] = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         state = TrainState(
             step=state.step + 1,
@@ -174,7 +178,7 @@ def make_train_step(
         )
         return state, metrics
 
-    return jax.pmap(step, axis_name=DEVICE_AXIS, donate_argnums=(0,))
+    return jax.pmap(step, axis_name=DEVICE_AXIS, donate_argnums=(0,), devices=devices)
 
 
 def make_predict_step(

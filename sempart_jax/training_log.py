@@ -4,7 +4,7 @@ import json
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from tensorboardX import SummaryWriter
@@ -24,19 +24,19 @@ class TrainingLog:
         Args:
             workdir: directory of the run.
             first_step: steps taken already. What an interrupted run logged after them is dropped,
-                for it will be logged again.
+                for it will be logged again; at 0 everything is.
             last_step: steps at the end of the run.
             batch_size: images a step, for the progress bar's images a second.
         """
         self._workdir = Path(workdir)
         self._batch_size = batch_size
         metrics_file = self._workdir / "metrics.jsonl"
-        kept = _lines_up_to(metrics_file, first_step) if metrics_file.exists() else []
-        metrics_file.write_text("".join(kept))
+        # A run that starts over at step 0 logs that step again as well.
+        last_kept = first_step or -1
+        kept = _lines_up_to(metrics_file, last_kept) if metrics_file.exists() else []
+        metrics_file.write_text("".join(f"{line}\n" for line in kept))
         self._metrics = metrics_file.open("a")
-        self._board = SummaryWriter(
-            str(self._workdir / "tensorboard"), purge_step=first_step + 1 if first_step else None
-        )
+        self._board = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=last_kept + 1)
         self._progress = tqdm(
             total=last_step * batch_size,
             initial=first_step * batch_size,
@@ -46,7 +46,7 @@ class TrainingLog:
             mininterval=1.0,
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "TrainingLog":
         """Return self."""
         return self
 
@@ -100,7 +100,7 @@ class TrainingLog:
 def _lines_up_to(path: Path, step: int) -> list[str]:
     """Read a metrics file's whole lines up to a step; a killed run may leave half a line."""
     lines = []
-    for line in path.read_text().splitlines(keepends=True):
+    for line in path.read_text().splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

@@ -29,17 +29,17 @@ def sample_images(
         RGB ``[N, S, S, 3]``; fewer than ``count`` where there are no more readable ones, perhaps
         none. An unreadable file is passed over: whoever trains on it names it.
     """
-    stride = max(1, len(paths) // max(count, 1))
+    wanted = min(count, len(paths))
+    spread = [index * len(paths) // wanted for index in range(wanted)]
+    # The others stand in for unreadable ones.
+    others = sorted(set(range(len(paths))) - set(spread))
     images: list[np.ndarray] = []
-    for offset in range(stride):
-        for path in paths[offset::stride]:
-            if len(images) >= count:
-                break
-            try:
-                image = read_image(path)
-            except UnreadableImageError:
-                continue
-            images.append(center_crop(resize_short_side(image, resize_size), image_size))
-        if len(images) >= count:
+    for index in (*spread, *others):
+        if len(images) == wanted:
             break
+        try:
+            image = read_image(paths[index])
+        except UnreadableImageError:
+            continue
+        images.append(center_crop(resize_short_side(image, resize_size), image_size))
     return np.stack(images) if images else np.zeros((0, image_size, image_size, 3), np.uint8)

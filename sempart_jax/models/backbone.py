@@ -34,6 +34,7 @@ def load_backbone(
         ValueError: the name is unknown, or the handcrafted backbone is asked for weights or for
             another type than float32; or as ``load_backbone_params`` raises.
         FileNotFoundError: the weights are not there and cannot be had.
+        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
     """
     if name == HANDCRAFTED:
         if weights or dtype != "float32":

@@ -1,0 +1,259 @@
+"""Default configuration, its checks, and the experiments under ``configs/``."""
+
+import ast
+import json
+import runpy
+
+import pytest
+from ml_collections import ConfigDict
+
+from sempart_jax.default_config import (
+    RESUMABLE_FIELDS,
+    changed_fields,
+    check_config,
+    default_config,
+)
+from tests.conftest import REPOSITORY
+
+CONFIGS = {
+    "baseline": {"multiscale.enabled": False},
+    "crop": {"multiscale.filtered_teacher": False},
+    "tricks": {},
+    "dino_vits16": {"backbone.name": "dino_vits16"},
+    "ibot_vits16": {"backbone.name": "ibot_vits16"},
+    "demo": {
+        "steps": 120,
+        "epochs": 0,
+        "backbone.name": "handcrafted",
+        "data.train": "runs/demo/scenes/train/images",
+        "data.image_size": 96,
+        "data.resize_size": 96,
+        "optimizer.learning_rate": 1e-3,
+        "guided_filter.radius": 3,
+        "validation.images": "runs/demo/scenes/test/images",
+        "validation.masks": "runs/demo/scenes/test/masks",
+        "validation.foreground_rule": "image",
+        "checkpoint.every_steps": 50,
+        "log.every_steps": 10,
+        "log.panels_every_steps": 50,
+    },
+}
+"""What each experiment changes."""
+
+
+def changed(fields):
+    config = default_config()
+    config.update_from_flattened_dict(fields)
+    return config
+
+
+def flat(config, prefix=""):
+    fields = {}
+    for name, value in config.to_dict().items() if isinstance(config, ConfigDict) else config:
+        if isinstance(value, dict):
+            fields |= flat(value.items(), f"{prefix}{name}.")
+        else:
+            fields[prefix + name] = value
+    return fields
+
+
+def test_every_experiment_is_listed_here():
+    assert {path.stem for path in (REPOSITORY / "configs").glob("*.py")} == set(CONFIGS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_experiment_changes_what_it_is_about_and_nothing_else(name):
+    path = REPOSITORY / "configs" / f"{name}.py"
+    config = runpy.run_path(str(path))["get_config"]()
+    check_config(config)
+    default, fields = flat(default_config()), flat(config)
+    assert fields.keys() == default.keys()
+    assert {k: v for k, v in fields.items() if v != default[k]} == CONFIGS[name]
+    docstring = ast.get_docstring(ast.parse(path.read_text())) or ""
+    command = "make demo" if name == "demo" else f"--config configs/{name}.py"
+    assert command in docstring
+    assert "Expected" in docstring
+
+
+def test_default_holds_the_numbers_of_the_paper():
+    # Two tricks (arXiv 2404.03392), Sec. 5.1 and App. A; sigma and eps of Sempart Eq. 5-9.
+    paper = {
+        "batch_size": 8,
+        "epochs": 30,
+        "backbone.name": "dino_vits8",
+        "data.image_size": 320,
+        "data.resize_size": 355,
+        "augmentation.flip_probability": 0.5,
+        "augmentation.jitter_probability": 0.8,
+        "augmentation.brightness": 0.4,
+        "augmentation.contrast": 0.4,
+        "augmentation.saturation": 0.2,
+        "augmentation.hue": 0.1,
+        "augmentation.grayscale_probability": 0.2,
+        "loss.tau": 0.4,
+        "loss.eps": 1e-6,
+        "loss.sigma": 1.0,
+        "loss.weights.ncut": 1.0,
+        "loss.weights.gtv_fine": 1.0,
+        "loss.weights.gtv_coarse": 1.0,
+        "loss.weights.consistency": 1.0,
+        "loss.weights.ncut_crop": 0.01,
+        "loss.weights.equivariance": 0.01,
+        "multiscale.crop_fraction": 0.5,
+        "guided_filter.radius": 9,
+        "guided_filter.eps": 1e-3,
+        "optimizer.learning_rate": 1e-4,
+        "optimizer.b1": 0.9,
+        "optimizer.b2": 0.99,
+        "optimizer.eps": 1e-8,
+        "optimizer.weight_decay": 0.0,
+    }
+    fields = flat(default_config())
+    assert {name: fields[name] for name in paper} == paper
+
+
+def test_default_is_made_anew_each_time():
+    default_config().loss.weights.ncut = 7.0
+    assert default_config().loss.weights.ncut == 1.0
+
+
+BAD_VALUES = [
+    ("batch_size", 0),
+    ("data.image_size", 0),
+    ("data.resize_size", 319),
+    ("checkpoint.every_steps", 0),
+    ("checkpoint.keep", 0),
+    ("log.every_steps", 0),
+    ("health.collapse_steps", 0),
+    ("steps", -1),
+    ("epochs", -1),
+    ("data.workers", -1),
+    ("log.panels_every_steps", -1),
+    ("log.panel_images", -1),
+    ("validation.every_steps", -1),
+    ("guided_filter.radius", -1),
+    ("seed", -1),
+    ("loss.eps", 0.0),
+    ("loss.eps", 0.5),
+    ("loss.sigma", 0.0),
+    ("guided_filter.eps", 0.0),
+    ("optimizer.learning_rate", 0.0),
+    ("optimizer.learning_rate", float("nan")),
+    ("optimizer.eps", 0.0),
+    ("optimizer.b1", 1.0),
+    ("optimizer.b2", -0.1),
+    ("optimizer.weight_decay", -1e-4),
+    ("augmentation.flip_probability", 1.1),
+    ("augmentation.jitter_probability", -0.1),
+    ("augmentation.grayscale_probability", 2.0),
+    ("augmentation.brightness", -0.1),
+    ("augmentation.contrast", -0.1),
+    ("augmentation.saturation", -0.1),
+    ("augmentation.hue", 0.6),
+    ("augmentation.hue", -0.1),
+    ("health.lowest_mean_mask", -0.1),
+    ("health.lowest_mean_mask", 0.995),
+    ("health.highest_mean_mask", 1.1),
+    ("loss.tau", 1.0),
+    ("loss.tau", -1.1),
+    *((f"loss.weights.{name}", -1.0) for name in default_config().loss.weights),
+    ("multiscale.crop_fraction", 0.0),
+    ("multiscale.crop_fraction", 1.1),
+    ("backbone.dtype", "float16"),
+    ("validation.foreground_rule", "majority"),
+]
+
+
+@pytest.mark.parametrize(("field", "value"), BAD_VALUES)
+def test_bad_value_is_refused_with_its_field(field, value):
+    with pytest.raises(ValueError, match=rf"config\.{field} must be .*, got {value!r}"):
+        check_config(changed({field: value}))
+
+
+GOOD_VALUES = [
+    {"batch_size": 1},
+    {"steps": 5, "epochs": 0},
+    {"data.resize_size": 320},
+    {"loss.tau": -1.0},
+    {"loss.weights.ncut": 0.0},
+    {"guided_filter.radius": 0},
+    {"log.panels_every_steps": 0, "log.panel_images": 0},
+    {"optimizer.b1": 0.0},
+    {"multiscale.crop_fraction": 1.0},
+    {"augmentation.hue": 0.5, "augmentation.flip_probability": 1.0},
+    {"backbone.dtype": "bfloat16"},
+    {"validation.images": "a", "validation.masks": "b"},
+]
+
+
+@pytest.mark.parametrize("fields", GOOD_VALUES)
+def test_value_at_its_bound_is_taken(fields):
+    check_config(changed(fields))
+
+
+def test_no_steps_and_no_epochs_is_refused():
+    with pytest.raises(ValueError, match=r"config\.steps must be above 0 where config\.epochs"):
+        check_config(changed({"epochs": 0}))
+
+
+@pytest.mark.parametrize("given", ["validation.images", "validation.masks"])
+def test_validation_needs_images_and_masks(given):
+    with pytest.raises(ValueError, match=r"config\.validation\.masks must be given together"):
+        check_config(changed({given: "folder"}))
+
+
+def test_all_bad_values_are_named_together():
+    with pytest.raises(ValueError, match=r"batch_size") as caught:
+        check_config(changed({"batch_size": 0, "loss.sigma": -1.0, "backbone.dtype": "int8"}))
+    lines = str(caught.value).splitlines()
+    assert [line.split()[0] for line in lines] == [
+        "config.batch_size",
+        "config.loss.sigma",
+        "config.backbone.dtype",
+    ]
+
+
+def test_changed_fields_are_listed_in_order_with_both_values():
+    new = changed({"seed": 3, "loss.weights.ncut": 2.0, "backbone.name": "handcrafted"})
+    assert changed_fields(default_config(), new) == [
+        "backbone.name: 'dino_vits8' -> 'handcrafted'",
+        "loss.weights.ncut: 1.0 -> 2.0",
+        "seed: 0 -> 3",
+    ]
+
+
+def test_field_that_one_side_lacks_is_a_change():
+    new = default_config()
+    new.extra = 1
+    assert changed_fields(default_config(), new) == ["extra: None -> 1"]
+    assert changed_fields(new, default_config()) == ["extra: 1 -> None"]
+
+
+def test_resumable_fields_may_change():
+    fields = flat(default_config())
+    free = {k for k in fields if any(k == f or k.startswith(f"{f}.") for f in RESUMABLE_FIELDS)}
+    assert {name.split(".")[0] for name in free} == {
+        "steps",
+        "epochs",
+        "log",
+        "checkpoint",
+        "data",
+        "backbone",
+        "validation",
+    }
+    other = {int: 99, str: "other"}
+    new = changed({name: other[type(fields[name])] for name in free})
+    assert changed_fields(default_config(), new) == []
+    assert not free & {"backbone.name", "backbone.dtype", "data.image_size", "data.resize_size"}
+
+
+def test_prefix_of_a_name_does_not_make_a_field_resumable():
+    new = default_config()
+    new.steps_in_flight = 1
+    assert changed_fields(default_config(), new) == ["steps_in_flight: None -> 1"]
+
+
+def test_configuration_survives_json():
+    config = default_config()
+    stored = ConfigDict(json.loads(config.to_json_best_effort()))
+    assert changed_fields(stored, config) == []

@@ -1,0 +1,145 @@
+"""Prediction in batches of one shape, and the columns of a panel."""
+
+import logging
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sempart_jax.models.head import SegmentationHead
+from sempart_jax.models.segmenter import Segmenter
+from sempart_jax.models.vit import VisionTransformer
+from sempart_jax.prediction import MASK_NAMES, Predictor, head_variables, panel_columns
+from sempart_jax.train_step import TrainState, replicate
+from tests.test_resize import reference_resize
+
+BACKBONE = VisionTransformer(patch_size=2, width=12, depth=1, num_heads=2, trained_grid=2)
+SEGMENTER = Segmenter(
+    BACKBONE, SegmentationHead(patch_size=2, axis_name="device"), radius=2, filter_eps=1e-2
+)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """Backbone parameters and head variables on one device."""
+
+    def initialise(key):
+        params = BACKBONE.init(key, jnp.zeros((1, 4, 4, 3)))["params"]
+        return params, SEGMENTER.init(key, params, 4)
+
+    return jax.jit(initialise)(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def predictor(network):
+    return Predictor(SEGMENTER, replicate(network[0]))
+
+
+@pytest.fixture(scope="module")
+def variables(network):
+    return replicate(network[1])
+
+
+@pytest.fixture(scope="module")
+def images():
+    return np.random.default_rng(0).integers(0, 256, (11, 8, 12, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def expected(network, images):
+    """Masks of each image by itself, on one device, without padding."""
+    params, variables = network
+
+    @jax.jit
+    def predict(image):
+        prediction = SEGMENTER.predict(params, variables, image[None])
+        refined = SEGMENTER.refine(image[None], prediction.fine)
+        return prediction.coarse[0, ..., 0], prediction.fine[0, ..., 0], refined[0, ..., 0]
+
+    masks = [predict(jnp.asarray(image, jnp.float32) / 255) for image in images]
+    return {name: np.stack([m[i] for m in masks]) for i, name in enumerate(MASK_NAMES)}
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 11])
+def test_masks_are_those_of_each_image_alone(predictor, variables, images, expected, count):
+    masks = predictor(variables, images[:count], batch_size=8)
+    assert tuple(masks) == MASK_NAMES
+    assert masks["coarse"].shape == (count, 4, 6)
+    assert masks["fine"].shape == masks["refined"].shape == (count, 8, 12)
+    for name in MASK_NAMES:
+        np.testing.assert_allclose(masks[name], expected[name][:count], atol=1e-5)
+    # Images must be told apart for this to mean anything.
+    assert np.abs(expected["fine"][0] - expected["fine"][1]).max() > 1e-3
+
+
+@pytest.mark.parametrize("batch_size", [1, 5, 16])
+def test_batch_size_changes_nothing(predictor, variables, images, expected, batch_size):
+    masks = predictor(variables, images, batch_size=batch_size)
+    np.testing.assert_allclose(masks["refined"], expected["refined"], atol=1e-5)
+
+
+def test_floats_are_taken_as_they_are(predictor, variables, images):
+    whole = predictor(variables, images, batch_size=8)
+    floats = predictor(variables, images.astype(np.float32) / 255, batch_size=8)
+    for name in MASK_NAMES:
+        np.testing.assert_array_equal(floats[name], whole[name])
+
+
+def test_smaller_last_batch_does_not_compile_anew(predictor, variables, images, caplog):
+    predictor(variables, images[:8], batch_size=8)
+    with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
+        for count in (1, 3, 8, 11):
+            predictor(variables, images[:count], batch_size=8)
+            predictor.full_size_masks(variables, images[:count])
+        assert "ompil" not in caplog.text
+        # A new image size does compile, and shows that the log would have told.
+        predictor(variables, images[:1, :4, :4], batch_size=8)
+        assert "Compiling" in caplog.text
+
+
+def test_masks_that_are_scored_have_the_size_of_the_image(predictor, variables, images, expected):
+    masks = predictor.full_size_masks(variables, images)
+    assert set(masks) == {"fine", "refined"}
+    for name, mask in masks.items():
+        np.testing.assert_allclose(mask, expected[name], atol=1e-5)
+
+
+def test_head_variables_are_those_of_the_state():
+    state = TrainState(
+        step=jnp.zeros((), jnp.int32), params={"a": 1}, batch_stats={"b": 2}, opt_state=()
+    )
+    assert head_variables(state) == {"params": {"a": 1}, "batch_stats": {"b": 2}}
+
+
+def test_panel_without_crop(predictor, variables, images, expected):
+    columns = panel_columns(predictor, variables, images[:3], crop_size=None, filtered_teacher=True)
+    assert {title: column.shape for title, column in columns.items()} == {
+        "image": (3, 8, 12, 3),
+        "coarse": (3, 4, 6, 1),
+        "fine": (3, 8, 12, 1),
+        "fine, guided filter": (3, 8, 12, 1),
+    }
+    np.testing.assert_allclose(columns["image"], images[:3] / 255, rtol=1e-6)
+    titles = {"coarse": "coarse", "fine": "fine", "refined": "fine, guided filter"}
+    for name, title in titles.items():
+        np.testing.assert_allclose(columns[title][..., 0], expected[name][:3], atol=1e-5)
+
+
+@pytest.mark.parametrize(("filtered", "name"), [(True, "refined"), (False, "fine")])
+def test_panel_shows_the_zoomed_middle_and_its_mask(predictor, variables, images, filtered, name):
+    columns = panel_columns(
+        predictor, variables, images[:3], crop_size=(4, 6), filtered_teacher=filtered
+    )
+    assert list(columns)[-2:] == ["crop, zoomed", "teacher target"]
+    zoomed, target = columns["crop, zoomed"], columns["teacher target"]
+    assert zoomed.shape == (3, 8, 12, 3)
+    assert target.shape == (3, 8, 12, 1)
+    middle = images[:3, 2:6, 3:9] / 255.0
+    for index in range(3):
+        for channel in range(3):
+            expected = reference_resize(middle[index, ..., channel], 8, 12)
+            np.testing.assert_allclose(zoomed[index, ..., channel], expected, atol=1e-5)
+    masks = predictor(variables, zoomed, batch_size=3)
+    np.testing.assert_allclose(target[..., 0], masks[name], atol=1e-6)
+    assert np.abs(masks["refined"] - masks["fine"]).max() > 1e-4
