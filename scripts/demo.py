@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from sempart_jax.data.synthetic import write_scenes
@@ -44,6 +45,7 @@ def main() -> None:
     parser.add_argument("--test_scenes", type=int, default=48)
     arguments = parser.parse_args()
     workdir: Path = arguments.workdir
+    logging.set_verbosity(logging.WARNING)
     started = time.monotonic()
     config = read_demo_config(workdir)
     # A demo is to be seen from its beginning: an earlier one is no run to be continued.

@@ -10,7 +10,7 @@ import hashlib
 import json
 import types
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,6 +44,7 @@ class Checkpoints:
             best: keep those of the highest score instead of the newest.
         """
         self.directory = Path(workdir).resolve() / name
+        self._best = best
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
@@ -55,7 +56,7 @@ class Checkpoints:
             ),
         )
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Checkpoints":
         """Return self."""
         return self
 
@@ -94,7 +95,7 @@ class Checkpoints:
 
         Args:
             like: state of the same structure and shapes, such as a fresh one.
-            step: which; the newest by default.
+            step: which; by default the newest, or the best where the best are kept.
 
         Returns:
             State on the host.
@@ -102,7 +103,8 @@ class Checkpoints:
         Raises:
             FileNotFoundError: if there is no such checkpoint.
         """
-        step = self.latest_step if step is None else step
+        if step is None:
+            step = self._manager.best_step() if self._best else self.latest_step
         if step is None or step not in self._manager.all_steps():
             wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
             raise FileNotFoundError(f"{wanted} in {self.directory}")

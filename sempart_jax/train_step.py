@@ -23,13 +23,13 @@ class TrainState(struct.PyTreeNode):
     """Everything that a step changes.
 
     Attributes:
-        step: number of steps taken, int32.
+        step: number of steps taken, int32 array, on the device or the host.
         params: parameters of the head.
         batch_stats: running averages of its batch norm.
         opt_state: state of the optimizer.
     """
 
-    step: Array
+    step: Any
     params: Variables
     batch_stats: Variables
     opt_state: optax.OptState

@@ -7,28 +7,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sempart_jax.models.head import SegmentationHead
-from sempart_jax.models.segmenter import Segmenter
-from sempart_jax.models.vit import VisionTransformer
 from sempart_jax.prediction import MASK_NAMES, Predictor, head_variables, panel_columns
 from sempart_jax.train_step import TrainState, replicate
+from tests.models.small_network import SEGMENTER, seeded_variables
 from tests.test_resize import reference_resize
-
-BACKBONE = VisionTransformer(patch_size=2, width=12, depth=1, num_heads=2, trained_grid=2)
-SEGMENTER = Segmenter(
-    BACKBONE, SegmentationHead(patch_size=2, axis_name="device"), radius=2, filter_eps=1e-2
-)
 
 
 @pytest.fixture(scope="module")
 def network():
     """Backbone parameters and head variables on one device."""
-
-    def initialise(key):
-        params = BACKBONE.init(key, jnp.zeros((1, 4, 4, 3)))["params"]
-        return params, SEGMENTER.init(key, params, 4)
-
-    return jax.jit(initialise)(jax.random.key(0))
+    return seeded_variables()
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +75,11 @@ def test_floats_are_taken_as_they_are(predictor, variables, images):
 
 
 def test_smaller_last_batch_does_not_compile_anew(predictor, variables, images, caplog):
-    predictor(variables, images[:8], batch_size=8)
+    predictor(variables, images, batch_size=16)
+    predictor.full_size_masks(variables, images)
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
         for count in (1, 3, 8, 11):
-            predictor(variables, images[:count], batch_size=8)
+            predictor(variables, images[:count], batch_size=16)
             predictor.full_size_masks(variables, images[:count])
         assert "ompil" not in caplog.text
         # A new image size does compile, and shows that the log would have told.

@@ -39,10 +39,11 @@ def test_masks_are_not_stretched_to_the_whole_grey_scale():
     assert inside.max() <= 78
 
 
-def test_values_outside_of_the_range_are_clipped():
+def test_values_outside_of_the_range_are_clipped_in_silence(caplog):
     picture = draw_panel({"image": plain([[1.7, -0.4, 0.0]]), "fine": plain([[2.0]])})
     assert cell(picture, 0, 0, 1, 2) == [255, 0, 0]
     assert cell(picture, 0, 1, 1, 2) == [255, 255, 255]
+    assert not caplog.records
 
 
 def test_pixels_are_not_blurred():

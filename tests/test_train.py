@@ -1,0 +1,237 @@
+"""Training end to end through the command line."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+from PIL import Image
+
+from sempart_jax.checkpoints import Checkpoints
+from sempart_jax.data.synthetic import write_scenes
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+SMALL = {
+    "backbone.name": "handcrafted",
+    "data.image_size": 32,
+    "data.resize_size": 36,
+    "batch_size": 4,
+    "guided_filter.radius": 2,
+    "log.every_steps": 1,
+    "log.panel_images": 2,
+    "log.panels_every_steps": 0,
+}
+
+
+def run_train(workdir, images, *extra, config="tricks", **fields):
+    """Run the command in a process of its own, as a user would."""
+    fields = SMALL | {"data.train": images} | {k.replace("__", "."): v for k, v in fields.items()}
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    command = [sys.executable, "-W", "error::DeprecationWarning:sempart_jax", "-m"]
+    command += ["sempart_jax.train", "--config", f"configs/{config}.py", "--workdir", str(workdir)]
+    environment = {**os.environ, "XLA_FLAGS": "", "PYTHONHASHSEED": "0"}
+    return subprocess.run(
+        [*command, *flags, *extra],
+        cwd=REPOSITORY,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def read_metrics(workdir):
+    return [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+
+
+def read_parameters(workdir, step):
+    """Read a checkpoint without the code under test."""
+    path = workdir / "checkpoints" / str(step) / "default"
+    with ocp.StandardCheckpointer() as reader:
+        return reader.restore(path)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder, 10, size=40, seed=3)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def straight_run(tmp_path_factory, scenes):
+    workdir = tmp_path_factory.mktemp("straight")
+    finished = run_train(
+        workdir,
+        scenes / "images",
+        steps=40,
+        checkpoint__every_steps=20,
+        validation__images=scenes / "images",
+        validation__masks=scenes / "masks",
+    )
+    assert finished.returncode == 0, finished.stderr
+    return workdir, finished
+
+
+@pytest.mark.slow
+def test_a_run_leaves_metrics_panels_board_and_checkpoints(straight_run):
+    workdir, finished = straight_run
+    rows = read_metrics(workdir)
+    training = [row for row in rows if "train/total" in row]
+    assert [row["step"] for row in training] == list(range(1, 41))
+    terms = ["ncut", "gtv_fine", "gtv_coarse", "consistency", "ncut_crop", "equivariance"]
+    weights = [1, 1, 1, 1, 0.01, 0.01]
+    for row in training:
+        total = sum(w * row[f"train/{term}"] for term, w in zip(terms, weights, strict=True))
+        assert row["train/total"] == pytest.approx(total, rel=1e-5)
+    validation = [row for row in rows if "validation/iou fine" in row]
+    assert [row["step"] for row in validation] == [0, 40]
+    assert sorted(path.name for path in (workdir / "panels").iterdir()) == [
+        "step_0000000.png",
+        "step_0000040.png",
+    ]
+    assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
+    assert sorted(int(path.name) for path in (workdir / "checkpoints").iterdir()) == [20, 40]
+    best = [path.name for path in (workdir / "best").iterdir() if path.name.isdigit()]
+    score = {row["step"]: row["validation/iou fine"] for row in validation}
+    assert best == [str(max(score, key=score.get))]
+    assert "image/s" in finished.stderr
+    assert "step 40, validation IoU" in finished.stdout + finished.stderr
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_ends_bit_for_bit_like_a_straight_one(straight_run, tmp_path, scenes):
+    """20 steps, then 20 more with worker processes instead of threads."""
+    arguments = {
+        "checkpoint__every_steps": 20,
+        "validation__images": scenes / "images",
+        "validation__masks": scenes / "masks",
+    }
+    first = run_train(tmp_path, scenes / "images", steps=20, **arguments)
+    assert first.returncode == 0, first.stderr
+    second = run_train(tmp_path, scenes / "images", steps=40, data__workers=1, **arguments)
+    assert second.returncode == 0, second.stderr
+    expected, ours = read_parameters(straight_run[0], 40), read_parameters(tmp_path, 40)
+    assert set(ours) == set(expected) == {"step", "params", "batch_stats", "opt_state"}
+    for name in expected:
+        jax.tree.map(np.testing.assert_array_equal, ours[name], expected[name])
+    ours_rows = {r["step"]: r for r in read_metrics(tmp_path) if "train/total" in r}
+    expected_rows = {r["step"]: r for r in read_metrics(straight_run[0]) if "train/total" in r}
+    assert ours_rows == expected_rows
+
+
+@pytest.mark.slow
+def test_resuming_with_another_config_is_refused(straight_run, scenes):
+    workdir, _ = straight_run
+    before = read_metrics(workdir)
+    finished = run_train(workdir, scenes / "images", steps=40, batch_size=2, loss__tau=0.3)
+    assert finished.returncode == 1
+    assert "batch_size: 4 -> 2" in finished.stderr
+    assert "loss.tau: 0.4 -> 0.3" in finished.stderr
+    assert "Traceback" not in finished.stderr
+    assert read_metrics(workdir) == before
+
+
+@pytest.mark.slow
+def test_a_complete_run_has_nothing_left_to_do(straight_run, scenes):
+    workdir, _ = straight_run
+    finished = run_train(workdir, scenes / "images", steps=40, checkpoint__every_steps=20)
+    assert finished.returncode == 0, finished.stderr
+    assert sorted(int(path.name) for path in (workdir / "checkpoints").iterdir()) == [20, 40]
+
+
+@pytest.mark.slow
+def test_unreadable_images_are_named_counted_and_skipped(tmp_path):
+    images = tmp_path / "images"
+    write_scenes(tmp_path, 5, size=40, seed=0)
+    (images / "broken.png").write_bytes(b"no image")
+    whole = (images / "scene_0000.png").read_bytes()
+    (images / "cut off.png").write_bytes(whole[: len(whole) // 2])
+    finished = run_train(tmp_path / "run", images, steps=4, config="baseline")
+    assert finished.returncode == 0, finished.stderr
+    output = finished.stdout + finished.stderr
+    for name in ("broken.png", "cut off.png"):
+        assert len(re.findall(rf"skipped \S*.*{name}", output)) == 1
+    assert "2 unreadable so far" in output
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"learning_rate": 0.1}, "learning_rate"),
+        ({"batch_size": "many"}, "batch_size"),
+        (
+            {"batch_size": 0, "loss.tau": 2.0},
+            r"batch_size must be at least 1, got 0(.|\n)*loss\.tau",
+        ),
+        ({"backbone.name": "resnet50"}, "unknown backbone 'resnet50'.*dino_vits8"),
+        ({"data.image_size": 30}, "multiple of the patch.*8.*got 30"),
+        ({"data.train": "/nowhere"}, "/nowhere"),
+        ({"backbone.name": "dino_vits8", "backbone.weights": "/no/file.pth"}, "/no/file.pth"),
+    ],
+)
+def test_bad_fields_are_clear_errors(tmp_path, scenes, fields, message):
+    finished = run_train(tmp_path, scenes / "images", steps=1, **fields)
+    assert finished.returncode != 0
+    assert re.search(message, finished.stderr), finished.stderr
+    assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_a_folder_without_a_readable_image_is_an_error(tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(3):
+        (images / f"{index}.jpg").write_bytes(b"<html>")
+    finished = run_train(tmp_path / "run", images, steps=1)
+    assert finished.returncode == 1
+    assert "none of the 3 files can be read" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"optimizer.learning_rate": 1e30}, r"step \d+: .*not finite"),
+        (
+            {"health.lowest_mean_mask": 0.98, "health.collapse_steps": 5},
+            r"step 5: the masks have collapsed to all background .*5 steps in a row",
+        ),
+    ],
+)
+def test_a_sick_run_stops_and_keeps_its_last_good_checkpoint(tmp_path, scenes, fields, message):
+    finished = run_train(
+        tmp_path,
+        scenes / "images",
+        steps=12,
+        checkpoint__every_steps=1,
+        config="baseline",
+        **fields,
+    )
+    assert finished.returncode == 1
+    assert re.search(message, finished.stderr), finished.stderr
+    assert "Traceback" not in finished.stderr
+    with Checkpoints(tmp_path) as checkpoints:
+        step = checkpoints.latest_step
+    assert step is not None
+    sick_step = int(re.search(r"step (\d+): ", finished.stderr)[1])
+    assert step < sick_step
+
+
+@pytest.mark.slow
+def test_real_photographs_as_laid_out_on_disk(tmp_path, reference_data):
+    """The DUTS root is given; its masks are no training images."""
+    finished = run_train(tmp_path, reference_data / "DUTS", steps=2)
+    assert finished.returncode == 0, finished.stderr
+    assert "1200 images" in finished.stdout + finished.stderr
+    with Image.open(tmp_path / "panels" / "step_0000002.png") as panel:
+        assert panel.width > panel.height
