@@ -213,7 +213,7 @@ def changed_fields(old: ConfigDict, new: ConfigDict) -> list[str]:
     Returns:
         Lines ``field: old -> new``, without :data:`RESUMABLE_FIELDS`.
     """
-    before, after = _flatten(old), _flatten(new)
+    before, after = flatten(old), flatten(new)
     lines = []
     for field in sorted(before.keys() | after.keys()):
         resumable = any(field == f or field.startswith(f"{f}.") for f in RESUMABLE_FIELDS)
@@ -222,11 +222,12 @@ def changed_fields(old: ConfigDict, new: ConfigDict) -> list[str]:
     return lines
 
 
-def _flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
+def flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
+    """Turn nested fields into one dictionary with dotted names."""
     fields: dict[str, object] = {}
     for name, value in config.items():
         if isinstance(value, ml_collections.ConfigDict):
-            fields |= _flatten(value, f"{prefix}{name}.")
+            fields |= flatten(value, f"{prefix}{name}.")
         else:
             fields[prefix + name] = value
     return fields

@@ -8,12 +8,12 @@ Prints a table and writes ``evaluation.json`` into the run's directory.
 
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from absl import app, flags, logging
+from absl import flags
 
+from sempart_jax import command_line
 from sempart_jax.checkpoints import Checkpoints, read_config
 from sempart_jax.data.folder import benchmark_folders, find_pairs
 from sempart_jax.experiment import build_experiment
@@ -98,22 +98,15 @@ _FOREGROUND_RULE = flags.DEFINE_enum(
 _WEIGHTS = flags.DEFINE_string("weights", None, "File of the backbone's weights, if it has moved.")
 
 
-def _main(arguments: Sequence[str]) -> None:
-    if len(arguments) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
+def _main() -> None:
     workdir = Path(_WORKDIR.value)
-    try:
-        results = evaluate(
-            workdir,
-            _DATASETS.value,
-            Path(_DATA_ROOT.value),
-            foreground_rule=_FOREGROUND_RULE.value,
-            weights=_WEIGHTS.value,
-        )
-    except (ValueError, FileNotFoundError) as error:
-        sys.exit(f"error: {error}")
+    results = evaluate(
+        workdir,
+        _DATASETS.value,
+        Path(_DATA_ROOT.value),
+        foreground_rule=_FOREGROUND_RULE.value,
+        weights=_WEIGHTS.value,
+    )
     print(format_table(results))
     plain = {
         dataset: {name: dataclasses.asdict(score) for name, score in scores.items()}
@@ -125,4 +118,4 @@ def _main(arguments: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(_main)
+    command_line.run(_main)

@@ -8,27 +8,22 @@ Run the same command again to continue an interrupted run from its last checkpoi
 
 import contextlib
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import jax
 import numpy as np
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from sempart_jax import command_line
 from sempart_jax.checkpoints import Checkpoints, fingerprint_params, register_run
 from sempart_jax.data.folder import find_images, find_pairs
-from sempart_jax.data.pipeline import (
-    Batch,
-    NoReadableImageError,
-    fingerprint,
-    training_batches,
-)
+from sempart_jax.data.pipeline import Batch, fingerprint, training_batches
 from sempart_jax.data.samples import sample_images
 from sempart_jax.default_config import check_config
 from sempart_jax.experiment import Experiment, build_experiment
-from sempart_jax.health import HealthMonitor, UnhealthyRunError
+from sempart_jax.health import HealthMonitor
 from sempart_jax.prediction import Predictor, head_variables, panel_columns
 from sempart_jax.report import draw_panel
 from sempart_jax.scoring import Score, score_pairs
@@ -128,12 +123,13 @@ class TrainingRun:
                 save = at_end or self._step % config.checkpoint.every_steps == 0
                 if save or self._step % config.log.every_steps == 0:
                     self._log_steps()
-                if save:
-                    self._checkpoints.save(unreplicate(self._state))
                 if at_end or _is_due(self._step, config.log.panels_every_steps):
                     self._draw_panel()
                 if at_end or _is_due(self._step, config.validation.every_steps):
                     self._validate()
+                # Last, so that a run killed before it does all of the above again.
+                if save:
+                    self._checkpoints.save(unreplicate(self._state))
         return self._validations
 
     def _take_step(self, batch: Batch) -> None:
@@ -256,20 +252,13 @@ _CONFIG = config_flags.DEFINE_config_file("config", help_string="Experiment: con
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; runs/NAME by default.")
 
 
-def _main(arguments: Sequence[str]) -> None:
-    if len(arguments) > 1:
-        raise app.UsageError(f"unexpected arguments: {' '.join(arguments[1:])}")
-    if not flags.FLAGS["verbosity"].present:
-        logging.set_verbosity(logging.WARNING)
+def _main() -> None:
     experiment_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     workdir = Path(_WORKDIR.value or Path("runs") / experiment_file.stem)
-    try:
-        train(_CONFIG.value, workdir)
-    except (ValueError, FileNotFoundError, NoReadableImageError, UnhealthyRunError) as error:
-        sys.exit(f"error: {error}")
+    train(_CONFIG.value, workdir)
     print(f"the run is in {workdir}")
 
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(_main)
+    command_line.run(_main)

@@ -71,8 +71,9 @@ def create_train_state(
 
 def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
     """Copy a tree of arrays to all local devices, or to some, with a leading device axis."""
-    # Laid out as the steps return their state, or the second step would compile anew.
-    return jax_utils.replicate(tree, devices, axis_name=DEVICE_AXIS)
+    # Laid out as the steps return their state, or the second step would compile anew. From the
+    # host, or the copies would compile a stacking for each shape.
+    return jax_utils.replicate(jax.device_get(tree), devices, axis_name=DEVICE_AXIS)
 
 
 def unreplicate(tree: Any) -> Any:

@@ -15,7 +15,7 @@ from tests.test_resize import reference_resize
 
 @pytest.fixture(scope="module")
 def network():
-    """Backbone parameters and head variables on one device."""
+    """Backbone parameters and head variables on the host."""
     return seeded_variables()
 
 
@@ -37,15 +37,14 @@ def images():
 @pytest.fixture(scope="module")
 def expected(network, images):
     """Masks of each image by itself, on one device, without padding."""
-    params, variables = network
 
     @jax.jit
-    def predict(image):
+    def predict(params, variables, image):
         prediction = SEGMENTER.predict(params, variables, image[None])
         refined = SEGMENTER.refine(image[None], prediction.fine)
         return prediction.coarse[0, ..., 0], prediction.fine[0, ..., 0], refined[0, ..., 0]
 
-    masks = [predict(jnp.asarray(image, jnp.float32) / 255) for image in images]
+    masks = [predict(*network, image.astype(np.float32) / 255) for image in images]
     return {name: np.stack([m[i] for m in masks]) for i, name in enumerate(MASK_NAMES)}
 
 
@@ -74,13 +73,12 @@ def test_floats_are_taken_as_they_are(predictor, variables, images):
         np.testing.assert_array_equal(floats[name], whole[name])
 
 
-def test_smaller_last_batch_does_not_compile_anew(predictor, variables, images, caplog):
+def test_smaller_last_batch_does_not_compile_anew(network, variables, images, caplog):
+    predictor = Predictor(SEGMENTER, replicate(network[0]))
     predictor(variables, images, batch_size=16)
-    predictor.full_size_masks(variables, images)
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
         for count in (1, 3, 8, 11):
             predictor(variables, images[:count], batch_size=16)
-            predictor.full_size_masks(variables, images[:count])
         assert "ompil" not in caplog.text
         # A new image size does compile, and shows that the log would have told.
         predictor(variables, images[:1, :4, :4], batch_size=8)

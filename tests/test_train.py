@@ -166,8 +166,12 @@ def test_unreadable_images_are_named_counted_and_skipped(tmp_path):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"learning_rate": 0.1}, "learning_rate"),
-        ({"batch_size": "many"}, "batch_size"),
+        ({"learning_rate": 0.1}, r"did you mean config\.optimizer\.learning_rate"),
+        (
+            {"data.imagesize": 64},
+            r"unknown field config\.data\.imagesize.*config\.data\.image_size",
+        ),
+        ({"batch_size": "many"}, "batch_size=many: invalid literal for int"),
         (
             {"batch_size": 0, "loss.tau": 2.0},
             r"batch_size must be at least 1, got 0(.|\n)*loss\.tau",
@@ -180,9 +184,18 @@ def test_unreadable_images_are_named_counted_and_skipped(tmp_path):
 )
 def test_bad_fields_are_clear_errors(tmp_path, scenes, fields, message):
     finished = run_train(tmp_path, scenes / "images", steps=1, **fields)
-    assert finished.returncode != 0
+    assert finished.returncode == 1
     assert re.search(message, finished.stderr), finished.stderr
+    assert "Traceback" not in finished.stderr
     assert not (tmp_path / "config.json").exists()
+
+
+@pytest.mark.slow
+def test_a_missing_experiment_is_a_clear_error(tmp_path, scenes):
+    finished = run_train(tmp_path, scenes / "images", config="no_such_experiment")
+    assert finished.returncode == 1
+    assert "configs/no_such_experiment.py" in finished.stderr
+    assert "Traceback" not in finished.stderr
 
 
 @pytest.mark.slow

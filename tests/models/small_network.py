@@ -17,17 +17,17 @@ SEGMENTER = Segmenter(
 
 
 def seeded_variables(seed: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the backbone's parameters and the head's variables as those of a trained network."""
+    """Return the backbone's parameters and the head's variables, as if trained, on the host."""
     rng = np.random.default_rng(seed)
 
-    def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> jax.Array:
+    def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
         if path[-1].key in ("scale", "var"):
             values = rng.uniform(0.5, 1.5, leaf.shape)
         elif len(leaf.shape) == 1:
             values = rng.normal(0, 0.1, leaf.shape)
         else:
             values = rng.normal(0, np.prod(leaf.shape[:-1]) ** -0.5, leaf.shape)
-        return jnp.asarray(values, leaf.dtype)
+        return values.astype(leaf.dtype)
 
     key, image = jax.random.key(0), jnp.zeros((1, 4, 4, 3))
     backbone = jax.eval_shape(BACKBONE.init, key, image)["params"]

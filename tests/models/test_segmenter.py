@@ -16,7 +16,7 @@ from tests.test_filters import reference_guided_filter
 
 @pytest.fixture(scope="module")
 def network():
-    return seeded_variables()
+    return jax.tree.map(jnp.asarray, seeded_variables())
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,84 @@
+"""How every entry point starts: flags parsed with clear errors, expected failures in one line."""
+
+import difflib
+import re
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+
+from sempart_jax.data.pipeline import NoReadableImageError
+from sempart_jax.default_config import default_config, flatten
+from sempart_jax.health import UnhealthyRunError
+
+EXPECTED_ERRORS = (
+    ValueError,
+    FileNotFoundError,
+    ModuleNotFoundError,  # an extra that is not installed
+    NoReadableImageError,
+    UnhealthyRunError,
+)
+"""What a user can mend: told in one line, without a traceback."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse the flags, call ``main`` and leave the program.
+
+    Exit status 0 after success, 1 after one of :data:`EXPECTED_ERRORS` or flags that make no
+    sense; other errors keep their traceback.
+
+    Args:
+        main: reads its arguments from flags.
+    """
+
+    def guarded(arguments: Sequence[str]) -> None:
+        if len(arguments) > 1:
+            sys.exit(f"error: unexpected arguments: {' '.join(arguments[1:])}")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
+        try:
+            main()
+        except EXPECTED_ERRORS as error:
+            sys.exit(f"error: {error}")
+
+    app.run(guarded, flags_parser=_parse)
+
+
+def _parse(arguments: list[str]) -> list[str]:
+    try:
+        rest: list[str] = flags.FLAGS(arguments)
+        if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
+            # A file that does not load is only told of when a field is asked for.
+            _ = flags.FLAGS["config"].value.seed
+    except (AttributeError, KeyError) as error:
+        # The config library says that a field is unknown without saying which would be known.
+        sys.exit(f"error: {describe_unknown_fields(arguments) or error}")
+    except (flags.Error, OSError) as error:
+        sys.exit(f"error: {error}")
+    return rest
+
+
+def describe_unknown_fields(arguments: Sequence[str]) -> str:
+    """Say which fields on a command line no configuration has, and which may have been meant.
+
+    Args:
+        arguments: command line.
+
+    Returns:
+        A line for each unknown ``--config.FIELD``; empty if all are known.
+    """
+    known = list(flatten(default_config()))
+    lines = []
+    for argument in arguments:
+        match = re.match(r"--?config\.([^=]+)", argument)
+        if match is None or match[1] in known:
+            continue
+        field = match[1]
+        last = field.rsplit(".", 1)[-1]
+        similar = [name for name in known if name.rsplit(".", 1)[-1] == last]
+        similar = similar or difflib.get_close_matches(field, known, n=2, cutoff=0.5)
+        meant = " or ".join(f"config.{name}" for name in similar)
+        lines.append(
+            f"unknown field config.{field}" + (f": did you mean {meant}?" if meant else "")
+        )
+    return "\n".join(lines)
