@@ -8,6 +8,7 @@ Run the same command again to continue an interrupted run from its last checkpoi
 
 import contextlib
 import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -78,6 +79,7 @@ class TrainingRun:
         )
         self._unlogged: list[Metrics] = []
         self._unreadable = 0
+        self._clock_started = time.monotonic()
         self._validations: Validations = {}
         self._panel_images = sample_images(
             paths,
@@ -117,12 +119,14 @@ class TrainingRun:
                 process_count=jax.process_count(),
             )
         ) as batches:
+            self._clock_started = time.monotonic()
             while self._step < last_step:
                 self._take_step(next(batches))
                 at_end = self._step == last_step
                 save = at_end or self._step % config.checkpoint.every_steps == 0
                 if save or self._step % config.log.every_steps == 0:
                     self._log_steps()
+                before_pause = time.monotonic()
                 if at_end or _is_due(self._step, config.log.panels_every_steps):
                     self._draw_panel()
                 if at_end or _is_due(self._step, config.validation.every_steps):
@@ -130,6 +134,8 @@ class TrainingRun:
                 # Last, so that a run killed before it does all of the above again.
                 if save:
                     self._checkpoints.save(unreplicate(self._state))
+                # The rate of training is not that of drawing and scoring.
+                self._clock_started += time.monotonic() - before_pause
         return self._validations
 
     def _take_step(self, batch: Batch) -> None:
@@ -155,7 +161,10 @@ class TrainingRun:
         for offset, row in enumerate(rows):
             self._health.check(first + offset, row)
         mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        seconds = time.monotonic() - self._clock_started
+        mean["images_per_second"] = len(rows) * self._config.batch_size / seconds
         self._log.scalars(self._step, mean)
+        self._clock_started = time.monotonic()
 
     def _draw_panel(self) -> None:
         if len(self._panel_images) == 0:

@@ -1,0 +1,41 @@
+"""Run the command line in a process of its own, as a user would."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+SMALL = {
+    "backbone.name": "handcrafted",
+    "data.image_size": 32,
+    "data.resize_size": 36,
+    "batch_size": 4,
+    "guided_filter.radius": 2,
+    "log.every_steps": 1,
+    "log.panel_images": 2,
+    "log.panels_every_steps": 0,
+}
+"""Fields of a configuration that trains within seconds."""
+
+
+def run_module(name, *arguments):
+    """Run ``python -m sempart_jax.NAME`` on one CPU device; its own deprecations are errors."""
+    command = [sys.executable, "-W", "error::DeprecationWarning:sempart_jax"]
+    return subprocess.run(
+        [*command, "-m", f"sempart_jax.{name}", *map(str, arguments)],
+        cwd=REPOSITORY,
+        env={**os.environ, "XLA_FLAGS": ""},
+        capture_output=True,
+        text=True,
+        timeout=600,
+        check=False,
+    )
+
+
+def run_train(workdir, images, *, config="tricks", **fields):
+    """Train with :data:`SMALL`; ``a__b=1`` overrides the field ``a.b``."""
+    fields = SMALL | {"data.train": images} | {k.replace("__", "."): v for k, v in fields.items()}
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    return run_module("train", "--config", f"configs/{config}.py", "--workdir", workdir, *flags)
