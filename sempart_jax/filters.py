@@ -56,6 +56,8 @@ def _check_radius(radius: int) -> None:
 
 
 def _at_least_float32(x: Array) -> Array:
+    # A float64 NumPy array becomes float32 here where JAX has no float64, without a warning.
+    x = jnp.asarray(x)
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -157,7 +159,7 @@ def guided_filter(
             f"guide {guide.shape} and src {src.shape} must agree in all axes but the last"
         )
     src = _at_least_float32(src)
-    guide = guide.astype(src.dtype)
+    guide = jnp.asarray(guide).astype(src.dtype)
     height, width = src.shape[-3:-1]
     counts = np.outer(_window_counts(height, radius), _window_counts(width, radius))
     inverse_count = jnp.asarray(1.0 / counts[..., None], dtype=src.dtype)

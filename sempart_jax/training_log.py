@@ -1,6 +1,7 @@
 """What a run says while it trains: progress bar, ``metrics.jsonl``, TensorBoard and panels."""
 
 import json
+import sys
 import types
 from collections.abc import Mapping
 from pathlib import Path
@@ -43,7 +44,8 @@ class TrainingLog:
             unit="image",
             dynamic_ncols=True,
             smoothing=0.05,
-            mininterval=1.0,
+            # A log file is to be read, a terminal to be watched.
+            mininterval=1.0 if sys.stderr.isatty() else 30.0,
         )
 
     def __enter__(self) -> "TrainingLog":

@@ -209,3 +209,10 @@ def test_errors_name_the_argument(unchecked_shapes):
         guided_filter(jnp.ones((5, 5, 2)), src)
     with pytest.raises(ValueError, match="must agree"):
         guided_filter(jnp.ones((5, 6, 1)), src)
+
+
+def test_numpy_arrays_of_double_precision_are_taken_as_they_come(unchecked_shapes):
+    guide, src = (x.astype(np.float64) for x in random_pair(9, 11))
+    np.testing.assert_allclose(
+        guided_filter(guide, src, 2), reference_guided_filter(guide, src, 2, 1e-3), atol=1e-5
+    )
