@@ -7,6 +7,7 @@ import jax
 import optax
 from ml_collections import ConfigDict
 
+from sempart_jax.data.augment import Augmentation
 from sempart_jax.models.backbone import load_backbone
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.segmenter import Segmenter
@@ -23,14 +24,14 @@ class Experiment:
         backbone_params: frozen parameters.
         objective: loss terms and weights.
         optimizer: AdamW.
-        augmentation: arguments of the augmentation, or ``None``.
+        augmentation: how images are changed, or ``None`` to leave them.
     """
 
     segmenter: Segmenter
     backbone_params: dict[str, Any]
     objective: Objective
     optimizer: optax.GradientTransformation
-    augmentation: dict[str, float] | None
+    augmentation: Augmentation | None
 
     def initial_state(self, seed: int, image_size: int) -> TrainState:
         """Draw the state of step 0.
@@ -87,5 +88,5 @@ def build_experiment(config: ConfigDict) -> Experiment:
             eps=config.optimizer.eps,
             weight_decay=config.optimizer.weight_decay,
         ),
-        augmentation=augmentation if enabled else None,
+        augmentation=Augmentation(**augmentation) if enabled else None,
     )

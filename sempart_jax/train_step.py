@@ -9,7 +9,7 @@ import optax
 from flax import jax_utils, struct
 from jax import Array, lax
 
-from sempart_jax.data.augment import augment_batch
+from sempart_jax.data.augment import Augmentation, augment_batch
 from sempart_jax.models.segmenter import Segmenter, Variables
 from sempart_jax.multiscale import random_corners
 from sempart_jax.objective import Objective, evaluate_objective
@@ -111,7 +111,7 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
-    augmentation: dict[str, float] | None,
+    augmentation: Augmentation | None,
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[[TrainState, Variables, Array], tuple[TrainState, Metrics]]:
     """Build the training step, mapped over all local devices of all processes.
@@ -125,8 +125,7 @@ def make_train_step(
         objective: what is minimised.
         optimizer: the optimizer of the state.
         seed: seed of augmentation and crops.
-        augmentation: arguments of :func:`sempart_jax.data.augment.augment_batch`, or ``None`` to
-            train on the images as they are.
+        augmentation: how images are changed, or ``None`` to train on them as they are.
         devices: local devices to run on, as given to :func:`replicate`; all by default.
 
     Returns:
@@ -148,7 +147,7 @@ def make_train_step(
         keys = jax.vmap(lambda index: jax.random.split(jax.random.fold_in(step_key, index)))(place)
         image = image.astype(jnp.float32) / 255
         if augmentation is not None:
-            image = augment_batch(keys[:, 0], image, **augmentation)
+            image = augment_batch(keys[:, 0], image, augmentation)
         corners = None
         if objective.crop_fraction is not None:
             crop = objective.crop_size(height, width)

@@ -3,6 +3,7 @@
 import jax
 import pytest
 
+from sempart_jax.data.augment import Augmentation
 from sempart_jax.default_config import default_config
 from sempart_jax.experiment import build_experiment
 
@@ -33,9 +34,7 @@ def test_every_value_arrives(config):
     assert objective.crop_fraction == 0.25
     assert not objective.filtered_teacher
     assert (experiment.segmenter.radius, experiment.segmenter.filter_eps) == (4, 0.1)
-    assert experiment.augmentation is not None
-    assert experiment.augmentation["hue"] == 0.2
-    assert "enabled" not in experiment.augmentation
+    assert experiment.augmentation == Augmentation(hue=0.2)
 
 
 def test_tricks_and_augmentation_can_be_switched_off(config):

@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from sempart_jax.data.augment import Augmentation
 from sempart_jax.models.handcrafted import HandcraftedBackbone
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.segmenter import Segmenter
@@ -21,7 +22,7 @@ from sempart_jax.train_step import (
     unreplicate,
 )
 
-AUGMENTATION = {"jitter_probability": 1.0, "grayscale_probability": 0.5}
+AUGMENTATION = Augmentation(jitter_probability=1.0, grayscale_probability=0.5)
 # Not AdamW, whose first step is the sign of the gradient: where that is rounding, as for a bias
 # before batch norm, the sign is free.
 OPTIMIZER = optax.sgd(0.1)

@@ -6,6 +6,8 @@ and works under ``jit``, ``vmap`` and ``pmap``. The definitions are those of tor
 [0, 1] after every operation.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
@@ -112,17 +114,53 @@ def adjust_hue(
     return jnp.stack([channel(5.0), channel(3.0), channel(1.0)], axis=-1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """How strongly images are changed; the defaults are the paper's (two tricks, Sec. 5.1).
+
+    Attributes:
+        flip_probability: of mirroring left and right.
+        jitter_probability: of changing the colours.
+        brightness: largest relative change of brightness, not negative.
+        contrast: largest relative change of contrast, not negative.
+        saturation: largest relative change of saturation, not negative.
+        hue: largest shift of the hue in turns, in [0, 0.5].
+        grayscale_probability: of turning to grey, with three equal channels.
+
+    Raises:
+        ValueError: a probability or a strength is out of its range.
+    """
+
+    flip_probability: float = 0.5
+    jitter_probability: float = 0.8
+    brightness: float = 0.4
+    contrast: float = 0.4
+    saturation: float = 0.2
+    hue: float = 0.1
+    grayscale_probability: float = 0.2
+
+    def __post_init__(self) -> None:
+        """Check the ranges."""
+        probabilities = (
+            self.flip_probability,
+            self.jitter_probability,
+            self.grayscale_probability,
+        )
+        if not all(0 <= probability <= 1 for probability in probabilities):
+            raise ValueError(
+                f"flip, jitter and grayscale probability leave [0, 1]: {probabilities}"
+            )
+        if min(self.brightness, self.contrast, self.saturation) < 0 or not 0 <= self.hue <= 0.5:
+            raise ValueError(
+                f"brightness {self.brightness}, contrast {self.contrast} and saturation "
+                f"{self.saturation} must not be negative, hue {self.hue} must be in [0, 0.5]"
+            )
+
+
 def augment(
     key: Key[Array, ""] | UInt32[Array, "2"],
     image: Float[Array, "H W 3"],
-    *,
-    flip_probability: float = 0.5,
-    jitter_probability: float = 0.8,
-    brightness: float = 0.4,
-    contrast: float = 0.4,
-    saturation: float = 0.2,
-    hue: float = 0.1,
-    grayscale_probability: float = 0.2,
+    augmentation: Augmentation,
 ) -> Float[Array, "H W 3"]:
     """Flip, jitter the colours of and turn to grey one image, each at random.
 
@@ -132,93 +170,55 @@ def augment(
     Args:
         key: decides everything that is random.
         image: RGB float32 in [0, 1].
-        flip_probability: of mirroring left and right.
-        jitter_probability: of changing the colours.
-        brightness: largest relative change of brightness, not negative.
-        contrast: largest relative change of contrast, not negative.
-        saturation: largest relative change of saturation, not negative.
-        hue: largest shift of the hue in turns, in [0, 0.5].
-        grayscale_probability: of turning to grey, with three equal channels.
+        augmentation: probabilities and strengths.
 
     Returns:
         RGB float32 in [0, 1].
-
-    Raises:
-        ValueError: a probability or a strength is out of its range.
     """
-    probabilities = (flip_probability, jitter_probability, grayscale_probability)
-    if not all(0 <= probability <= 1 for probability in probabilities):
-        raise ValueError(f"flip, jitter and grayscale probability leave [0, 1]: {probabilities}")
-    if min(brightness, contrast, saturation) < 0 or not 0 <= hue <= 0.5:
-        raise ValueError(
-            f"brightness {brightness}, contrast {contrast} and saturation {saturation} must not "
-            f"be negative, hue {hue} must be in [0, 0.5]"
-        )
     flip_key, apply_key, order_key, factor_key, gray_key = jax.random.split(key, 5)
-    image = jnp.where(jax.random.bernoulli(flip_key, flip_probability), image[:, ::-1], image)
+    flipped = jax.random.bernoulli(flip_key, augmentation.flip_probability)
+    image = jnp.where(flipped, image[:, ::-1], image)
 
-    strength = jnp.array([brightness, contrast, saturation, hue], jnp.float32)
+    strength = jnp.array(
+        [
+            augmentation.brightness,
+            augmentation.contrast,
+            augmentation.saturation,
+            augmentation.hue,
+        ],
+        jnp.float32,
+    )
     center = jnp.array([1.0, 1.0, 1.0, 0.0], jnp.float32)
     low = jnp.maximum(center - strength, jnp.array([0.0, 0.0, 0.0, -0.5], jnp.float32))
     factors = jax.random.uniform(factor_key, (4,), minval=low, maxval=center + strength)
     order = jax.random.permutation(order_key, 4)
     jittered = _jitter(image, order, factors)
-    image = jnp.where(jax.random.bernoulli(apply_key, jitter_probability), jittered, image)
+    apply_jitter = jax.random.bernoulli(apply_key, augmentation.jitter_probability)
+    image = jnp.where(apply_jitter, jittered, image)
 
     gray = jnp.broadcast_to(rgb_to_grayscale(image), image.shape)
-    return jnp.where(jax.random.bernoulli(gray_key, grayscale_probability), gray, image)
+    to_gray = jax.random.bernoulli(gray_key, augmentation.grayscale_probability)
+    return jnp.where(to_gray, gray, image)
 
 
 def augment_batch(
     keys: Key[Array, " B"] | UInt32[Array, "B 2"],
     images: UInt8[Array, "B H W 3"] | Float[Array, "B H W 3"],
-    *,
-    flip_probability: float = 0.5,
-    jitter_probability: float = 0.8,
-    brightness: float = 0.4,
-    contrast: float = 0.4,
-    saturation: float = 0.2,
-    hue: float = 0.1,
-    grayscale_probability: float = 0.2,
+    augmentation: Augmentation,
 ) -> Float[Array, "B H W 3"]:
     """Apply :func:`augment` to every image with a key of its own.
 
     Args:
         keys: one an image; what happens to an image depends on its key, not on its place.
         images: RGB, uint8 in 0..255 or float32 in [0, 1].
-        flip_probability: as in :func:`augment`.
-        jitter_probability: as in :func:`augment`.
-        brightness: as in :func:`augment`.
-        contrast: as in :func:`augment`.
-        saturation: as in :func:`augment`.
-        hue: as in :func:`augment`.
-        grayscale_probability: as in :func:`augment`.
+        augmentation: probabilities and strengths.
 
     Returns:
         RGB float32 in [0, 1].
-
-    Raises:
-        ValueError: as in :func:`augment`.
     """
     if images.dtype == jnp.uint8:
         images = images.astype(jnp.float32) / 255.0
-
-    def one(
-        key: Key[Array, ""] | UInt32[Array, "2"], image: Float[Array, "H W 3"]
-    ) -> Float[Array, "H W 3"]:
-        return augment(
-            key,
-            image,
-            flip_probability=flip_probability,
-            jitter_probability=jitter_probability,
-            brightness=brightness,
-            contrast=contrast,
-            saturation=saturation,
-            hue=hue,
-            grayscale_probability=grayscale_probability,
-        )
-
-    return jax.vmap(one)(keys, images)
+    return jax.vmap(lambda key, image: augment(key, image, augmentation))(keys, images)
 
 
 def _jitter(

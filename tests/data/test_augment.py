@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sempart_jax.data import augment as module
 from sempart_jax.data.augment import (
+    Augmentation,
     adjust_brightness,
     adjust_contrast,
     adjust_hue,
@@ -29,7 +30,7 @@ NOTHING = {
     "grayscale_probability": 0.0,
 }
 ORDERS = list(itertools.permutations(range(4)))
-RUN = jax.jit(augment_batch)
+RUN = jax.jit(lambda keys, images: augment_batch(keys, images, Augmentation()))
 
 
 @pytest.fixture(autouse=True)
@@ -131,7 +132,8 @@ def test_every_order_of_the_jitter(order):
 def batch_of(image: np.ndarray, count: int, **options) -> np.ndarray:
     keys = jax.random.split(jax.random.key(7), count)
     images = jnp.broadcast_to(jnp.asarray(image), (count, *image.shape))
-    run = jax.jit(lambda keys, images: augment_batch(keys, images, **{**NOTHING, **options}))
+    augmentation = Augmentation(**{**NOTHING, **options})
+    run = jax.jit(lambda keys, images: augment_batch(keys, images, augmentation))
     return np.asarray(run(keys, images))
 
 
@@ -206,7 +208,7 @@ def test_a_key_decides_whatever_the_place_in_the_batch():
     order = np.array([3, 0, 5, 1, 4, 2])
     done = RUN(keys, images)
     np.testing.assert_array_equal(RUN(keys[order], images[order]), done[order])
-    one = jax.jit(augment)
+    one = jax.jit(lambda key, image: augment(key, image, Augmentation()))
     for place in range(6):
         close(one(keys[place], images[place]), done[place], 2e-6)
     assert not np.array_equal(RUN(jax.random.split(jax.random.key(1), 6), images), done)
@@ -231,7 +233,7 @@ def test_over_devices():
     devices = jax.local_device_count()
     keys = jax.random.split(jax.random.key(0), (devices, 2))
     images = jnp.asarray(picture((devices, 2, 8, 9, 3)))
-    done = jax.pmap(augment_batch)(keys, images)
+    done = jax.pmap(lambda k, i: augment_batch(k, i, Augmentation()))(keys, images)
     flat = RUN(keys.reshape(-1), images.reshape(-1, 8, 9, 3))
     close(done.reshape(flat.shape), flat)
 
@@ -242,7 +244,7 @@ def test_any_size_stays_in_range(height, width, seed):
     with jax.numpy_dtype_promotion("strict"):
         run = jax.jit(
             lambda key, image: augment(
-                key, image, brightness=3.0, contrast=3.0, saturation=3.0, hue=0.5
+                key, image, Augmentation(brightness=3.0, contrast=3.0, saturation=3.0, hue=0.5)
             )
         )
         done = run(jax.random.key(seed), jnp.asarray(picture((height, width, 3), seed)))
@@ -262,4 +264,4 @@ def test_any_size_stays_in_range(height, width, seed):
 )
 def test_senseless_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        augment(jax.random.key(0), jnp.zeros((2, 2, 3)), **options)
+        Augmentation(**options)
