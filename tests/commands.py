@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -19,6 +20,9 @@ SMALL = {
 }
 """Fields of a configuration that trains within seconds."""
 
+_COMPILED = tempfile.TemporaryDirectory(prefix="sempart_jax_tests_")
+"""What one process has compiled, the next need not."""
+
 
 def run_module(name, *arguments):
     """Run ``python -m sempart_jax.NAME`` on one CPU device; its own deprecations are errors."""
@@ -26,7 +30,7 @@ def run_module(name, *arguments):
     return subprocess.run(
         [*command, "-m", f"sempart_jax.{name}", *map(str, arguments)],
         cwd=REPOSITORY,
-        env={**os.environ, "XLA_FLAGS": ""},
+        env={**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": _COMPILED.name},
         capture_output=True,
         text=True,
         timeout=600,

@@ -54,7 +54,7 @@ def random_pair(height, width, guide_channels=1, channels=1, seed=0):
     return guide, src
 
 
-@settings(deadline=None, max_examples=30)
+@settings(deadline=None, max_examples=15)
 @given(
     height=st.integers(1, 17),
     width=st.integers(1, 17),

@@ -149,6 +149,7 @@ def test_steps_compile_once(start):
     assert not compiled
 
 
+@pytest.mark.slow
 def test_the_loss_finds_a_square_on_a_ground(start):
     segmenter = Segmenter(
         HandcraftedBackbone(), SegmentationHead(patch_size=8, axis_name=DEVICE_AXIS), radius=2

@@ -170,14 +170,14 @@ def test_bfloat16_and_vmap_and_gradient_without_nan():
         logits = head.apply({**narrow, "params": params}, keys, image)
         return sum(jnp.sum(x.astype(jnp.float32)) for x in logits.values())
 
-    value, gradient = jax.value_and_grad(loss)(
+    value, gradient = jax.jit(jax.value_and_grad(loss))(
         narrow["params"], keys.astype(jnp.bfloat16), image.astype(jnp.bfloat16)
     )
     assert np.isfinite(value)
     assert all(np.all(np.isfinite(x.astype(jnp.float32))) for x in jax.tree.leaves(gradient))
     mapped = jax.jit(jax.vmap(lambda k, i: head.apply(variables, k[None], i[None])["fine"][0]))
     np.testing.assert_allclose(
-        mapped(keys, image), head.apply(variables, keys, image)["fine"], atol=1e-4
+        mapped(keys, image), jax.jit(head.apply)(variables, keys, image)["fine"], atol=1e-4
     )
 
 
