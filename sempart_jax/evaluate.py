@@ -80,10 +80,11 @@ def evaluate(
 
 def format_table(results: dict[str, dict[str, Score]]) -> str:
     """Lay the scores out as a Markdown table, a row a data set and kind of mask."""
-    lines = ["| data set | images | mask | accuracy | IoU |", "|---|---|---|---|---|"]
+    lines = ["| data set | images | mask | accuracy | IoU | max F |", "|---|---|---|---|---|---|"]
     for dataset, scores in results.items():
         lines += [
-            f"| {dataset} | {score.images} | {name} | {score.accuracy:.4f} | {score.iou:.4f} |"
+            f"| {dataset} | {score.images} | {name} "
+            f"| {score.accuracy:.4f} | {score.iou:.4f} | {score.max_f_beta:.4f} |"
             for name, score in scores.items()
         ]
     return "\n".join(lines)

@@ -15,7 +15,7 @@ from sempart_jax.data.images import (
     read_mask,
     resize_short_side,
 )
-from sempart_jax.metrics.saliency import accuracy_per_image, iou_per_image
+from sempart_jax.metrics.saliency import SaliencyScores
 
 FOREGROUND_RULES = ("batch", "image")
 BATCH_RULE_SIZE = 8
@@ -30,11 +30,13 @@ class Score:
     Attributes:
         accuracy: mean fraction of right pixels.
         iou: mean intersection over union of the images whose union is not empty; NaN if none is.
+        max_f_beta: maximum over thresholds of the mean F measure, beta^2 = 0.3.
         images: number of images.
     """
 
     accuracy: float
     iou: float
+    max_f_beta: float
     images: int
 
 
@@ -143,8 +145,7 @@ def score_pairs(
     Raises:
         ValueError: if no pair can be read.
     """
-    accuracies: dict[str, list[np.ndarray]] = {}
-    ious: dict[str, list[np.ndarray]] = {}
+    scores: dict[str, SaliencyScores] = {}
     for images, truths in labelled_batches(
         pairs, batch_size=BATCH_RULE_SIZE, image_size=image_size, resize_size=resize_size
     ):
@@ -153,17 +154,11 @@ def score_pairs(
         }
         masks[CENTRE_BOX] = np.broadcast_to(centre_box(image_size), truths.shape)
         for name, mask in masks.items():
-            accuracies.setdefault(name, []).append(accuracy_per_image(mask, truths))
-            ious.setdefault(name, []).append(iou_per_image(mask, truths))
-    if not ious:
+            scores.setdefault(name, SaliencyScores()).update(mask, truths)
+    if not scores:
         raise ValueError(f"none of the {len(pairs)} labelled images can be read")
-    scores = {}
-    for name in ious:
-        values = np.concatenate(ious[name])
-        defined = values[~np.isnan(values)]
-        scores[name] = Score(
-            accuracy=float(np.mean(np.concatenate(accuracies[name]))),
-            iou=float(np.mean(defined)) if defined.size else float("nan"),
-            images=len(values),
-        )
-    return scores
+    results = {name: score.compute() for name, score in scores.items()}
+    return {
+        name: Score(result.accuracy, result.iou, result.max_f_beta, result.images)
+        for name, result in results.items()
+    }

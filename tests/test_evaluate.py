@@ -35,8 +35,9 @@ def test_table_and_file_hold_every_mask(trained):
         assert score.images == 9
         assert 0 < score.accuracy < 1
         assert 0 < score.iou < score.accuracy
-        row = f"| ecssd | 9 | {name} | {score.accuracy:.4f} | {score.iou:.4f} |"
-        assert row in finished.stdout
+        assert 0 < score.max_f_beta < 1
+        columns = f"{score.accuracy:.4f} | {score.iou:.4f} | {score.max_f_beta:.4f}"
+        assert f"| ecssd | 9 | {name} | {columns} |" in finished.stdout
 
 
 @pytest.mark.slow

@@ -38,6 +38,10 @@ def predict_red(images):
     return {"red": images[..., 0].astype(np.float32) / 255}
 
 
+def f_measure(precision, recall):
+    return 1.3 * precision * recall / (0.3 * precision + recall)
+
+
 def score_whole(pairs, predict=predict_red, rule="image", size=20):
     return score_pairs(pairs, predict, image_size=size, resize_size=size, foreground_rule=rule)
 
@@ -92,11 +96,14 @@ def test_scores_are_exact(tmp_path):
     ]
     scores = score_whole(pairs)
     red = dataclasses.astuple(scores["red"])
-    np.testing.assert_allclose(red, [1 - (16 + 0 + 40 + 0) / 4 / 400, (0.5 + 1 + 0) / 3, 4])
+    f_beta = (f_measure(1, 0.5) + 1 + 0 + 1) / 4
+    np.testing.assert_allclose(red, [1 - (16 + 0 + 40 + 0) / 4 / 400, (0.5 + 1 + 0) / 3, f_beta, 4])
     # The box covers rows and columns 4 to 15.
     box = dataclasses.astuple(scores[CENTRE_BOX])
     accuracy = 1 - (112 + 167 + 108 + 144) / 4 / 400
-    np.testing.assert_allclose(box, [accuracy, (32 / 144 + 1 / 168 + 36 / 144 + 0) / 4, 4])
+    iou = (32 / 144 + 1 / 168 + 36 / 144 + 0) / 4
+    f_beta = (f_measure(32 / 144, 1) + f_measure(1 / 144, 1 / 25) + f_measure(36 / 144, 1) + 0) / 4
+    np.testing.assert_allclose(box, [accuracy, iou, f_beta, 4])
 
 
 def test_foreground_rule_is_applied(tmp_path):
@@ -121,7 +128,7 @@ def test_batch_rule_looks_at_eight_images(tmp_path):
     # The ninth image is alone in its batch.
     scores = score_whole([*pairs, inverted], predict, rule="batch")
     assert seen == [8, 1]
-    assert scores["red"] == Score(accuracy=1.0, iou=1.0, images=9)
+    assert scores["red"] == Score(accuracy=1.0, iou=1.0, max_f_beta=1.0, images=9)
 
 
 def test_all_masks_are_scored_by_name(tmp_path):
@@ -138,6 +145,8 @@ def test_all_masks_are_scored_by_name(tmp_path):
         "refined": 0.0,
         CENTRE_BOX: pytest.approx(4 / 156),
     }
+    # The F measure looks for its own threshold.
+    assert scores["refined"].max_f_beta == 1.0
 
 
 def test_no_union_at_all_gives_nan_without_a_warning(tmp_path):
@@ -181,7 +190,7 @@ def test_bad_pairs_are_named_and_left_out(tmp_path, caplog):
     bad_mask[1].unlink()
     with caplog.at_level(logging.WARNING, logger="absl"):
         scores = score_whole([other_size, bad_image, good, bad_mask])
-    assert scores["red"] == Score(accuracy=1.0, iou=1.0, images=1)
+    assert scores["red"] == Score(accuracy=1.0, iou=1.0, max_f_beta=1.0, images=1)
     messages = [record.getMessage() for record in caplog.records]
     assert len(messages) == 3
     assert f"left out: {other_size[0]} is 20x20, its mask {other_size[1]} 10x10" in messages[0]
