@@ -16,8 +16,9 @@ F_THRESHOLDS = np.arange(255) / 255
 """Thresholds of the curves: k/255 for k from 0 to 254."""
 BETA_SQUARED = 0.3
 """Weight of precision in the F measure, as in saliency detection since Achanta et al. (2009)."""
-RANGE_TOLERANCE = 1e-3
-"""How far rounding may carry a mask out of [0, 1]."""
+RANGE_TOLERANCE = 0.5
+"""How far a mask may leave [0, 1], as the guided filter's does next to strong edges: it is clipped.
+What lies further out is no mask in [0, 1] but one in 0..255, or the work of a bug."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -78,7 +79,8 @@ class SaliencyScores:
 
         Raises:
             ValueError: if the shapes differ or are not of these kinds, if there are no pixels, or
-                if a value is not in [0, 1]. Nothing has been added then.
+                if a value leaves [0, 1] by more than :data:`RANGE_TOLERANCE`. Nothing has been
+                added then.
         """
         prediction, ground_truth = np.asarray(prediction), np.asarray(ground_truth)
         check_masks(prediction, ground_truth, f"after {len(self._accuracies)} images")
@@ -96,6 +98,7 @@ class SaliencyScores:
 
         if not np.issubdtype(soft.dtype, np.floating):
             soft = soft.astype(np.float32)
+        soft = np.clip(soft, 0, 1)
         self._absolute_errors.append(float(np.mean(np.abs(soft - truth), dtype=np.float64)))
         self._curve_sums += _curves(soft, truth)
 
@@ -161,7 +164,7 @@ def check_masks(
 
     Raises:
         ValueError: if the shapes differ or are not of these kinds, if there are no pixels, or if
-            a value is not in [0, 1].
+            a value leaves [0, 1] by more than :data:`RANGE_TOLERANCE`.
     """
     if prediction.shape != ground_truth.shape or prediction.ndim not in (2, 3):
         raise ValueError(

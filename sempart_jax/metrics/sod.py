@@ -71,7 +71,7 @@ def extra_metrics(
     images = 0
     for prediction, ground_truth in pairs:
         check_masks(prediction, ground_truth, f"after {images} images")
-        grey = np.rint(prediction * 255).astype(np.uint8)
+        grey = np.rint(np.clip(prediction, 0, 1) * 255).astype(np.uint8)
         truth = np.where(binarize(ground_truth), np.uint8(255), np.uint8(0))
         for measure in (absolute_error, weighted_f, structure, alignment):
             measure.step(pred=grey, gt=truth)

@@ -281,13 +281,14 @@ def test_boolean_mask_stays_as_it_is():
     assert binarize(mask) is mask
 
 
-def test_rounding_may_leave_the_range():
+def test_what_a_filter_overshoots_is_clipped():
     truth = np.eye(3, dtype=bool)
-    result = scored((np.where(truth, 1.0002, -0.0002), truth)).compute()
+    result = scored((np.where(truth, 1.4, -0.4), truth)).compute()
     np.testing.assert_array_equal(result.f_curve, np.ones(255))
+    assert result.mae == 0
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.1, 255.0])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -0.6, 255.0])
 @pytest.mark.parametrize("place", [0, 1])
 def test_values_out_of_range_are_refused_and_nothing_is_added(place, value):
     good = np.zeros((2, 2, 3))
