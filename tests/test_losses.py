@@ -71,7 +71,7 @@ def test_golden_normalized_cut(golden, tau):
     loss, gradient = jax.jit(jax.value_and_grad(lambda m: normalized_cut(features, m, tau)))(coarse)
     np.testing.assert_allclose(loss, values[f"ncut_tau{tau}"], rtol=1e-5)
     expected = channels_last(values, f"ncut_tau{tau}_grad0")
-    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 def test_golden_graph_total_variation(golden):
@@ -80,7 +80,7 @@ def test_golden_graph_total_variation(golden):
     loss, gradient = jax.jit(jax.value_and_grad(graph_total_variation_fine, argnums=1))(image, fine)
     np.testing.assert_allclose(loss, values["gtv_fine"], rtol=1e-5)
     expected = channels_last(values, "gtv_fine_grad0")
-    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
     features, coarse = channels_last(values, "features"), channels_last(values, "coarse")
     loss, gradient = jax.jit(jax.value_and_grad(graph_total_variation_coarse, argnums=1))(
@@ -88,7 +88,7 @@ def test_golden_graph_total_variation(golden):
     )
     np.testing.assert_allclose(loss, values["gtv_coarse"], rtol=1e-5)
     expected = channels_last(values, "gtv_coarse_grad0")
-    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(gradient, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 def test_golden_consistency(golden):
@@ -99,9 +99,9 @@ def test_golden_consistency(golden):
     )(coarse, fine)
     np.testing.assert_allclose(loss, values["coarse_fine_consistency"], rtol=1e-5)
     expected = channels_last(values, "coarse_fine_consistency_grad0")
-    np.testing.assert_allclose(to_fine, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(to_fine, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
     expected = channels_last(values, "coarse_fine_consistency_grad1")
-    np.testing.assert_allclose(to_coarse, expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
+    np.testing.assert_allclose(to_coarse, expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 @settings(deadline=None, max_examples=12)

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sempart_jax.data.folder import existing_files
+
 Box = tuple[float, float, float, float]
 """``(x_min, y_min, x_max, y_max)`` in pixels from 0, ends exclusive."""
 
@@ -106,14 +108,11 @@ def find_images(
     Raises:
         FileNotFoundError: none of them is there.
     """
-    paths = {image_id: image_path(root, image_id, split) for image_id in image_ids}
-    found = {image_id: path for image_id, path in paths.items() if path.is_file()}
-    if not found:
-        raise FileNotFoundError(
-            f"none of the {len(paths)} listed images is in {Path(root) / split}: unpack COCO's "
-            f"archive of {split} so that they lie there"
-        )
-    return found
+    return existing_files(
+        {image_id: image_path(root, image_id, split) for image_id in image_ids},
+        Path(root) / split,
+        f"unpack COCO's archive of {split} so that they lie there",
+    )
 
 
 def _read_names(listing: Path, split: str) -> list[str]:

@@ -4,6 +4,7 @@ Nothing here opens an image: a file that cannot be decoded is found by whoever r
 """
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
@@ -89,6 +90,28 @@ def find_pairs(
             f"with one of the extensions {', '.join(EXTENSIONS)}"
         )
     return [(path, mask_of[_stem(path, images)]) for path in found]
+
+
+def existing_files(paths: Mapping[str, Path], folder: Path, advice: str) -> dict[str, Path]:
+    """Keep the files of a list that are on the disk.
+
+    A part of them is no error here: whoever scores it says how many of how many it is.
+
+    Args:
+        paths: path of each file by its id.
+        folder: where they should lie, for the message.
+        advice: how to get them there, for the message.
+
+    Returns:
+        The files that are there, by id, in the order given.
+
+    Raises:
+        FileNotFoundError: none of them is there.
+    """
+    found = {file_id: path for file_id, path in paths.items() if path.is_file()}
+    if not found:
+        raise FileNotFoundError(f"none of the {len(paths)} listed images is in {folder}: {advice}")
+    return found
 
 
 def benchmark_folders(name: str, data_root: str | os.PathLike[str]) -> tuple[Path, Path]:

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
 
+from sempart_jax.data.folder import existing_files
+
 Box = tuple[float, float, float, float]
 """``(x_min, y_min, x_max, y_max)`` in pixels from 0, ends exclusive."""
 
@@ -79,14 +81,11 @@ def find_images(
     Raises:
         FileNotFoundError: none of them is there.
     """
-    paths = {image_id: image_path(root, year, image_id) for image_id in image_ids}
-    found = {image_id: path for image_id, path in paths.items() if path.is_file()}
-    if not found:
-        raise FileNotFoundError(
-            f"none of the {len(paths)} listed images is in {_folder(root, year) / 'JPEGImages'}: "
-            "unpack the authors' archive so that they lie there"
-        )
-    return found
+    return existing_files(
+        {image_id: image_path(root, year, image_id) for image_id in image_ids},
+        _folder(root, year) / "JPEGImages",
+        "unpack the authors' archive so that they lie there",
+    )
 
 
 def _folder(root: str | os.PathLike[str], year: int) -> Path:
