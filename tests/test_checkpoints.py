@@ -57,11 +57,13 @@ def test_the_newest_are_kept(tmp_path):
             checkpoints.restore(make_state(), step=2)
 
 
-def test_the_best_is_kept(tmp_path):
-    with Checkpoints(tmp_path, name="best", keep=1, best=True) as checkpoints:
+@pytest.mark.parametrize("keep", [1, 2])
+def test_the_best_is_kept_and_restored(tmp_path, keep):
+    """With two kept, the newest of them is not the best."""
+    with Checkpoints(tmp_path, name="best", keep=keep, best=True) as checkpoints:
         for step, score in ((1, 0.3), (2, 0.8), (3, 0.5)):
             checkpoints.save(make_state(step, value=float(step)), score=score)
-    with Checkpoints(tmp_path, name="best", keep=1, best=True) as checkpoints:
+    with Checkpoints(tmp_path, name="best", keep=keep, best=True) as checkpoints:
         assert_same(checkpoints.restore(make_state()), make_state(2, 2.0))
 
 
