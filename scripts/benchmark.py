@@ -17,12 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from sempart_jax.filters import box_filter
+from sempart_jax.filters import box_filter, grey_guide, guided_filter, guided_radius
 from sempart_jax.models.convolution import convolve_3x3
+from sempart_jax.postprocessing import guided
 
 
-def median_milliseconds(function: Callable[..., Any], *arguments: Array, runs: int) -> float:
-    """Median wall time of a jitted function, compiled beforehand."""
+def median_milliseconds(function: Callable[..., Any], *arguments: Any, runs: int) -> float:
+    """Median wall time of a function, called once beforehand so that it is compiled."""
     jax.block_until_ready(function(*arguments))
     times = []
     for _ in range(runs):
@@ -82,6 +83,31 @@ def benchmark_box_filter(radius: int, runs: int) -> None:
         )
 
 
+def benchmark_guided_filter(runs: int) -> None:
+    """Compare the filter on the host to a jitted one, which has to be compiled for each size."""
+    print("\nguided filter of one image: on the host | jitted | ratio | first call of both")
+    for height, width in ((300, 400), (375, 500), (3000, 4000)):
+        rng = np.random.default_rng(0)
+        image = rng.integers(0, 256, (height, width, 3), np.uint8)
+        mask = rng.uniform(size=(height, width)).astype(np.float32)
+        radius = guided_radius(height, width)
+
+        @jax.jit
+        def other(image: Array, mask: Array, radius: int = radius) -> Array:
+            return guided_filter(grey_guide(image / 255), mask[..., None], radius)
+
+        first, times = [], []
+        for function in (guided, other):
+            started = time.perf_counter()
+            jax.block_until_ready(function(image, mask))
+            first.append(1e3 * (time.perf_counter() - started))
+            times.append(median_milliseconds(function, image, mask, runs=runs))
+        print(
+            f"  {height}x{width}: {times[0]:8.2f} ms | {times[1]:8.2f} ms | "
+            f"{times[0] / times[1]:.2f} | {first[0]:.1f} ms, {first[1]:.1f} ms"
+        )
+
+
 def benchmark_weight_gradient(runs: int) -> None:
     """Compare our weight gradient of a 3x3 convolution to XLA's."""
     print("\n3x3 convolution, 131 -> 128 channels: weight gradient ours | XLA's | ratio | forward")
@@ -110,6 +136,7 @@ def main() -> None:
     device = jax.devices()[0]
     print(f"jax {jax.__version__}, {device.device_kind}, {platform.machine()}")
     benchmark_box_filter(9, arguments.runs)
+    benchmark_guided_filter(arguments.runs)
     benchmark_weight_gradient(arguments.runs)
 
 

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from scipy import sparse
-from scipy.sparse.linalg import cg
 
 _YUV_SCALE = 1_000_000
 # Full-range YCbCr (ITU-T T.871) in millionths. In integers a grey pixel has a chroma of exactly
 # 128; in floats it falls on either side of that, which is a cell boundary for common sigmas.
-_RGB_TO_YUV = np.array(
-    [[299_000, 587_000, 114_000], [-168_736, -331_264, 500_000], [500_000, -418_688, -81_312]]
+_RGB_TO_YUV = (
+    (299_000, 587_000, 114_000),
+    (-168_736, -331_264, 500_000),
+    (500_000, -418_688, -81_312),
 )
-_YUV_OFFSET = np.array([0, 128, 128]) * _YUV_SCALE
+_YUV_OFFSET = (0, 128 * _YUV_SCALE, 128 * _YUV_SCALE)
 _DIMENSIONS = 5
 
 
@@ -79,21 +80,27 @@ def bilateral_grid(
         if not (math.isfinite(sigma) and sigma > 0):
             raise ValueError(f"sigma_{name} must be positive, got {sigma}")
     height, width = image.shape[:2]
-    rows, columns = np.indices((height, width))
-    yuv = (image.astype(np.int64) @ _RGB_TO_YUV.T + _YUV_OFFSET) / _YUV_SCALE
-    positions = np.concatenate([columns[..., None], rows[..., None], yuv], axis=-1)
-    cell_sides = [sigma_spatial, sigma_spatial, sigma_luma, sigma_chroma, sigma_chroma]
-    cells = np.floor(positions / np.array(cell_sides, np.float64))
+    cells = [
+        np.floor(np.arange(width)[None, :] / sigma_spatial),
+        np.floor(np.arange(height)[:, None] / sigma_spatial),
+    ]
+    # Whole numbers are exact in float64.
+    red, green, blue = image.astype(np.float64).transpose(2, 0, 1)
+    for weights, offset, sigma in zip(
+        _RGB_TO_YUV, _YUV_OFFSET, (sigma_luma, sigma_chroma, sigma_chroma), strict=True
+    ):
+        millionths = weights[0] * red + weights[1] * green + weights[2] * blue + offset
+        cells.append(np.floor(millionths / _YUV_SCALE / sigma))
     # One cell beyond the last of each axis stays empty, so that a step of +1 never lands on a
     # vertex at the other end of the next row.
-    extents = [int(last) + 2 for last in cells.max(axis=(0, 1))]
+    extents = [int(cell.max()) + 2 for cell in cells]
     if math.prod(extents) > np.iinfo(np.int64).max:
         raise ValueError(
             f"a grid of {extents} cells is too large to number: raise the smallest of "
             f"sigma_spatial {sigma_spatial}, sigma_luma {sigma_luma}, sigma_chroma {sigma_chroma}"
         )
     strides = np.cumprod([1, *extents[:-1]])
-    keys = cells.astype(np.int64) @ strides
+    keys = sum(cell.astype(np.int64) * stride for cell, stride in zip(cells, strides, strict=True))
     vertex_keys, vertex_of_pixel = np.unique(keys, return_inverse=True)
     return BilateralGrid(vertex_of_pixel.reshape(height, width), _blur(vertex_keys, strides))
 
@@ -101,6 +108,7 @@ def bilateral_grid(
 def _blur(vertex_keys: np.ndarray, strides: np.ndarray) -> sparse.csr_array:
     """Blur between vertices with ascending ``vertex_keys``, one step along an axis a stride."""
     count = len(vertex_keys)
+    vertices = np.arange(count)
     lower, upper = [], []
     for stride in strides:
         wanted = vertex_keys + stride
@@ -108,11 +116,12 @@ def _blur(vertex_keys: np.ndarray, strides: np.ndarray) -> sparse.csr_array:
         occupied = np.flatnonzero(vertex_keys[found] == wanted)
         lower.append(occupied)
         upper.append(found[occupied])
-    rows, columns = np.concatenate(lower), np.concatenate(upper)
-    next_neighbour = sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(count, count))
     # B = sum over axes of (2 I + next + previous)
-    blur = 2.0 * _DIMENSIONS * sparse.eye_array(count) + next_neighbour + next_neighbour.T
-    return blur.tocsr()
+    rows = np.concatenate([*lower, *upper, vertices])
+    columns = np.concatenate([*upper, *lower, vertices])
+    weights = np.ones(len(rows))
+    weights[-count:] = 2 * _DIMENSIONS
+    return sparse.csr_array((weights, (rows, columns)), shape=(count, count))
 
 
 def bistochastize(
@@ -199,20 +208,62 @@ def bilateral_solver(
     grid = bilateral_grid(image, sigma_spatial, sigma_luma, sigma_chroma)
     scale, mass = bistochastize(grid, bistochastic_iterations)
     weights = grid.splat(np.full(target.shape, confidence, np.float64))
-    scaling = sparse.diags_array(scale)
     # A = lambda (D_m - D_n B D_n) + diag(S c),  b = S (c t),  with S the splat
-    smooth = sparse.diags_array(mass) - scaling @ grid.blur @ scaling
-    matrix = (smoothness * smooth + sparse.diags_array(weights)).tocsr()
+    matrix = grid.blur.copy()
+    matrix.data *= -smoothness * np.repeat(scale, np.diff(matrix.indptr)) * scale[matrix.indices]
+    matrix.setdiag(matrix.diagonal() + (smoothness * mass + weights))
     right_hand_side = grid.splat(confidence * target.astype(np.float64))
-    jacobi = sparse.diags_array(1.0 / np.maximum(matrix.diagonal(), min_diagonal))
-    # Running out of steps is part of the method, so the exit status is not looked at.
-    solution, _ = cg(
-        matrix,
-        right_hand_side,
-        x0=right_hand_side / weights,
-        M=jacobi,
-        rtol=tolerance,
-        atol=0.0,
-        maxiter=max_iterations,
+    preconditioner = 1.0 / np.maximum(matrix.diagonal(), min_diagonal)
+    start = right_hand_side / weights
+    return grid.slice(
+        _conjugate_gradients(
+            matrix, right_hand_side, start, preconditioner, tolerance, max_iterations
+        )
     )
-    return grid.slice(solution)
+
+
+def _conjugate_gradients(
+    matrix: sparse.csr_array,
+    right_hand_side: Float[np.ndarray, " V"],
+    start: Float[np.ndarray, " V"],
+    preconditioner: Float[np.ndarray, " V"],
+    tolerance: int | float,
+    max_iterations: int,
+) -> Float[np.ndarray, " V"]:
+    """Solve a symmetric positive definite system, or stop early, which is part of the method.
+
+    SciPy's own takes dot products with BLAS, whose threads wait for one another actively: on cores
+    that are shared, with other threads of this program or with other programs, that took several
+    times as long as all the rest.
+
+    Args:
+        matrix: ``[V, V]``.
+        right_hand_side: ``[V]``.
+        start: first guess, ``[V]``.
+        preconditioner: inverse of the matrix' diagonal, ``[V]``.
+        tolerance: residual to stop at, relative to the right-hand side.
+        max_iterations: most steps.
+    """
+
+    def dot(first: np.ndarray, second: np.ndarray) -> float:
+        return float(np.sum(first * second))
+
+    solution = start
+    residual = right_hand_side - matrix @ solution
+    goal = tolerance**2 * dot(right_hand_side, right_hand_side)
+    direction = np.zeros_like(solution)
+    last_energy = 1.0
+    for _ in range(max_iterations):
+        if dot(residual, residual) <= goal:
+            break
+        # z = M r,  d <- z + (r . z) / (r' . z') d  with r' and z' those of the last step
+        scaled = preconditioner * residual
+        energy = dot(residual, scaled)
+        direction = scaled + energy / last_energy * direction
+        # x <- x + s d,  r <- r - s A d  with s = r . z / (d . A d)
+        image_of_direction = matrix @ direction
+        step = energy / dot(direction, image_of_direction)
+        solution = solution + step * direction
+        residual = residual - step * image_of_direction
+        last_energy = energy
+    return solution

@@ -1,12 +1,22 @@
 """Further scores that papers on salient object detection report, by PySODMetrics."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from jaxtyping import Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from sempart_jax.metrics.saliency import binarize, check_masks
+from sempart_jax.metrics.score_arrays import checked_arrays
+
+_THRESHOLDS = 256
+_ARRAY_SHAPES = {
+    "mae": (None,),
+    "weighted_f": (None,),
+    "s_measure": (None,),
+    "e_curve_sum": (_THRESHOLDS,),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,27 +40,139 @@ class ExtraScores:
     images: int
 
 
-def extra_metrics(
-    pairs: Iterable[tuple[Shaped[np.ndarray, "_ _"], Shaped[np.ndarray, "_ _"]]],
-) -> ExtraScores:
-    """Score as the published tables of these measures do.
+class SodScores:
+    """Scores of images that come one after another, as the published tables give them.
 
     Each prediction is rounded to 8 bits and stretched so that its values range over all of [0, 1]:
     the mean absolute error therefore differs from that of
     :class:`sempart_jax.metrics.saliency.SaliencyScores`, which takes the prediction as it is.
 
-    Args:
-        pairs: prediction ``[H, W]`` and ground truth ``[H, W]`` of each image, soft in [0, 1] or
-            boolean; the ground truth is cut at one half. Sizes may differ between
-            images. Read one at a time.
-
-    Returns:
-        Scores averaged over the images.
-
-    Raises:
-        ModuleNotFoundError: if PySODMetrics is not installed.
-        ValueError: if there is no image, or as ``check_masks`` raises.
+    Three numbers of each image and one curve of the whole set are kept. Only :meth:`update` needs
+    PySODMetrics.
     """
+
+    def __init__(self) -> None:
+        self._absolute_errors: list[float] = []
+        self._weighted_fs: list[float] = []
+        self._s_measures: list[float] = []
+        self._e_curve_sum = np.zeros(_THRESHOLDS)
+
+    def update(
+        self,
+        prediction: Shaped[np.ndarray, "*N H W"],
+        ground_truth: Shaped[np.ndarray, "*N H W"],
+    ) -> None:
+        """Add one image ``[H, W]`` of any size, or several of one size ``[N, H, W]``.
+
+        Args:
+            prediction: soft masks in [0, 1] or boolean masks.
+            ground_truth: soft masks in [0, 1] or boolean masks, cut at one half.
+
+        Raises:
+            ModuleNotFoundError: if PySODMetrics is not installed.
+            ValueError: as :func:`sempart_jax.metrics.saliency.check_masks` does. Nothing has been
+                added then.
+        """
+        check_masks(prediction, ground_truth, f"after {len(self._absolute_errors)} images")
+        if prediction.ndim == 2:
+            prediction, ground_truth = prediction[None], ground_truth[None]
+        for soft, truth in zip(prediction, ground_truth, strict=True):
+            self._add_image(soft, binarize(truth))
+
+    def _add_image(self, soft: Shaped[np.ndarray, "H W"], truth: Bool[np.ndarray, "H W"]) -> None:
+        grey = np.rint(np.clip(soft, 0, 1) * 255).astype(np.uint8)
+        black_and_white = np.where(truth, np.uint8(255), np.uint8(0))
+        results: dict[str, Any] = {}
+        for measure in _new_measures():
+            measure.step(pred=grey, gt=black_and_white)
+            # A mean over this image alone
+            results |= measure.get_results()
+        self._absolute_errors.append(float(results["mae"]))
+        self._weighted_fs.append(float(results["wfm"]))
+        self._s_measures.append(float(results["sm"]))
+        self._e_curve_sum += results["em"]["curve"]
+
+    def merge(self, other: "SodScores") -> None:
+        """Add the images of another instance, as from another worker or part of the data set.
+
+        Args:
+            other: scores of other images; stays as it is.
+        """
+        self._absolute_errors += other._absolute_errors
+        self._weighted_fs += other._weighted_fs
+        self._s_measures += other._s_measures
+        self._e_curve_sum += other._e_curve_sum
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Give all that is kept, to be written to a file and read back by :meth:`from_arrays`.
+
+        Returns:
+            float64 arrays, copies: ``mae``, ``weighted_f`` and ``s_measure`` of each image ``[N]``,
+            and ``e_curve_sum``, the sum of the enhanced-alignment measure over the images at each
+            threshold ``[256]``.
+        """
+        return {
+            "mae": self.mae_per_image,
+            "weighted_f": self.weighted_f_per_image,
+            "s_measure": self.s_measure_per_image,
+            "e_curve_sum": self._e_curve_sum.copy(),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "SodScores":
+        """Restore what :meth:`to_arrays` gave, bit for bit.
+
+        Args:
+            arrays: float64 arrays by name; an open ``.npz`` file will do.
+
+        Raises:
+            ValueError: if an array is missing, unknown, not float64 or of the wrong shape.
+        """
+        arrays = checked_arrays(arrays, _ARRAY_SHAPES)
+        scores = cls()
+        scores._absolute_errors = arrays["mae"].tolist()
+        scores._weighted_fs = arrays["weighted_f"].tolist()
+        scores._s_measures = arrays["s_measure"].tolist()
+        scores._e_curve_sum = arrays["e_curve_sum"].copy()
+        return scores
+
+    def compute(self) -> ExtraScores:
+        """Average over the images so far; more may follow.
+
+        Raises:
+            ValueError: if there has been no image.
+        """
+        images = len(self._absolute_errors)
+        if not images:
+            raise ValueError("no image has been scored: call update with at least one")
+        e_curve = self._e_curve_sum / images
+        return ExtraScores(
+            mae=float(np.mean(self._absolute_errors)),
+            weighted_f=float(np.mean(self._weighted_fs)),
+            s_measure=float(np.mean(self._s_measures)),
+            max_e_measure=float(e_curve.max()),
+            mean_e_measure=float(e_curve.mean()),
+            images=images,
+        )
+
+    @property
+    def mae_per_image(self) -> Float[np.ndarray, " N"]:
+        """Mean absolute error of each image's stretched prediction, in [0, 1]."""
+        return np.array(self._absolute_errors, np.float64)
+
+    @property
+    def weighted_f_per_image(self) -> Float[np.ndarray, " N"]:
+        """Weighted F measure of each image, in [0, 1]."""
+        return np.array(self._weighted_fs, np.float64)
+
+    @property
+    def s_measure_per_image(self) -> Float[np.ndarray, " N"]:
+        """Structure measure of each image, in [0, 1]."""
+        return np.array(self._s_measures, np.float64)
+
+
+def _new_measures() -> list[Any]:
+    """Measures that have seen no image."""
     try:
         import py_sod_metrics
     except ModuleNotFoundError as error:
@@ -64,26 +186,9 @@ def extra_metrics(
             # A quadrant without pixels has weight 0; its mean would be NaN.
             return super().ssim(pred, gt) if pred.size else 0.0
 
-    absolute_error = py_sod_metrics.MAE()
-    weighted_f = py_sod_metrics.WeightedFmeasure()
-    structure = StructureMeasure()
-    alignment = py_sod_metrics.Emeasure()
-    images = 0
-    for prediction, ground_truth in pairs:
-        check_masks(prediction, ground_truth, f"after {images} images")
-        grey = np.rint(np.clip(prediction, 0, 1) * 255).astype(np.uint8)
-        truth = np.where(binarize(ground_truth), np.uint8(255), np.uint8(0))
-        for measure in (absolute_error, weighted_f, structure, alignment):
-            measure.step(pred=grey, gt=truth)
-        images += 1
-    if not images:
-        raise ValueError("no image to score: give at least one pair of masks")
-    e_curve = alignment.get_results()["em"]["curve"]
-    return ExtraScores(
-        mae=float(absolute_error.get_results()["mae"]),
-        weighted_f=float(weighted_f.get_results()["wfm"]),
-        s_measure=float(structure.get_results()["sm"]),
-        max_e_measure=float(e_curve.max()),
-        mean_e_measure=float(e_curve.mean()),
-        images=images,
-    )
+    return [
+        py_sod_metrics.MAE(),
+        py_sod_metrics.WeightedFmeasure(),
+        StructureMeasure(),
+        py_sod_metrics.Emeasure(),
+    ]

@@ -6,12 +6,12 @@ import sys
 import numpy as np
 import pytest
 
-from sempart_jax.metrics.sod import ExtraScores, extra_metrics
+from sempart_jax.metrics.sod import ExtraScores, SodScores
 
 
 @pytest.fixture(autouse=True)
 def py_sod_metrics(request):
-    if request.node.name != "test_missing_package_is_named":
+    if "without_package" not in request.node.name:
         pytest.importorskip("py_sod_metrics")
 
 
@@ -27,9 +27,16 @@ def scene(seed, size=(40, 60)):
     return prediction, truth
 
 
+def scored(*pairs):
+    scores = SodScores()
+    for prediction, truth in pairs:
+        scores.update(prediction, truth)
+    return scores
+
+
 def test_perfect_and_opposite_masks():
     _, truth = scene(0)
-    right = extra_metrics([(truth.astype(np.float32), truth)])
+    right = scored((truth.astype(np.float32), truth)).compute()
     # The enhanced-alignment measure divides by the number of pixels less one, and its mean
     # includes threshold 0, where everything is foreground.
     best = truth.size / (truth.size - 1)
@@ -38,7 +45,7 @@ def test_perfect_and_opposite_masks():
     assert right.s_measure == pytest.approx(1.0)
     assert right.max_e_measure == pytest.approx(best)
     assert right.mean_e_measure == pytest.approx(best * (255 + 0.25) / 256)
-    wrong = extra_metrics([(~truth, truth)])
+    wrong = scored((~truth, truth)).compute()
     assert wrong.mae == 1.0
     assert wrong.weighted_f == pytest.approx(0.0, abs=1e-12)
     assert wrong.s_measure < 0.1
@@ -52,25 +59,123 @@ def test_mean_error_is_that_of_the_stretched_8_bit_prediction():
     grey = np.floor(prediction * 255 + 0.5)
     stretched = (grey - grey.min()) / (grey.max() - grey.min())
     expected = np.abs(stretched - truth).mean()
-    assert extra_metrics([(prediction, truth)]).mae == pytest.approx(expected, rel=1e-9)
+    assert scored((prediction, truth)).compute().mae == pytest.approx(expected, rel=1e-9)
 
 
 def test_predictions_are_stretched_as_in_published_tables():
     prediction, truth = scene(2)
-    faint = extra_metrics([(0.2 * prediction + 0.3, truth)])
-    whole = extra_metrics([(prediction, truth)])
+    faint = scored((0.2 * prediction + 0.3, truth)).compute()
+    whole = scored((prediction, truth)).compute()
     for name in ("mae", "weighted_f", "s_measure", "max_e_measure"):
         assert getattr(faint, name) == pytest.approx(getattr(whole, name), abs=0.02)
 
 
-def test_images_of_any_size_are_averaged_and_read_one_at_a_time():
-    pairs = [scene(3), scene(4, size=(50, 45))]
-    single = [dataclasses.asdict(extra_metrics([pair])) for pair in pairs]
-    both = dataclasses.asdict(extra_metrics(pair for pair in pairs))
-    assert both.pop("images") == 2
-    both.pop("max_e_measure")  # the maximum of the mean
-    for name, value in both.items():
-        assert value == pytest.approx((single[0][name] + single[1][name]) / 2)
+def whole_set_at_once(pairs):
+    """All images through one instance of each measure, as the package is meant to be used."""
+    import py_sod_metrics
+
+    measures = [
+        py_sod_metrics.MAE(),
+        py_sod_metrics.WeightedFmeasure(),
+        py_sod_metrics.Smeasure(),
+        py_sod_metrics.Emeasure(),
+    ]
+    results = {}
+    for measure in measures:
+        for prediction, truth in pairs:
+            measure.step(
+                np.rint(255 * prediction).astype(np.uint8), np.where(truth, 255, 0).astype(np.uint8)
+            )
+        results |= measure.get_results()
+    curve = results["em"]["curve"]
+    return ExtraScores(
+        results["mae"], results["wfm"], results["sm"], curve.max(), curve.mean(), len(pairs)
+    )
+
+
+def test_images_of_any_size_are_averaged():
+    pairs = [scene(3), scene(4, size=(50, 45)), scene(9)]
+    scores = scored(*pairs)
+    expected = dataclasses.astuple(whole_set_at_once(pairs))
+    np.testing.assert_allclose(dataclasses.astuple(scores.compute()), expected, rtol=1e-12)
+    single = [scored(pair).compute() for pair in pairs]
+    np.testing.assert_array_equal(scores.mae_per_image, [one.mae for one in single])
+    np.testing.assert_array_equal(scores.weighted_f_per_image, [one.weighted_f for one in single])
+    np.testing.assert_array_equal(scores.s_measure_per_image, [one.s_measure for one in single])
+
+
+def test_one_by_one_in_batches_and_merged_are_the_same():
+    pairs = [scene(10), scene(11), scene(12), scene(13, size=(31, 47))]
+    whole = scored(*pairs)
+    batch = tuple(np.stack(masks) for masks in zip(*pairs[:3], strict=True))
+    assert scored(batch, pairs[3]).compute() == whole.compute()
+    first, second = scored(*pairs[:1]), scored(*pairs[1:])
+    before = second.compute()
+    result = first.compute()
+    first.merge(second)
+    np.testing.assert_allclose(
+        dataclasses.astuple(first.compute()), dataclasses.astuple(whole.compute()), rtol=1e-13
+    )
+    np.testing.assert_array_equal(first.mae_per_image, whole.mae_per_image)
+    np.testing.assert_array_equal(first.weighted_f_per_image, whole.weighted_f_per_image)
+    np.testing.assert_array_equal(first.s_measure_per_image, whole.s_measure_per_image)
+    assert second.compute() == before
+    assert result == scored(*pairs[:1]).compute()
+
+
+def test_parts_come_back_from_a_file_bit_for_bit(tmp_path):
+    pairs = [scene(14), scene(15, size=(31, 47)), scene(16)]
+    first, second = scored(*pairs[:2]), scored(*pairs[2:])
+    np.savez(tmp_path / "part.npz", **first.to_arrays())
+    with np.load(tmp_path / "part.npz", allow_pickle=False) as arrays:
+        restored = SodScores.from_arrays(arrays)
+    assert restored.compute() == first.compute()
+    restored.merge(second)
+    first.merge(second)
+    assert restored.compute() == first.compute()
+    kept = first.to_arrays()
+    for name, array in restored.to_arrays().items():
+        np.testing.assert_array_equal(array, kept[name])
+
+
+KEPT = {
+    "mae": np.array([0.25, 0.75]),
+    "weighted_f": np.array([0.5, 0.25]),
+    "s_measure": np.array([1.0, 0.5]),
+    "e_curve_sum": np.linspace(0.0, 1.5, 256),
+}
+
+
+def test_kept_parts_are_averaged_without_package(monkeypatch):
+    monkeypatch.setitem(sys.modules, "py_sod_metrics", None)
+    scores = SodScores.from_arrays(KEPT)
+    assert scores.compute() == ExtraScores(0.5, 0.375, 0.75, 0.75, 0.375, 2)
+    scores.merge(SodScores())
+    scores.merge(SodScores.from_arrays(KEPT))
+    assert scores.compute() == ExtraScores(0.5, 0.375, 0.75, 0.75, 0.375, 4)
+    # What was read stays as it was, and so does what was given.
+    np.testing.assert_array_equal(KEPT["e_curve_sum"], np.linspace(0.0, 1.5, 256))
+    given = scores.to_arrays()
+    scores.merge(SodScores.from_arrays(KEPT))
+    np.testing.assert_array_equal(given["e_curve_sum"], 2 * KEPT["e_curve_sum"])
+    nothing = SodScores.from_arrays(SodScores().to_arrays())
+    nothing.merge(scores)
+    assert nothing.compute() == scores.compute()
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_wrong_arrays_are_named_without_package(name):
+    rest = {other: array for other, array in KEPT.items() if other != name}
+    with pytest.raises(ValueError, match=f"missing {name} "):
+        SodScores.from_arrays(rest)
+    with pytest.raises(ValueError, match="unknown extra "):
+        SodScores.from_arrays({**KEPT, "extra": np.zeros(2)})
+    with pytest.raises(ValueError, match=f"array {name} must be float64.*float32"):
+        SodScores.from_arrays({**KEPT, name: KEPT[name].astype(np.float32)})
+    with pytest.raises(ValueError, match=rf"array {name} must be .* \[\w+\], got .*, 1\]"):
+        SodScores.from_arrays({**KEPT, name: KEPT[name][:, None]})
+    with pytest.raises(ValueError, match=r"must be .* \[\w+\], got"):
+        SodScores.from_arrays({**KEPT, name: KEPT[name][:-1]})
 
 
 @pytest.mark.parametrize("side", ["right", "bottom", "none", "all"])
@@ -81,33 +186,38 @@ def test_ground_truths_at_the_edge_have_finite_scores(side):
         truth[:, -1] = True
     if side == "bottom":
         truth[-1] = True
-    scores = dataclasses.astuple(extra_metrics([(prediction, truth)]))
+    scores = dataclasses.astuple(scored((prediction, truth)).compute())
     assert np.all(np.isfinite(scores))
 
 
 def test_soft_ground_truth_is_cut_at_one_half():
     prediction, truth = scene(6)
     grey = np.where(truth, 0.51, 0.5)
-    assert extra_metrics([(prediction, grey)]) == extra_metrics([(prediction, truth)])
+    assert scored((prediction, grey)).compute() == scored((prediction, truth)).compute()
 
 
-def test_errors_are_clear():
+def test_refused_masks_add_nothing():
     prediction, truth = scene(7)
-    with pytest.raises(ValueError, match="no image"):
-        extra_metrics([])
-    pairs = [(prediction, truth), (255 * prediction, truth)]
+    scores = scored((prediction, truth))
+    before = scores.compute()
     with pytest.raises(ValueError, match="after 1 images: prediction has values"):
-        extra_metrics(iter(pairs))
+        scores.update(255 * prediction, truth)
+    assert scores.compute() == before
 
 
-def test_missing_package_is_named(monkeypatch):
+def test_no_image_has_no_scores_without_package():
+    with pytest.raises(ValueError, match="no image has been scored"):
+        SodScores().compute()
+
+
+def test_update_without_package_names_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "py_sod_metrics", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'sempart_jax\[metrics\]'"):
-        extra_metrics([(np.zeros((2, 2)), np.zeros((2, 2)))])
+        SodScores().update(np.zeros((2, 2)), np.zeros((2, 2)))
 
 
 def test_every_score_is_named():
     prediction, truth = scene(8)
-    scores = extra_metrics([(prediction, truth)])
+    scores = scored((prediction, truth)).compute()
     assert isinstance(scores, ExtraScores)
     assert all(isinstance(value, (int, float)) for value in dataclasses.astuple(scores))
