@@ -4,18 +4,56 @@ Nothing here opens an image: a file that cannot be decoded is found by whoever r
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 """What an image file's name ends in, in upper or lower case."""
 
+
+class Benchmark(NamedTuple):
+    """Where a benchmark lies under the data root, and how large its authors made it.
+
+    Attributes:
+        images: folder of images, as its authors lay it out.
+        masks: folder of masks.
+        published_images: number of images with a mask that its authors publish.
+        prepared: name under which ``sempart_jax.data.builders`` prepares it.
+        split: its split there.
+    """
+
+    images: str
+    masks: str
+    published_images: int
+    prepared: str
+    split: str
+
+
 BENCHMARKS = {
-    "duts_tr": ("DUTS/DUTS-TR/DUTS-TR-Image", "DUTS/DUTS-TR/DUTS-TR-Mask"),
-    "duts_te": ("DUTS/DUTS-TE/DUTS-TE-Image", "DUTS/DUTS-TE/DUTS-TE-Mask"),
-    "ecssd": ("ECSSD/images", "ECSSD/ground_truth_mask"),
+    "duts_tr": Benchmark(
+        "DUTS/DUTS-TR/DUTS-TR-Image", "DUTS/DUTS-TR/DUTS-TR-Mask", 10553, "duts", "train"
+    ),
+    "duts_te": Benchmark(
+        "DUTS/DUTS-TE/DUTS-TE-Image", "DUTS/DUTS-TE/DUTS-TE-Mask", 5019, "duts", "test"
+    ),
+    "dut_omron": Benchmark(
+        "DUT-OMRON/DUT-OMRON-image", "DUT-OMRON/pixelwiseGT-new-PNG", 5168, "dut_omron", "test"
+    ),
+    "ecssd": Benchmark("ECSSD/images", "ECSSD/ground_truth_mask", 1000, "ecssd", "test"),
 }
-"""Image and mask folder of each benchmark under the data root, as its authors lay it out."""
+"""Each benchmark by its name: DUTS (Wang et al. 2017), DUT-OMRON (Yang et al. 2013), ECSSD (Shi et
+al. 2016)."""
+
+_IMAGES_BESIDE_MASKS = (
+    ("DUTS-TR/DUTS-TR-Image", "."),
+    ("DUTS-TR-Image", "."),
+    ("DUTS-TE-Image", "."),
+    ("DUT-OMRON-image", "."),
+    # "images" alone is anybody's name.
+    ("images", "ground_truth_mask"),
+)
+"""Image folder of a benchmark's own folder, and what else must be there to know it by."""
 
 _SHOWN = 5
 
@@ -24,9 +62,9 @@ def find_images(root: str | os.PathLike[str]) -> list[Path]:
     """Find the image files of a folder and of all folders under it.
 
     Hidden files and folders (a leading dot) are skipped. Links to folders are followed, each
-    folder once, so that a link to a folder above it does no harm. Where ``root`` is the DUTS
-    folder of its authors or its DUTS-TR, only the training images are taken: their masks lie
-    beside them and are no images to train on.
+    folder once, so that a link to a folder above it does no harm. Where ``root`` is a benchmark's
+    folder as its authors lay it out (DUTS, DUTS-TR, DUTS-TE, DUT-OMRON, ECSSD), only the images are
+    taken, of DUTS the training images: masks lie beside them and are no images to train on.
 
     Args:
         root: the folder.
@@ -44,9 +82,9 @@ def find_images(root: str | os.PathLike[str]) -> list[Path]:
         raise FileNotFoundError(f"no folder {folder}: check the path, seen from {Path.cwd()}")
     if not folder.is_dir():
         raise ValueError(f"{folder} is a file: give the folder that holds the images")
-    for training in ("DUTS-TR/DUTS-TR-Image", "DUTS-TR-Image"):
-        if (folder / training).is_dir():
-            folder = folder / training
+    for inside, mark in _IMAGES_BESIDE_MASKS:
+        if (folder / inside).is_dir() and (folder / mark).is_dir():
+            folder = folder / inside
             break
     images = [path for path in _visible_files(folder) if path.suffix.lower() in EXTENSIONS]
     if not images:
@@ -75,21 +113,76 @@ def find_pairs(
         FileNotFoundError: a folder is missing or empty, or some images have no mask.
         ValueError: two masks have the same name up to the extension.
     """
-    mask_of: dict[str, Path] = {}
-    for mask in find_images(masks):
-        other = mask_of.setdefault(_stem(mask, masks), mask)
-        if other != mask:
-            raise ValueError(f"two masks for one image: {other} and {mask}: remove one of them")
+    masks_of = _masks_by_name(masks)
+    for candidates in masks_of.values():
+        if len(candidates) > 1:
+            one, other = candidates[:2]
+            raise ValueError(f"two masks for one image: {one} and {other}: remove one of them")
     found = find_images(images)
-    lacking = [path.name for path in found if _stem(path, images) not in mask_of]
+    lacking = [path.name for path in found if _stem(path, images) not in masks_of]
     if lacking:
-        more = f" and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
         raise FileNotFoundError(
             f"{len(lacking)} of {len(found)} images in {images} have no mask in {masks}: "
-            f"{', '.join(lacking[:_SHOWN])}{more}. A mask has the name of its image, "
+            f"{shorten(lacking)}. A mask has the name of its image, "
             f"with one of the extensions {', '.join(EXTENSIONS)}"
         )
-    return [(path, mask_of[_stem(path, images)]) for path in found]
+    return [(path, masks_of[_stem(path, images)][0]) for path in found]
+
+
+def match_pairs(
+    images: str | os.PathLike[str], masks: str | os.PathLike[str]
+) -> tuple[list[tuple[Path, Path]], dict[Path, str]]:
+    """Pair images with masks as :func:`find_pairs` does, but leave out what does not fit.
+
+    The archives of DUTS and DUT-OMRON from before 2018 hold some images without a mask, and some
+    with two, of which their authors took back one.
+
+    Args:
+        images: folder of images.
+        masks: folder of masks.
+
+    Returns:
+        ``(image, mask)`` in the order of :func:`find_images`, and of each image that is left out
+        the reason, in words.
+
+    Raises:
+        FileNotFoundError: a folder is missing or empty.
+    """
+    masks_of = _masks_by_name(masks)
+    pairs: list[tuple[Path, Path]] = []
+    left_out: dict[Path, str] = {}
+    for path in find_images(images):
+        candidates = masks_of.get(_stem(path, images), [])
+        if len(candidates) == 1:
+            pairs.append((path, candidates[0]))
+        else:
+            left_out[path] = mask_problem([mask.name for mask in candidates])
+    return pairs, left_out
+
+
+def mask_problem(candidates: Sequence[str]) -> str:
+    """Say what is wrong with an image that has not exactly one mask.
+
+    Args:
+        candidates: names of the masks that it has; not one.
+
+    Returns:
+        The reason, in words.
+    """
+    return f"has several masks, {' and '.join(candidates)}" if candidates else "has no mask"
+
+
+def shorten(names: Sequence[str]) -> str:
+    """List the first few names and count the others.
+
+    Args:
+        names: any number of names.
+
+    Returns:
+        The names separated by commas.
+    """
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def existing_files(paths: Mapping[str, Path], folder: Path, advice: str) -> dict[str, Path]:
@@ -114,6 +207,23 @@ def existing_files(paths: Mapping[str, Path], folder: Path, advice: str) -> dict
     return found
 
 
+def find_benchmark(name: str) -> Benchmark:
+    """Return the benchmark of a name.
+
+    Args:
+        name: a key of :data:`BENCHMARKS`.
+
+    Returns:
+        The benchmark.
+
+    Raises:
+        ValueError: no benchmark has this name.
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name]
+
+
 def benchmark_folders(name: str, data_root: str | os.PathLike[str]) -> tuple[Path, Path]:
     """Return the image folder and the mask folder of a benchmark.
 
@@ -128,9 +238,8 @@ def benchmark_folders(name: str, data_root: str | os.PathLike[str]) -> tuple[Pat
         ValueError: no benchmark has this name.
         FileNotFoundError: one of the two folders is missing.
     """
-    if name not in BENCHMARKS:
-        raise ValueError(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
-    images, masks = (Path(data_root) / folder for folder in BENCHMARKS[name])
+    benchmark = find_benchmark(name)
+    images, masks = Path(data_root) / benchmark.images, Path(data_root) / benchmark.masks
     for folder in (images, masks):
         if not folder.is_dir():
             raise FileNotFoundError(
@@ -138,6 +247,13 @@ def benchmark_folders(name: str, data_root: str | os.PathLike[str]) -> tuple[Pat
                 f"lies there, or give another data root than {data_root}"
             )
     return images, masks
+
+
+def _masks_by_name(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
+    masks: dict[str, list[Path]] = {}
+    for mask in find_images(folder):
+        masks.setdefault(_stem(mask, folder), []).append(mask)
+    return masks
 
 
 def _stem(path: Path, root: str | os.PathLike[str]) -> str:

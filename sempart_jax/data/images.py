@@ -1,9 +1,11 @@
 """Image files to arrays: the one place where image files are opened and decoded.
 
 Everything that may be wrong with a file ends in :class:`UnreadableImageError`, so that a caller
-has one thing to catch and a message that names the file. Images are uint8 RGB, masks are bool.
+has one thing to catch and a message that names the file. Images are uint8 RGB, masks are uint8
+grey or bool. Files and the bytes of files go the same way.
 """
 
+import io
 import os
 import threading
 import warnings
@@ -64,17 +66,65 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
         UnreadableImageError: the file is missing, forbidden, truncated, no image, or too large.
     """
-    return np.array(_read(path, "RGB"))
+    return np.array(_read(path, path, "RGB"))
+
+
+def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
+    """Decode the bytes of an image file as :func:`read_image` reads the file.
+
+    Args:
+        data: content of a file in one of :data:`FORMATS`.
+        name: what to call it in an error.
+
+    Returns:
+        uint8 ``[H, W, 3]`` in 0..255, writable.
+
+    Raises:
+        UnreadableImageError: the bytes are truncated, no image, or too large an image; its ``path``
+            is ``name``.
+    """
+    return np.array(_read(io.BytesIO(data), name, "RGB"))
+
+
+def read_grey(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W"]:
+    """Read the grey levels of a mask file, upright.
+
+    Colours, of a palette too, count by their luma (ITU-R BT.601), so a grey mask stored as RGB
+    reads as the same mask stored as grey. 16 bits are scaled to 8, one bit gives 0 and 255.
+
+    Args:
+        path: a file in one of :data:`FORMATS`, whatever its extension.
+
+    Returns:
+        uint8 ``[H, W]`` in 0..255, writable.
+
+    Raises:
+        UnreadableImageError: as :func:`read_image`.
+    """
+    return np.array(_read(path, path, "L"))
+
+
+def decode_grey(data: bytes, name: str) -> UInt8[np.ndarray, "H W"]:
+    """Decode the bytes of a mask file as :func:`read_grey` reads the file.
+
+    Args:
+        data: content of a file in one of :data:`FORMATS`.
+        name: what to call it in an error.
+
+    Returns:
+        uint8 ``[H, W]`` in 0..255, writable.
+
+    Raises:
+        UnreadableImageError: as :func:`decode_image`.
+    """
+    return np.array(_read(io.BytesIO(data), name, "L"))
 
 
 def read_mask(path: str | os.PathLike[str]) -> Bool[np.ndarray, "H W"]:
     """Read a mask file: foreground is what is brighter than half of the range.
 
-    Colours, of a palette too, count by their luma (ITU-R BT.601), so a grey mask stored as RGB
-    reads as the same mask stored as grey.
-
     Args:
-        path: a file in one of :data:`FORMATS`, whatever its extension.
+        path: a file whose grey levels are those of :func:`read_grey`.
 
     Returns:
         bool ``[H, W]``, true where the 8-bit grey value is above 127.
@@ -82,7 +132,7 @@ def read_mask(path: str | os.PathLike[str]) -> Bool[np.ndarray, "H W"]:
     Raises:
         UnreadableImageError: as :func:`read_image`.
     """
-    return np.asarray(_read(path, "L")) > 127
+    return read_grey(path) > 127
 
 
 def resize_short_side(image: UInt8[np.ndarray, "H W *C"], size: int) -> UInt8[np.ndarray, "h w *C"]:
@@ -139,10 +189,12 @@ def center_crop(
     return image[top : top + size, left : left + size]
 
 
-def _read(path: str | os.PathLike[str], mode: str) -> Image.Image:
-    """Decode a file into PIL mode ``mode``, upright."""
+def _read(
+    source: str | os.PathLike[str] | io.BytesIO, path: str | os.PathLike[str], mode: str
+) -> Image.Image:
+    """Decode a file, called ``path`` in errors, into PIL mode ``mode``, upright."""
     try:
-        image, orientation = _open(path)
+        image, orientation = _open(source)
         with image:
             pixels = _to_eight_bits(image)
             # Alpha is dropped either way, and PIL warns where a palette has some.
@@ -161,11 +213,11 @@ def _read(path: str | os.PathLike[str], mode: str) -> Image.Image:
     return pixels
 
 
-def _open(path: str | os.PathLike[str]) -> tuple[Image.Image, int]:
+def _open(source: str | os.PathLike[str] | io.BytesIO) -> tuple[Image.Image, int]:
     """Open a file without decoding the pixels, and return its EXIF orientation too."""
     with _warning_filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = Image.open(path, formats=FORMATS)
+        image = Image.open(source, formats=FORMATS)
         try:
             # The method of the base class: that of PNG decodes all pixels, here under the lock.
             orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)

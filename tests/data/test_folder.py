@@ -2,7 +2,13 @@ from pathlib import Path
 
 import pytest
 
-from sempart_jax.data.folder import benchmark_folders, find_images, find_pairs
+from sempart_jax.data.folder import (
+    BENCHMARKS,
+    benchmark_folders,
+    find_images,
+    find_pairs,
+    match_pairs,
+)
 
 
 def touch(root: Path, *names: str) -> None:
@@ -64,6 +70,19 @@ def test_duts_masks_are_no_images(tmp_path, root):
     assert found == [tmp_path / "DUTS-TR/DUTS-TR-Image" / name for name in ("a.jpg", "b.jpg")]
 
 
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_masks_beside_the_images_of_a_benchmark_are_no_images(tmp_path, name):
+    images, masks = BENCHMARKS[name].images, BENCHMARKS[name].masks
+    touch(tmp_path, f"{images}/a.jpg", f"{masks}/a.png")
+    assert find_images((tmp_path / images).parent) == [tmp_path / images / "a.jpg"]
+    assert find_images(tmp_path / masks) == [tmp_path / masks / "a.png"]
+
+
+def test_a_folder_called_images_is_not_always_that_of_ecssd(tmp_path):
+    touch(tmp_path, "images/a.jpg", "more/b.jpg")
+    assert names(tmp_path) == ["images/a.jpg", "more/b.jpg"]
+
+
 def test_missing_empty_and_file(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere.*check the path"):
         find_images(tmp_path / "nowhere")
@@ -99,8 +118,22 @@ def test_two_masks_for_one_image(tmp_path):
         find_pairs(tmp_path / "images", tmp_path / "masks")
 
 
+def test_what_does_not_fit_is_left_out_and_named(tmp_path):
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    touch(images, "a.jpg", "b.jpg", "c.jpg")
+    touch(masks, "a.png", "b.png", "b.jpg", "unused.png")
+    pairs, left_out = match_pairs(images, masks)
+    assert pairs == [(images / "a.jpg", masks / "a.png")]
+    assert left_out == {
+        images / "b.jpg": "has several masks, b.jpg and b.png",
+        images / "c.jpg": "has no mask",
+    }
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
+        match_pairs(images, tmp_path / "nowhere")
+
+
 def test_unknown_benchmark_lists_the_known(tmp_path):
-    with pytest.raises(ValueError, match=r"'voc'.*duts_tr, duts_te, ecssd"):
+    with pytest.raises(ValueError, match=r"'voc'.*duts_tr, duts_te, dut_omron, ecssd"):
         benchmark_folders("voc", tmp_path)
 
 

@@ -15,6 +15,9 @@ from PIL import Image
 from sempart_jax.data.images import (
     UnreadableImageError,
     center_crop,
+    decode_grey,
+    decode_image,
+    read_grey,
     read_image,
     read_mask,
     resize_short_side,
@@ -74,6 +77,7 @@ def test_orientation_of_a_mask_is_applied(tmp_path, photo):
     exif[ORIENTATION] = 6
     path = save(tmp_path / "x.png", STORED[6](photo[..., 0]), exif=exif)
     np.testing.assert_array_equal(read_mask(path), photo[..., 0] > 127)
+    np.testing.assert_array_equal(read_grey(path), photo[..., 0])
 
 
 def test_rgb_is_kept_and_writable(tmp_path, photo):
@@ -125,6 +129,7 @@ def test_sixteen_bits_are_scaled(tmp_path, extension):
     path = save(tmp_path / f"x.{extension}", values)
     expected = np.round(values.astype(np.float64) * 255 / 65535).astype(np.uint8)
     np.testing.assert_array_equal(read_image(path), np.repeat(expected[..., None], 3, axis=-1))
+    np.testing.assert_array_equal(read_grey(path), expected)
     np.testing.assert_array_equal(read_mask(path), expected > 127)
 
 
@@ -150,6 +155,44 @@ def test_masks_grey_rgb_palette_and_binary(tmp_path):
         mask = read_mask(path)
         assert mask.dtype == bool
         np.testing.assert_array_equal(mask, expected, err_msg=image.mode)
+
+
+def test_grey_levels_of_colours_are_their_luma(tmp_path, photo):
+    # ITU-R BT.601
+    luma = photo.astype(np.float64) @ [0.299, 0.587, 0.114]
+    grey = read_grey(save(tmp_path / "x.png", photo))
+    assert grey.dtype == np.uint8
+    assert np.abs(grey - luma).max() <= 0.51
+    grey[0, 0] = 0
+
+
+def test_grey_levels_of_a_cmyk_mask(tmp_path):
+    ink = np.zeros((2, 2, 4), np.uint8)
+    ink[0, :, 3] = 255
+    Image.fromarray(ink, "CMYK").save(tmp_path / "x.jpg", quality=100)
+    np.testing.assert_array_equal(read_grey(tmp_path / "x.jpg"), [[0, 0], [255, 255]])
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "tiff"])
+def test_bytes_decode_as_the_file_does(tmp_path, photo, extension):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = save(tmp_path / f"x.{extension}", photo, exif=exif)
+    image, grey = decode_image(path.read_bytes(), "x"), decode_grey(path.read_bytes(), "x")
+    assert image.shape == (9, 6, 3)
+    np.testing.assert_array_equal(image, read_image(path))
+    np.testing.assert_array_equal(grey, read_grey(path))
+    image[0, 0] = grey[0, 0] = 0
+
+
+@pytest.mark.parametrize("decode", [decode_image, decode_grey])
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 2]])
+def test_broken_bytes_raise_the_error_of_files(tmp_path, decode, damage):
+    large = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    data = damage(save(tmp_path / "x.png", large).read_bytes())
+    with pytest.raises(UnreadableImageError, match=r"archive\.zip/x\.png") as caught:
+        decode(data, "archive.zip/x.png")
+    assert caught.value.path == "archive.zip/x.png"
 
 
 @pytest.fixture(
@@ -181,7 +224,7 @@ def broken(request, tmp_path, photo) -> tuple[Path, str]:
             return huge_png(path, 40_000, 40_000), "limit"
 
 
-@pytest.mark.parametrize("read", [read_image, read_mask])
+@pytest.mark.parametrize("read", [read_image, read_grey, read_mask])
 def test_broken_files_raise_one_error(broken, read):
     path, word = broken
     with pytest.raises(UnreadableImageError) as caught:

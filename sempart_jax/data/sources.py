@@ -1,0 +1,170 @@
+"""Where the files of DUTS, DUT-OMRON and ECSSD come from: folders, archives, or their authors.
+
+The first that is there is taken: folders unpacked from the authors' archives, the archives
+themselves, a download.
+"""
+
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable
+from http import HTTPStatus
+from pathlib import Path
+from typing import NamedTuple
+
+import tensorflow_datasets as tfds  # type: ignore[import-untyped]
+
+from sempart_jax.data.archives import StoredFile, archive_files, folder_files
+from sempart_jax.data.folder import find_benchmark
+
+_PATIENCE = 15
+"""Seconds until a server counts as out of reach."""
+
+
+class Archive(NamedTuple):
+    """A zip archive of a data set's authors.
+
+    Attributes:
+        url: where it is.
+        folder: name of the wanted folder in it.
+    """
+
+    url: str
+    folder: str
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+_SALIENCY = "http://saliencydetection.net"
+_ECSSD = "https://www.cse.cuhk.edu.hk/leojia/projects/hsaliency/data/ECSSD"
+ARCHIVES = {
+    "duts_tr": (
+        Archive(f"{_SALIENCY}/duts/download/DUTS-TR.zip", "DUTS-TR-Image"),
+        Archive(f"{_SALIENCY}/duts/download/DUTS-TR.zip", "DUTS-TR-Mask"),
+    ),
+    "duts_te": (
+        Archive(f"{_SALIENCY}/duts/download/DUTS-TE.zip", "DUTS-TE-Image"),
+        Archive(f"{_SALIENCY}/duts/download/DUTS-TE.zip", "DUTS-TE-Mask"),
+    ),
+    "dut_omron": (
+        Archive(f"{_SALIENCY}/dut-omron/download/DUT-OMRON-image.zip", "DUT-OMRON-image"),
+        Archive(
+            f"{_SALIENCY}/dut-omron/download/DUT-OMRON-gt-pixelwise.zip.zip", "pixelwiseGT-new-PNG"
+        ),
+    ),
+    "ecssd": (
+        Archive(f"{_ECSSD}/images.zip", "images"),
+        Archive(f"{_ECSSD}/ground_truth_mask.zip", "ground_truth_mask"),
+    ),
+}
+"""Archive of the images and archive of the masks, which may be one, of each benchmark."""
+
+
+class BenchmarkFiles(NamedTuple):
+    """The files of a benchmark, not yet paired.
+
+    Attributes:
+        images: image files.
+        masks: mask files.
+    """
+
+    images: list[StoredFile]
+    masks: list[StoredFile]
+
+
+def find_files(
+    name: str, folder: Path, download: Callable[[str], Path] | None = None
+) -> BenchmarkFiles:
+    """Find the files of a benchmark.
+
+    Archives and unpacked folders may lie in ``folder`` itself or in the benchmark's own folder
+    (DUTS, DUT-OMRON, ECSSD) in it.
+
+    Args:
+        name: a key of :data:`ARCHIVES`.
+        folder: where to look.
+        download: from an address to the downloaded file, or OSError, for archives that are not
+            there; None downloads nothing.
+
+    Returns:
+        Its files.
+
+    Raises:
+        ValueError: no benchmark has this name.
+        FileNotFoundError: the files are nowhere; says which to put where.
+        DamagedArchiveError: an archive is truncated or no zip archive.
+    """
+    benchmark = find_benchmark(name)
+    home = Path(benchmark.images).parts[0]
+    places = (folder / home, folder)
+    unpacked = [
+        tuple(place / Path(part).relative_to(home) for part in (benchmark.images, benchmark.masks))
+        for place in places
+    ]
+    for images, masks in unpacked:
+        if images.is_dir() and masks.is_dir():
+            return BenchmarkFiles(folder_files(images), folder_files(masks))
+    paths: dict[str, Path] = {}
+    absent: dict[str, str] = {}
+    for archive in ARCHIVES[name]:
+        candidates = [place / archive.name for place in places]
+        there = next((path for path in candidates if path.is_file()), None)
+        if there is not None:
+            paths[archive.url] = there
+        elif download is None:
+            absent[archive.url] = "downloading is switched off"
+        elif archive.url not in paths | absent:
+            try:
+                paths[archive.url] = download(archive.url)
+            except OSError as error:
+                absent[archive.url] = str(error)
+    if absent:
+        images, masks = unpacked[0]
+        listed = ", ".join(f"{url} ({reason})" for url, reason in absent.items())
+        raise FileNotFoundError(
+            f"{name}: neither the folders {images} and {masks} are there, nor the archives in "
+            f"{places[0]} or {places[1]}. Put there what cannot be downloaded: {listed}"
+        )
+    return BenchmarkFiles(*(archive_files(paths[one.url], one.folder) for one in ARCHIVES[name]))
+
+
+def download_archive(folder: Path, url: str) -> Path:
+    """Download a zip archive, unless that was done before.
+
+    Args:
+        folder: where downloads are kept.
+        url: address of the archive.
+
+    Returns:
+        The downloaded file.
+
+    Raises:
+        OSError: the server is out of reach, does not have the file, broke off, or sent something
+            else; nothing of that is kept.
+    """
+    # The library writes a note of the address beside each download.
+    if not any(url in note.read_text() for note in folder.glob("*.INFO")):
+        _ask_for(url)
+    try:
+        path = Path(tfds.download.DownloadManager(download_dir=folder).download(url))
+    except tfds.download.DownloadError as error:
+        raise OSError(str(error)) from error
+    if not zipfile.is_zipfile(path):
+        path.unlink()
+        path.with_name(f"{path.name}.INFO").unlink()
+        raise OSError("what came is no complete zip archive; another run downloads it anew")
+    return path
+
+
+def _ask_for(url: str) -> None:
+    """Raise OSError where a file is out of reach: the library itself tries for minutes."""
+    try:
+        request = urllib.request.Request(url, method="HEAD")
+        urllib.request.urlopen(request, timeout=_PATIENCE).close()
+    except urllib.error.HTTPError as error:
+        # Some servers only answer a request for the file itself.
+        if error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+            raise
