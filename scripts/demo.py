@@ -11,7 +11,8 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from sempart_jax.data.synthetic import write_scenes
-from sempart_jax.scoring import CENTRE_BOX, Score
+from sempart_jax.evaluation.results import CENTRE_BOX
+from sempart_jax.metrics.saliency import SaliencyResult
 from sempart_jax.train import train
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -32,7 +33,7 @@ def read_demo_config(workdir: Path) -> ConfigDict:
     return config
 
 
-def format_row(title: str, score: Score) -> str:
+def format_row(title: str, score: SaliencyResult) -> str:
     """Format one line of the closing table."""
     return f"  {title:<30} IoU {score.iou:.3f}   accuracy {score.accuracy:.3f}"
 

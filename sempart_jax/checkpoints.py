@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 from ml_collections import ConfigDict
 
+from sempart_jax.atomic_write import write_atomically
 from sempart_jax.default_config import changed_fields, default_config
 from sempart_jax.train_step import TrainState
 
@@ -157,8 +158,8 @@ def register_run(workdir: str | Path, config: ConfigDict, fingerprints: dict[str
                 "Give the old values to continue it, or another --workdir to start anew."
             )
         logging.info("continuing the run in %s", workdir)
-    _write_whole(config_file, config.to_json_best_effort(indent=2))
-    _write_whole(run_file, json.dumps(fingerprints, indent=2))
+    write_atomically(config_file, config.to_json_best_effort(indent=2) + "\n")
+    write_atomically(run_file, json.dumps(fingerprints, indent=2) + "\n")
 
 
 def read_config(workdir: str | Path) -> ConfigDict:
@@ -185,10 +186,3 @@ def read_config(workdir: str | Path) -> ConfigDict:
     with config.unlocked():
         config.update(fields)
     return config
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader finds the old or the new text, never a part."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text + "\n")
-    partial.replace(path)

@@ -8,7 +8,7 @@ from typing import Any
 import ml_collections
 from ml_collections import ConfigDict
 
-from sempart_jax.scoring import FOREGROUND_RULES
+from sempart_jax.evaluation.protocols import FOREGROUND_RULES
 
 RESUMABLE_FIELDS = (
     "steps",
@@ -85,7 +85,7 @@ def default_config() -> ConfigDict:
     config.validation.images = ""  # folder; empty: no validation, the last checkpoint is the result
     config.validation.masks = ""
     config.validation.every_steps = 0  # 0: before the first and after the last step
-    config.validation.foreground_rule = "batch"  # or image, see sempart_jax.scoring
+    config.validation.foreground_rule = "batch"  # or image, none: see evaluation/protocols.py
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1000

@@ -1,121 +1,262 @@
-r"""Score a trained run on labelled benchmarks.
+r"""Score masks on labelled data sets: those of a trained run, or saved ones of any method.
 
     python -m sempart_jax.evaluate --workdir runs/tricks --data_root data \
-        --datasets duts_te,ecssd
+        --datasets duts_te,ecssd,voc07 --protocols crop320,native \
+        --postprocessings none,guided,bilateral --report reports/tricks
 
-Prints a table and writes ``evaluation.json`` into the run's directory.
+Data sets of masks (duts_te, duts_tr, dut_omron, ecssd) are scored by accuracy, IoU and max F under
+each protocol, data sets of boxes (voc07, voc12, coco20k) by CorLoc on whole images. Prints a table
+and writes a report. Started again after an interruption, the same command continues.
 """
 
-import dataclasses
-import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from absl import flags
+from absl import flags, logging
 
 from sempart_jax import command_line
-from sempart_jax.checkpoints import Checkpoints, read_config
-from sempart_jax.data.folder import benchmark_folders, find_pairs
-from sempart_jax.experiment import build_experiment
-from sempart_jax.prediction import Predictor, head_variables
-from sempart_jax.scoring import FOREGROUND_RULES, Score, score_pairs
-from sempart_jax.train_step import replicate
+from sempart_jax.data.boxed import BOXED_SETS, open_boxed_set, read_boxes
+from sempart_jax.data.folder import BENCHMARKS
+from sempart_jax.data.labelled import open_labelled_set
+from sempart_jax.evaluation.evaluator import Evaluator, given_boxes_section
+from sempart_jax.evaluation.given_boxes import read_given_boxes
+from sempart_jax.evaluation.origin import Origin, run_origin, saved_origin
+from sempart_jax.evaluation.protocols import FOREGROUND_RULES, PROTOCOLS
+from sempart_jax.evaluation.results import (
+    Evaluation,
+    Examples,
+    LocalizationSection,
+    SaliencySection,
+)
+from sempart_jax.postprocessing import POSTPROCESSINGS
+from sempart_jax.report import format_evaluation, write_report
 
-CROP_MARGIN = 335 / 320
-"""Short side over side of the centre crop, as in the released evaluation (protocol crop320)."""
+PARTS = "parts"
+"""Folder of finished parts in the report's."""
 
 
 def evaluate(
-    workdir: Path,
-    datasets: Sequence[str],
+    origins: Mapping[str, Origin],
     data_root: Path,
     *,
-    foreground_rule: str = "batch",
-    weights: str | None = None,
-) -> dict[str, dict[str, Score]]:
-    """Score the fine mask of a run before and after the guided filter.
-
-    The image is scaled and cropped in the middle to the side that the run was trained at. The best
-    checkpoint by validation is taken where there is one, the last one otherwise.
+    title: str,
+    protocols: Sequence[str] = ("crop320",),
+    postprocessings: Sequence[str] = ("none", "guided"),
+    foreground_rule: str | None = None,
+    extra: bool = False,
+    report: Path | None = None,
+) -> Evaluation:
+    """Score masks on data sets, and write a report of it.
 
     Args:
-        workdir: directory of the run.
-        datasets: names that ``benchmark_folders`` knows.
-        data_root: folder that holds the data sets as their authors lay them out.
-        foreground_rule: see ``sempart_jax.scoring.choose_foreground``.
-        weights: file of the backbone's weights, where it is not where the run found it.
-
-    Returns:
-        Scores by data set and kind of mask.
+        origins: where the masks of each data set come from, by names that ``open_labelled_set`` or
+            ``open_boxed_set`` knows.
+        data_root: folder that holds the data sets.
+        title: what is scored, in a few words.
+        protocols: names of protocols for the data sets of masks; boxes are scored on whole images.
+        postprocessings: names of post-processings, each scored.
+        foreground_rule: rule under all protocols; ``None`` takes that of each protocol.
+        extra: whether to add weighted F, S- and E-measure, which need PySODMetrics.
+        report: folder for the report and for finished parts; ``None`` writes neither.
 
     Raises:
-        FileNotFoundError: if there is no run, checkpoint or data set.
-        ValueError: if a name is unknown, or no image of a set can be read.
+        FileNotFoundError: if a data set is missing.
+        ValueError: if a name is unknown, or no image of a set can be scored.
     """
-    config = read_config(workdir)
-    if weights is not None:
-        config.backbone.weights = weights
-    pairs = {name: find_pairs(*benchmark_folders(name, data_root)) for name in datasets}
-    experiment = build_experiment(config)
-    size = config.data.image_size
-    state = experiment.initial_state(config.seed, size)
-    with (
-        Checkpoints(workdir, name="best", best=True) as best,
-        Checkpoints(workdir) as newest,
-    ):
-        state = (best if best.latest_step is not None else newest).restore(state)
-    predictor = Predictor(experiment.segmenter, replicate(experiment.backbone_params))
-    variables = head_variables(replicate(state))
-    return {
-        name: score_pairs(
-            pairs[name],
-            lambda images: predictor.full_size_masks(variables, images),
-            image_size=size,
-            resize_size=round(size * CROP_MARGIN),
-            foreground_rule=foreground_rule,
+    check_names("protocol", protocols, PROTOCOLS)
+    check_names("post-processing", postprocessings, POSTPROCESSINGS)
+    started = time.monotonic()
+    # All are opened before the first is scored: what is missing shows at once.
+    boxed = {name: open_boxed_set(name, data_root) for name in origins if name in BOXED_SETS}
+    labelled = {name: open_labelled_set(name, data_root) for name in origins if name not in boxed}
+    for name, found in labelled.items():
+        warn_of_subset(name, len(found), found.published_images)
+    for name, boxes in boxed.items():
+        warn_of_subset(name, len(boxes.paths), len(boxes.boxes))
+    evaluator = Evaluator(
+        postprocessings=postprocessings,
+        foreground_rule=foreground_rule,
+        extra=extra,
+        kept_in=None if report is None else report / PARTS,
+    )
+    saliency: list[SaliencySection] = []
+    finders: list[Callable[[], Examples]] = []
+    localization: list[LocalizationSection] = []
+    for name, origin in origins.items():
+        if name in boxed:
+            localization.append(evaluator.localization(name, boxed[name], origin))
+            continue
+        for protocol in protocols:
+            section, finder = evaluator.saliency(name, labelled[name], origin, PROTOCOLS[protocol])
+            saliency.append(section)
+            finders.append(finder)
+    evaluation = Evaluation(
+        title=title,
+        facts=_common_facts(origins),
+        saliency=tuple(saliency),
+        localization=tuple(localization),
+        seconds={
+            **evaluator.seconds,
+            "total": time.monotonic() - started + evaluator.seconds_before,
+        },
+        left_out=tuple(evaluator.left_out),
+    )
+    if report is not None:
+        write_report(evaluation, [finder() for finder in finders], report)
+    return evaluation
+
+
+def evaluate_boxes(
+    boxes: Path, dataset: str, data_root: Path, *, report: Path | None = None
+) -> Evaluation:
+    """Score given boxes by CorLoc on all annotated images of a data set.
+
+    Args:
+        boxes: JSON file of the boxes, see ``read_given_boxes``.
+        dataset: one of ``BOXED_SETS``.
+        data_root: folder that holds the data set; its images are not needed.
+        report: folder for the report, or ``None``.
+
+    Raises:
+        FileNotFoundError: if a file is missing.
+        ValueError: if a name is unknown or a file is damaged.
+    """
+    check_names("data set of boxes", [dataset], BOXED_SETS)
+    started = time.monotonic()
+    predicted = read_given_boxes(boxes)
+    section = given_boxes_section(dataset, predicted, read_boxes(dataset, data_root))
+    evaluation = Evaluation(
+        title=f"boxes of {boxes}",
+        facts={"boxes": str(boxes)},
+        saliency=(),
+        localization=(section,),
+        seconds={"total": time.monotonic() - started},
+        left_out=(),
+    )
+    if report is not None:
+        write_report(evaluation, [], report)
+    return evaluation
+
+
+def check_names(
+    kind: str, names: Sequence[str], known: Sequence[str] | Mapping[str, object]
+) -> None:
+    """Refuse names that are unknown or given twice, and none at all.
+
+    Args:
+        kind: what is named, for the message.
+        names: the names.
+        known: those that there are.
+
+    Raises:
+        ValueError: as said.
+    """
+    if not names:
+        raise ValueError(f"no {kind} is named: choose among {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown {kind} {name!r}: choose among {', '.join(known)}")
+        if names.count(name) > 1:
+            raise ValueError(f"{kind} {name} is named twice")
+
+
+def warn_of_subset(dataset: str, images: int, published: int | None) -> None:
+    """Say that a data set is not the whole one, with both numbers."""
+    if published is not None and images != published:
+        logging.warning(
+            "%s: %d images are there, %d are published: scores are of another set of images "
+            "than published ones",
+            dataset,
+            images,
+            published,
         )
-        for name in datasets
-    }
 
 
-def format_table(results: dict[str, dict[str, Score]]) -> str:
-    """Lay the scores out as a Markdown table, a row a data set and kind of mask."""
-    lines = ["| data set | images | mask | accuracy | IoU | max F |", "|---|---|---|---|---|---|"]
-    for dataset, scores in results.items():
-        lines += [
-            f"| {dataset} | {score.images} | {name} "
-            f"| {score.accuracy:.4f} | {score.iou:.4f} | {score.max_f_beta:.4f} |"
-            for name, score in scores.items()
-        ]
-    return "\n".join(lines)
+def _common_facts(origins: Mapping[str, Origin]) -> dict[str, str]:
+    facts: dict[str, str] = {}
+    for dataset, origin in origins.items():
+        for label, value in origin.facts.items():
+            shared = all(other.facts.get(label) == value for other in origins.values())
+            facts[label if shared else f"{label}, {dataset}"] = value
+    return facts
 
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.", required=True)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run, whose masks are scored.")
+_PREDICTIONS = flags.DEFINE_string(
+    "predictions", None, "Folder of saved masks, a file an image; with a folder a data set in it."
+)
+_BOXES = flags.DEFINE_string("boxes", None, "JSON file of boxes, by image id, of one data set.")
 _DATASETS = flags.DEFINE_list("datasets", ["duts_te", "ecssd"], "Names of data sets.")
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "Folder that holds the data sets.")
+_PROTOCOLS = flags.DEFINE_list("protocols", ["crop320"], f"Among {', '.join(PROTOCOLS)}.")
+_POSTPROCESSINGS = flags.DEFINE_list(
+    "postprocessings", ["none", "guided"], f"Among {', '.join(POSTPROCESSINGS)}."
+)
 _FOREGROUND_RULE = flags.DEFINE_enum(
-    "foreground_rule", "batch", FOREGROUND_RULES, "Invert masks above one half by batch or image."
+    "foreground_rule",
+    None,
+    FOREGROUND_RULES,
+    "Which masks are inverted. By default as the protocol says; saved masks are left as they are.",
+)
+_EXTRA_METRICS = flags.DEFINE_bool(
+    "extra_metrics", False, "Add weighted F, S- and E-measure; needs the extra [metrics]."
+)
+_REPORT = flags.DEFINE_string(
+    "report", None, "Folder for the report; WORKDIR/evaluation by default, none for saved masks."
 )
 _WEIGHTS = flags.DEFINE_string("weights", None, "File of the backbone's weights, if it has moved.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images predicted together.", lower_bound=1)
 
 
 def _main() -> None:
-    workdir = Path(_WORKDIR.value)
-    results = evaluate(
-        workdir,
-        _DATASETS.value,
-        Path(_DATA_ROOT.value),
-        foreground_rule=_FOREGROUND_RULE.value,
-        weights=_WEIGHTS.value,
+    workdir, predictions, boxes, report = (
+        None if flag.value is None else Path(flag.value)
+        for flag in (_WORKDIR, _PREDICTIONS, _BOXES, _REPORT)
     )
-    print(format_table(results))
-    plain = {
-        dataset: {name: dataclasses.asdict(score) for name, score in scores.items()}
-        for dataset, scores in results.items()
-    }
-    (workdir / "evaluation.json").write_text(
-        json.dumps({"foreground_rule": _FOREGROUND_RULE.value, "scores": plain}, indent=2) + "\n"
-    )
+    data_root, datasets = Path(_DATA_ROOT.value), _DATASETS.value
+    check_names("data set", datasets, [*BENCHMARKS, *BOXED_SETS])
+    if sum(path is not None for path in (workdir, predictions, boxes)) != 1:
+        raise ValueError("give one of --workdir, --predictions, --boxes: what is to be scored")
+    if boxes is not None:
+        if len(datasets) != 1:
+            raise ValueError(f"--boxes are of one data set, got --datasets={','.join(datasets)}")
+        evaluation = evaluate_boxes(boxes, datasets[0], data_root, report=report)
+    else:
+        rule = _FOREGROUND_RULE.value
+        if workdir is not None:
+            origin = run_origin(workdir, weights=_WEIGHTS.value, batch_size=_BATCH_SIZE.value)
+            origins = dict.fromkeys(datasets, origin)
+            report = report or workdir / "evaluation"
+        else:
+            assert predictions is not None
+            origins = {name: _saved_origin(predictions, name, len(datasets)) for name in datasets}
+            # Whoever saved them has chosen their foreground.
+            rule = rule or "none"
+        evaluation = evaluate(
+            origins,
+            data_root,
+            title=f"masks in {predictions}" if workdir is None else f"run {workdir}",
+            protocols=_PROTOCOLS.value,
+            postprocessings=_POSTPROCESSINGS.value,
+            foreground_rule=rule,
+            extra=_EXTRA_METRICS.value,
+            report=report,
+        )
+    print(format_evaluation(evaluation))
+    if report is not None:
+        print(f"the report is in {report}/report.html")
+
+
+def _saved_origin(folder: Path, dataset: str, count: int) -> Origin:
+    """Take the masks of a data set from the folder of its name, or of a single one from all."""
+    own = folder / dataset
+    if count > 1 and not own.is_dir():
+        raise FileNotFoundError(
+            f"no folder {own}: with several data sets, put the masks of each into a folder of "
+            "its name"
+        )
+    return saved_origin(own if own.is_dir() else folder)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ from jaxtyping import Float, UInt8
 
 from sempart_jax.models.segmenter import Segmenter, Variables
 from sempart_jax.multiscale import crop_and_zoom
-from sempart_jax.scoring import BATCH_RULE_SIZE
 from sempart_jax.train_step import TrainState, make_predict_step, shard
 
 MASK_NAMES = ("coarse", "fine", "refined")
@@ -61,13 +60,6 @@ class Predictor:
                 mask = np.asarray(getattr(masks, name))[..., 0]
                 parts[name].append(mask.reshape(size, *mask.shape[2:])[: size - missing])
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
-
-    def full_size_masks(
-        self, replicated_head_variables: Variables, images: UInt8[np.ndarray, "B H W 3"]
-    ) -> dict[str, Float[np.ndarray, "B H W"]]:
-        """Predict the masks that are scored, ``fine`` and ``refined``, a small batch at a time."""
-        masks = self(replicated_head_variables, images, BATCH_RULE_SIZE)
-        return {name: masks[name] for name in ("fine", "refined")}
 
 
 def head_variables(replicated_state: TrainState) -> Variables:

@@ -9,7 +9,6 @@ Run the same command again to continue an interrupted run from its last checkpoi
 import contextlib
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import jax
@@ -19,15 +18,22 @@ from ml_collections import ConfigDict, config_flags
 
 from sempart_jax import command_line
 from sempart_jax.checkpoints import Checkpoints, fingerprint_params, register_run
-from sempart_jax.data.folder import find_images, find_pairs
+from sempart_jax.data.folder import find_pairs
+from sempart_jax.data.image_sources import ImageSource, open_images
+from sempart_jax.data.labelled import LabelledFolder
 from sempart_jax.data.pipeline import Batch, fingerprint, training_batches
 from sempart_jax.data.samples import sample_images
 from sempart_jax.default_config import check_config
+from sempart_jax.evaluation.masks import NetworkMasks
+from sempart_jax.evaluation.protocols import Protocol
+from sempart_jax.evaluation.results import CENTRE_BOX
+from sempart_jax.evaluation.saliency import saliency_set
+from sempart_jax.evaluation.scoring import score
 from sempart_jax.experiment import Experiment, build_experiment
 from sempart_jax.health import HealthMonitor
+from sempart_jax.metrics.saliency import SaliencyResult
 from sempart_jax.prediction import Predictor, head_variables, panel_columns
-from sempart_jax.report import draw_panel
-from sempart_jax.scoring import Score, score_pairs
+from sempart_jax.report.panels import draw_panel
 from sempart_jax.train_step import (
     Metrics,
     TrainState,
@@ -41,7 +47,10 @@ from sempart_jax.training_log import TrainingLog
 _STEPS_IN_FLIGHT = 2
 """Steps that wait on the device; more would only make the progress bar run ahead of it."""
 
-Validations = dict[int, dict[str, Score]]
+_VALIDATED_MASKS = {"none": "fine", "guided": "refined", CENTRE_BOX: CENTRE_BOX}
+"""Name in the log of each post-processing, and of the box that they are compared with."""
+
+Validations = dict[int, dict[str, SaliencyResult]]
 
 
 class TrainingRun:
@@ -53,13 +62,13 @@ class TrainingRun:
         experiment: Experiment,
         state: TrainState,
         *,
-        paths: Sequence[Path],
+        images: ImageSource,
         checkpoints: Checkpoints,
         best: Checkpoints,
         log: TrainingLog,
     ) -> None:
         """Put the parts of a run together, see :func:`train`."""
-        self._config, self._experiment, self._paths = config, experiment, paths
+        self._config, self._experiment, self._images = config, experiment, images
         self._checkpoints, self._best, self._log = checkpoints, best, log
         self._state = replicate(state)
         self._step = int(state.step)
@@ -82,7 +91,7 @@ class TrainingRun:
         self._clock_started = time.monotonic()
         self._validations: Validations = {}
         self._panel_images = sample_images(
-            paths,
+            images,
             config.log.panel_images,
             image_size=config.data.image_size,
             resize_size=config.data.resize_size,
@@ -108,7 +117,7 @@ class TrainingRun:
             self._validate()
         with contextlib.closing(
             training_batches(
-                self._paths,
+                self._images,
                 batch_size=config.batch_size,
                 image_size=config.data.image_size,
                 resize_size=config.data.resize_size,
@@ -183,14 +192,28 @@ class TrainingRun:
         """Score the validation set and keep the checkpoint if its fine mask is the best so far."""
         if not self._validation_pairs:
             return
-        variables = head_variables(self._state)
-        scores = score_pairs(
-            self._validation_pairs,
-            lambda images: self._predictor.full_size_masks(variables, images),
-            image_size=self._config.data.image_size,
-            resize_size=self._config.data.resize_size,
-            foreground_rule=self._config.validation.foreground_rule,
+        source = NetworkMasks(
+            self._predictor,
+            head_variables(self._state),
+            short_side=self._config.data.image_size,
+            patch_size=self._experiment.segmenter.head.patch_size,
         )
+        protocol = Protocol(
+            "validation",
+            self._config.validation.foreground_rule,
+            resize_size=self._config.data.resize_size,
+            crop_size=self._config.data.image_size,
+        )
+        scored = score(
+            saliency_set(LabelledFolder(self._validation_pairs), protocol),
+            source,
+            protocol,
+            foreground_rule=protocol.foreground_rule,
+            postprocessings=("none", "guided"),
+        )
+        scores = {
+            _VALIDATED_MASKS[name]: scores.compute() for name, scores in scored.tally.scores.items()
+        }
         values = {f"iou {name}": score.iou for name, score in scores.items()}
         self._log.scalars(self._step, values, "validation")
         listed = ", ".join(f"{name} {score.iou:.4f}" for name, score in scores.items())
@@ -228,14 +251,15 @@ def train(config: ConfigDict, workdir: Path) -> Validations:
             f"config.batch_size must be a multiple of the number of devices, {devices}, "
             f"got {config.batch_size}"
         )
-    paths = find_images(config.data.train)
+    images = open_images(config.data.train)
+    count = len(images.names)
     experiment = build_experiment(config)
     fingerprints = {
-        "training images": fingerprint(paths, config.data.train),
+        "training images": fingerprint(images.names),
         "backbone weights": fingerprint_params(experiment.backbone_params),
     }
     register_run(workdir, config, fingerprints)
-    last_step = config.steps or math.ceil(config.epochs * len(paths) / config.batch_size)
+    last_step = config.steps or math.ceil(config.epochs * count / config.batch_size)
     with (
         Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints,
         Checkpoints(workdir, name="best", keep=1, best=True) as best,
@@ -248,11 +272,17 @@ def train(config: ConfigDict, workdir: Path) -> Validations:
             workdir, first_step=first_step, last_step=last_step, batch_size=config.batch_size
         ) as log:
             log.say(
-                f"{len(paths)} images, {config.backbone.name}, steps {first_step} to {last_step} "
+                f"{count} images, {config.backbone.name}, steps {first_step} to {last_step} "
                 f"of {config.batch_size} images, on {devices} x {jax.devices()[0].device_kind}"
             )
             run = TrainingRun(
-                config, experiment, state, paths=paths, checkpoints=checkpoints, best=best, log=log
+                config,
+                experiment,
+                state,
+                images=images,
+                checkpoints=checkpoints,
+                best=best,
+                log=log,
             )
             return run.to_end(last_step)
 

@@ -11,7 +11,7 @@ import numpy as np
 from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
-from sempart_jax.report import save_png
+from sempart_jax.report.panels import save_png
 
 
 class TrainingLog:

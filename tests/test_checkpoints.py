@@ -99,7 +99,7 @@ def test_a_run_is_registered_and_read_back(tmp_path):
     register_run(tmp_path / "run", config, PRINTS)
     assert read_config(tmp_path / "run") == config
     assert json.loads((tmp_path / "run" / "run.json").read_text()) == PRINTS
-    assert not list((tmp_path / "run").glob("*.partial"))
+    assert not list((tmp_path / "run").glob(".*"))
 
 
 def test_resuming_the_same_run_is_allowed_and_may_extend_it(tmp_path):

@@ -1,43 +1,197 @@
-"""Scoring a trained run through the command line."""
+"""Scoring runs, saved masks and boxes through the command line."""
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sempart_jax.data.synthetic import write_scenes
-from sempart_jax.scoring import Score
-from tests.commands import run_module, run_train
+from tests.commands import REPOSITORY, run_module, run_train
+
+PROTOCOLS = ("crop320", "native")
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A run of one step, and scenes laid out as ECSSD is."""
+def root(tmp_path_factory):
+    """Scenes laid out as ECSSD and DUTS-TE are, masks of another method, and a run of one step."""
     root = tmp_path_factory.mktemp("evaluate")
-    write_scenes(root / "ECSSD", 9, size=48, seed=0)
-    (root / "ECSSD" / "masks").rename(root / "ECSSD" / "ground_truth_mask")
-    finished = run_train(root / "run", root / "ECSSD" / "images", steps=1, config="baseline")
+    ecssd, duts = root / "data/ECSSD", root / "data/DUTS/DUTS-TE"
+    write_scenes(ecssd, 9, size=48, seed=0)
+    (ecssd / "masks").rename(ecssd / "ground_truth_mask")
+    write_scenes(duts, 3, size=40, seed=1)
+    (duts / "images").rename(duts / "DUTS-TE-Image")
+    (duts / "masks").rename(duts / "DUTS-TE-Mask")
+    for name, masks in (("ecssd", "ECSSD/ground_truth_mask"), ("duts_te", duts / "DUTS-TE-Mask")):
+        (root / "masks" / name).mkdir(parents=True)
+        for path in (root / "data" / masks).iterdir():
+            # Everything one pixel to the right of where it is.
+            shifted = np.roll(np.asarray(Image.open(path).convert("L")), 1, axis=1)
+            Image.fromarray(shifted).save(root / "masks" / name / path.name)
+    finished = run_train(root / "run", ecssd / "images", steps=1, config="baseline")
     assert finished.returncode == 0, finished.stderr
     return root
 
 
+def results_in(report):
+    return json.loads((report / "results.json").read_text())
+
+
+def by_key(rows):
+    return {(row["dataset"], row["protocol"], row["postprocessing"]): row for row in rows}
+
+
 @pytest.mark.slow
-def test_table_and_file_hold_every_mask(trained):
+def test_run_is_scored_under_both_protocols_with_all_postprocessings(root):
+    arguments = [
+        *("--workdir", root / "run", "--data_root", root / "data"),
+        *("--datasets", "ecssd,duts_te", "--protocols", "crop320,native"),
+        *("--postprocessings", "none,guided,bilateral,bilateral_16_16_8"),
+    ]
+    finished = run_module("evaluate", *arguments)
+    assert finished.returncode == 0, finished.stderr
+    report = root / "run/evaluation"
+    results = results_in(report)
+    rows = by_key(results["saliency"])
+    masks = ("none", "guided", "bilateral", "bilateral_16_16_8", "centre box")
+    assert set(rows) == {
+        (dataset, protocol, mask)
+        for dataset in ("ecssd", "duts_te")
+        for protocol in PROTOCOLS
+        for mask in masks
+    }
+    for (dataset, protocol, _), row in rows.items():
+        assert row["images"] == {"ecssd": 9, "duts_te": 3}[dataset]
+        assert row["published_images"] == {"ecssd": 1000, "duts_te": 5019}[dataset]
+        assert row["foreground_rule"] == {"crop320": "batch", "native": "image"}[protocol]
+        assert 0 < row["accuracy"] < 1
+        assert 0 < row["iou"] < row["accuracy"]
+        assert 0 < row["max_f_beta"] < 1
+        numbers = rf"{row['accuracy']:.4f} +{row['iou']:.4f} +{row['max_f_beta']:.4f}"
+        assert re.search(numbers, finished.stdout), finished.stdout
+    assert re.search("ecssd: 9 images are there, 1000 are published", finished.stderr)
+    stages = results["seconds"]
+    assert {"load", "model", "post-processing", "metrics", "total"} <= set(stages)
+    assert "fine mask of the run" in results["facts"]["masks"]
+    assert {path.name for path in report.iterdir()} == {
+        *("parts", "per_image.csv", "report.html", "results.json", "tables.md")
+    }
+
+    # Called again, it takes everything from the finished parts.
+    again = run_module("evaluate", *arguments)
+    assert again.returncode == 0, again.stderr
+    assert by_key(results_in(report)["saliency"]) == rows
+    assert results_in(report)["seconds"]["model"] == stages["model"]
+    # A question of other post-processings is another one.
+    other = run_module("evaluate", *arguments[:-1], "none")
+    assert other.returncode == 0, other.stderr
+    assert results_in(report)["seconds"]["model"] != stages["model"]
+
+
+@pytest.mark.slow
+def test_saved_masks_are_scored_as_they_are(root):
+    report = root / "report"
     finished = run_module(
-        "evaluate", "--workdir", trained / "run", "--data_root", trained, "--datasets", "ecssd"
+        *("evaluate", "--predictions", root / "masks", "--data_root", root / "data"),
+        *("--datasets", "ecssd,duts_te", "--protocols", "native", "--postprocessings", "none"),
+        *("--report", report),
     )
     assert finished.returncode == 0, finished.stderr
-    results = json.loads((trained / "run" / "evaluation.json").read_text())
-    assert results["foreground_rule"] == "batch"
-    scores = {name: Score(**score) for name, score in results["scores"]["ecssd"].items()}
-    assert set(scores) == {"fine", "refined", "centre box"}
-    for name, score in scores.items():
-        assert score.images == 9
-        assert 0 < score.accuracy < 1
-        assert 0 < score.iou < score.accuracy
-        assert 0 < score.max_f_beta < 1
-        columns = f"{score.accuracy:.4f} | {score.iou:.4f} | {score.max_f_beta:.4f}"
-        assert f"| ecssd | 9 | {name} | {columns} |" in finished.stdout
+    rows = by_key(results_in(report)["saliency"])
+    row = rows["duts_te", "native", "none"]
+    assert row["foreground_rule"] == "none"
+    ious = []
+    for path in (root / "data/DUTS/DUTS-TE/DUTS-TE-Mask").iterdir():
+        truth = np.asarray(Image.open(path).convert("L")) > 127
+        shifted = np.roll(truth, 1, axis=1)
+        ious.append(np.sum(truth & shifted) / np.sum(truth | shifted))
+    assert row["iou"] == pytest.approx(np.mean(ious))
+    assert row["iou"] < 1
+    # Of one data set, the folder may hold the masks themselves, and without a report nothing is
+    # written.
+    finished = run_module(
+        *("evaluate", "--predictions", root / "masks/duts_te", "--data_root", root / "data"),
+        *("--datasets", "duts_te", "--protocols", "native", "--postprocessings", "none"),
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert f"{row['iou']:.4f}" in finished.stdout
+    assert all(path.suffix == ".png" for path in (root / "masks/duts_te").iterdir())
+
+
+@pytest.mark.slow
+def test_killed_evaluation_continues(root):
+    command = [
+        *("--predictions", root / "masks/many", "--data_root", root / "many"),
+        *("--datasets", "ecssd", "--protocols", "crop320"),
+        *("--postprocessings", "bilateral_16_16_8"),
+    ]
+    images, masks = root / "many/ECSSD/images", root / "many/ECSSD/ground_truth_mask"
+    for folder in (images, masks, root / "masks/many"):
+        folder.mkdir(parents=True)
+    # Three parts of 64 images.
+    for number in range(140):
+        name = f"{number % 9:05d}.png"
+        for source, target in (
+            (root / "data/ECSSD/images", images),
+            (root / "data/ECSSD/ground_truth_mask", masks),
+            (root / "masks/ecssd", root / "masks/many"),
+        ):
+            original = next(source.glob(f"*{name[-6:-4]}.*"))
+            (target / f"{number:03d}{original.suffix}").symlink_to(original)
+    killed = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "sempart_jax.evaluate", *map(str, command)),
+            *("--report", str(root / "killed")),
+        ],
+        cwd=REPOSITORY,
+        stderr=subprocess.DEVNULL,
+    )
+    waited = time.monotonic()
+    while not list((root / "killed").glob("parts/*/00000.npz")):
+        assert killed.poll() is None, "it ended before it could be killed"
+        assert time.monotonic() - waited < 120
+        time.sleep(0.02)
+    killed.send_signal(signal.SIGKILL)
+    assert killed.wait() == -signal.SIGKILL
+    kept = list((root / "killed").glob("parts/*/*.npz"))
+    assert 1 <= len(kept) < 3
+    times = [path.stat().st_mtime_ns for path in kept]
+    for report in ("killed", "undisturbed"):
+        finished = run_module("evaluate", *command, "--report", root / report)
+        assert finished.returncode == 0, finished.stderr
+    assert [path.stat().st_mtime_ns for path in kept] == times
+    assert results_in(root / "killed")["saliency"] == results_in(root / "undisturbed")["saliency"]
+
+
+@pytest.mark.slow
+def test_boxes_are_scored(root, tmp_path):
+    folder = tmp_path / "VOCdevkit/VOC2007"
+    for name in ("ImageSets/Main", "Annotations"):
+        (folder / name).mkdir(parents=True)
+    (folder / "ImageSets/Main/trainval.txt").write_text("000001\n000002\n000003\n")
+    for name in ("000001", "000002", "000003"):
+        (folder / "Annotations" / f"{name}.xml").write_text(
+            "<annotation><object><name>cat</name><bndbox><xmin>1</xmin><ymin>1</ymin>"
+            "<xmax>10</xmax><ymax>10</ymax></bndbox></object></annotation>"
+        )
+    boxes = tmp_path / "boxes.json"
+    boxes.write_text('{"000001": [0, 0, 10, 10], "000003": [5, 5, 10, 10]}')
+    arguments = ["--boxes", boxes, "--data_root", tmp_path, "--report", tmp_path / "report"]
+    finished = run_module("evaluate", *arguments, "--datasets", "voc07")
+    assert finished.returncode == 0, finished.stderr
+    assert "33.3333" in finished.stdout
+    assert "boxes for 2 of 3 images" in finished.stderr
+    (row,) = results_in(tmp_path / "report")["localization"]
+    assert row["corloc"] == pytest.approx(100 / 3)
+    # Whole images and masks give boxes too.
+    refused = run_module("evaluate", *arguments, "--datasets", "voc07,voc12")
+    assert refused.returncode == 1
+    assert "--boxes are of one data set" in refused.stderr
 
 
 @pytest.mark.slow
@@ -45,14 +199,21 @@ def test_table_and_file_hold_every_mask(trained):
     ("arguments", "message"),
     [
         (["--workdir", "/no/run"], "no run in /no/run"),
-        (["--workdir", "RUN", "--datasets", "imagenet"], "imagenet.*ecssd"),
-        (["--workdir", "RUN", "--datasets", "duts_te"], "DUTS-TE"),
-        ([], "workdir"),
+        (["--workdir", "ROOT/run", "--datasets", "imagenet"], "'imagenet': .*ecssd"),
+        (["--workdir", "ROOT/run", "--datasets", "dut_omron"], "prepare_data.py dut_omron"),
+        (["--workdir", "ROOT/run", "--protocols", "crop512"], "'crop512': .*crop320, native"),
+        (["--workdir", "ROOT/run", "--postprocessings", "crf"], "'crf': .*none, guided, bilat"),
+        (["--workdir", "ROOT/run", "--datasets", "ecssd,ecssd"], "ecssd is named twice"),
+        (["--predictions", "ROOT/masks", "--datasets", "ecssd,voc07"], "no folder .*masks/voc07"),
+        (["--predictions", "ROOT/run", "--datasets", "ecssd"], "none of its 9 images has"),
+        (["--predictions", "ROOT/nothing"], "no folder .*nothing"),
+        (["--workdir", "ROOT/run", "--boxes", "b.json"], "give one of --workdir, --predictions"),
+        ([], "give one of --workdir, --predictions, --boxes"),
     ],
 )
-def test_errors_are_clear(trained, arguments, message):
-    arguments = [str(trained / "run") if value == "RUN" else value for value in arguments]
-    finished = run_module("evaluate", "--data_root", trained, *arguments)
+def test_errors_are_clear(root, arguments, message):
+    arguments = [value.replace("ROOT", str(root)) for value in arguments]
+    finished = run_module("evaluate", "--data_root", root / "data", *arguments)
     assert finished.returncode == 1
     assert "Traceback" not in finished.stderr
     assert re.search(message, finished.stderr), finished.stderr

@@ -85,13 +85,6 @@ def test_smaller_last_batch_does_not_compile_anew(network, variables, images, ca
         assert "Compiling" in caplog.text
 
 
-def test_masks_that_are_scored_have_the_size_of_the_image(predictor, variables, images, expected):
-    masks = predictor.full_size_masks(variables, images)
-    assert set(masks) == {"fine", "refined"}
-    for name, mask in masks.items():
-        np.testing.assert_allclose(mask, expected[name], atol=1e-5)
-
-
 def test_head_variables_are_those_of_the_state():
     state = TrainState(
         step=jnp.zeros((), jnp.int32), params={"a": 1}, batch_stats={"b": 2}, opt_state=()

@@ -1,6 +1,6 @@
-"""Training batches from image files: shuffled, cropped, resumable at any step (grain).
+"""Training batches of images: shuffled, cropped, resumable at any step (grain).
 
-The batch of step ``k`` is a function of the files, the seed, the sizes, the batch size and ``k``
+The batch of step ``k`` is a function of the images, the seed, the sizes, the batch size and ``k``
 alone. There is no state to save: a run resumes with ``start_step=k``, and neither the number of
 threads, of worker processes nor of hosts changes what is trained on.
 """
@@ -22,7 +22,8 @@ import numpy as np
 from absl import flags
 from jaxtyping import UInt8
 
-from sempart_jax.data.images import UnreadableImageError, read_image, resize_short_side
+from sempart_jax.data.image_sources import ImageSource
+from sempart_jax.data.images import UnreadableImageError, resize_short_side
 
 MAXIMUM_ASPECT_RATIO = 20
 """Long side over short side from which an image counts as unreadable. Resized to a short side of
@@ -71,7 +72,7 @@ class NoReadableImageError(Exception):
 
 
 def training_batches(
-    paths: Sequence[Path],
+    source: ImageSource,
     *,
     batch_size: int,
     image_size: int = 320,
@@ -84,18 +85,18 @@ def training_batches(
 ) -> Generator[Batch, None, None]:
     """Yield training batches without end, from step ``start_step`` on.
 
-    Every epoch takes every file once, in an order of its own; a batch may span two epochs, so
+    Every epoch takes every image once, in an order of its own; a batch may span two epochs, so
     that after ``k`` steps exactly ``k * batch_size`` images have been taken. Each image has its
     short side resized to ``resize_size`` and is cropped to a square at a uniformly random place
     (two tricks, Sec. 5). An image that cannot be read, or that is longer than
     :data:`MAXIMUM_ASPECT_RATIO` times its width, is replaced by the next readable one of
-    ``paths``, and its batch names it.
+    ``source``, and its batch names it.
 
     Close the generator to end its threads and processes; losing the last reference to it or
     leaving the program does the same.
 
     Args:
-        paths: image files in a fixed order, as :func:`sempart_jax.data.folder.find_images` has it.
+        source: images in a fixed order, see :func:`sempart_jax.data.image_sources.open_images`.
         batch_size: images a step over all processes of the run.
         image_size: pixels of a crop's side.
         resize_size: pixels of the short side before the crop.
@@ -114,8 +115,8 @@ def training_batches(
             do not fit into the machine's shared memory.
         NoReadableImageError: from the first batch, where no file can be read.
     """
-    if not paths:
-        raise ValueError("no image to train on: paths is empty")
+    if not source.names:
+        raise ValueError("no image to train on: the source is empty")
     if batch_size < 1 or process_count < 1 or batch_size % process_count:
         raise ValueError(
             f"batch_size {batch_size} must be a positive multiple of the {process_count} processes"
@@ -131,12 +132,12 @@ def training_batches(
     first = start_step * batch_size + process_index
     local_size = batch_size // process_count
     dataset = (
-        grain.MapDataset.range(len(paths))
+        grain.MapDataset.range(len(source.names))
         .seed(seed)
         .shuffle()
         .repeat()
         # Before the slice: the random crop is drawn by the position in the whole run.
-        .random_map(_Load([os.fspath(path) for path in paths], image_size, resize_size))
+        .random_map(_Load(source, image_size, resize_size))
         .slice(slice(first, None, process_count))
         .batch(local_size, drop_remainder=True, batch_fn=_collate)
     )
@@ -159,22 +160,17 @@ def training_batches(
     return generator
 
 
-def fingerprint(paths: Sequence[Path], root: str | os.PathLike[str]) -> str:
-    """Return a short hash of the files' names, to notice on resuming that the data set changed.
+def fingerprint(names: Sequence[str]) -> str:
+    """Return a short hash of the images' names, to notice on resuming that the data set changed.
 
     Args:
-        paths: files under ``root``, in the order in which they are trained on.
-        root: the folder that the names are relative to, so that a moved folder stays the same.
+        names: those of an image source, in the order in which they are trained on.
 
     Returns:
         16 hexadecimal digits.
-
-    Raises:
-        ValueError: a path is not under ``root``.
     """
     # No file name holds a zero byte, so different lists never join to the same text.
-    names = "\0".join(Path(path).relative_to(root).as_posix() for path in paths)
-    return hashlib.sha256(os.fsencode(names)).hexdigest()[:16]
+    return hashlib.sha256(os.fsencode("\0".join(names))).hexdigest()[:16]
 
 
 class _Record(NamedTuple):
@@ -183,21 +179,21 @@ class _Record(NamedTuple):
 
 
 class _Load(grain.transforms.RandomMap):
-    """The index of a file to its random crop, or to that of the next readable file."""
+    """The index of an image to its random crop, or to that of the next readable image."""
 
-    def __init__(self, paths: list[str], image_size: int, resize_size: int):
-        self._paths = paths
+    def __init__(self, source: ImageSource, image_size: int, resize_size: int):
+        self._source = source
         self._image_size = image_size
         self._resize_size = resize_size
         self._unreadable: dict[int, str] = {}
 
     def random_map(self, element: int, rng: np.random.Generator) -> _Record:
-        count = len(self._paths)
+        count = len(self._source.names)
         unreadable: list[tuple[str, str]] = []
         for index in ((element + offset) % count for offset in range(count)):
             image = self._read(index)
             if image is None:
-                unreadable.append((self._paths[index], self._unreadable[index]))
+                unreadable.append((self._source.label(index), self._unreadable[index]))
                 continue
             size = self._image_size
             top, left = rng.integers(0, np.array(image.shape[:2]) - size, endpoint=True)
@@ -210,7 +206,7 @@ class _Load(grain.transforms.RandomMap):
         if index in self._unreadable:
             return None
         try:
-            image = read_image(self._paths[index])
+            image = self._source.read(index)
         except UnreadableImageError as error:
             self._unreadable[index] = error.reason
             return None

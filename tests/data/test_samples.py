@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sempart_jax.data.image_sources import ImageFiles
 from sempart_jax.data.images import center_crop, read_image, resize_short_side
 from sempart_jax.data.samples import sample_images
 
@@ -18,7 +19,8 @@ def paths(tmp_path):
 
 
 def shown(paths, count):
-    images = sample_images(paths, count, image_size=8, resize_size=10)
+    source = ImageFiles(paths, paths[0].parent if paths else ".")
+    images = sample_images(source, count, image_size=8, resize_size=10)
     assert images.shape[1:] == (8, 8, 3)
     assert images.dtype == np.uint8
     return (images[:, 4, 4, 0] // 10).tolist()
@@ -58,5 +60,5 @@ def test_image_is_resized_and_cropped_in_the_middle(tmp_path):
     path = tmp_path / "a.png"
     pixels = np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)
     Image.fromarray(pixels).save(path)
-    (image,) = sample_images([path], 1, image_size=16, resize_size=20)
+    (image,) = sample_images(ImageFiles([path], tmp_path), 1, image_size=16, resize_size=20)
     np.testing.assert_array_equal(image, center_crop(resize_short_side(read_image(path), 20), 16))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempart_jax.report import draw_panel, save_png
+from sempart_jax.report.panels import draw_panel, save_png
 
 
 def cell(picture, row, column, rows, columns):

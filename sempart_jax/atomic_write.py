@@ -1,0 +1,20 @@
+"""Write a file so that it is either as before or complete, whenever the program is killed."""
+
+import os
+from pathlib import Path
+
+
+def write_atomically(path: Path, content: bytes | str) -> None:
+    """Write beside the file's final name and rename.
+
+    Args:
+        path: file to write; its folder is made if absent.
+        content: bytes, or text that is encoded as UTF-8 (file names that are no UTF-8 keep their
+            bytes).
+    """
+    if isinstance(content, str):
+        content = content.encode("utf-8", "surrogateescape")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_bytes(content)
+    temporary.replace(path)

@@ -1,0 +1,1 @@
+"""Scoring masks on labelled data sets: protocols, sources of masks, and what comes out."""

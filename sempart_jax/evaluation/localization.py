@@ -1,0 +1,87 @@
+"""Boxes of masks against ground-truth boxes: what is read of a data set and kept of each image."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from sempart_jax.data.boxed import BoxedSet
+from sempart_jax.evaluation.masks import FramedImage
+from sempart_jax.evaluation.protocols import centre_box
+from sempart_jax.evaluation.results import CENTRE_BOX
+from sempart_jax.evaluation.scoring import Arrays, Masks, ScoredSet, Tally
+from sempart_jax.metrics.localization import largest_box
+
+
+def localization_set(boxed: BoxedSet) -> "ScoredSet[BoxTally]":
+    """Prepare the images of a data set of boxes for scoring at their own size."""
+    names = tuple(boxed.paths)
+
+    def read(index: int) -> tuple[FramedImage, None]:
+        image = boxed.read(names[index])
+        return FramedImage(names[index], image, image.shape[:2]), None
+
+    def count(masks: Masks, truth: Any) -> BoxTally:
+        tally = BoxTally()
+        height, width = next(iter(masks.values())).shape
+        tally.add({**masks, CENTRE_BOX: centre_box(height, width)})
+        return tally
+
+    return ScoredSet(names, read, count, BoxTally)
+
+
+def boxes_by_name(
+    names: Sequence[str], boxes: Sequence[tuple[float, float, float, float]]
+) -> dict[str, tuple[float, float, float, float] | None]:
+    """Pair boxes of a :class:`BoxTally` with the names of their images; ``None`` for no box."""
+    return {
+        name: None if np.isnan(box).any() else box for name, box in zip(names, boxes, strict=True)
+    }
+
+
+class BoxTally(Tally):
+    """The box of the largest component of each mask, see ``metrics.localization.largest_box``.
+
+    Attributes:
+        boxes: ``(x_min, y_min, x_max, y_max)`` of each image by post-processing, NaN for an empty
+            mask.
+    """
+
+    def __init__(self) -> None:
+        self.boxes: dict[str, list[tuple[float, float, float, float]]] = {}
+
+    def add(self, masks: Masks) -> None:
+        """Add one image.
+
+        Args:
+            masks: masks of the whole image by name.
+        """
+        for name, mask in masks.items():
+            x_min, y_min, x_max, y_max = largest_box(mask) or (np.nan,) * 4
+            self.boxes.setdefault(name, []).append(
+                (float(x_min), float(y_min), float(x_max), float(y_max))
+            )
+
+    def merge(self, other: "BoxTally") -> None:
+        """Add the images of another tally."""
+        for name, boxes in other.boxes.items():
+            self.boxes.setdefault(name, []).extend(boxes)
+
+    def to_arrays(self) -> Arrays:
+        """Return arrays without objects, see :meth:`from_arrays`."""
+        return {f"boxes/{name}": np.array(boxes) for name, boxes in self.boxes.items()}
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "BoxTally":
+        """Make a tally of what :meth:`to_arrays` gave.
+
+        Raises:
+            ValueError: if an array is of the wrong kind.
+        """
+        tally = cls()
+        for key, array in arrays.items():
+            group, _, name = key.partition("/")
+            if group != "boxes" or array.ndim != 2 or array.shape[1] != 4:
+                raise ValueError(f"{key} of shape {array.shape} is no array of boxes")
+            tally.boxes[name] = [tuple(box) for box in array.tolist()]
+        return tally

@@ -1,0 +1,101 @@
+"""Whose masks are scored: a trained run's, or saved ones; and how to tell them from others."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Container, Mapping
+from pathlib import Path
+
+import jax
+
+from sempart_jax.checkpoints import Checkpoints, fingerprint_params, read_config
+from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
+from sempart_jax.experiment import build_experiment
+from sempart_jax.prediction import Predictor, head_variables
+from sempart_jax.train_step import replicate
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """Where masks come from, and what identifies them.
+
+    Attributes:
+        source: gives the masks.
+        identity: changes when the masks may have changed.
+        facts: label and value of what a reader wants to know of them.
+        names: names of the images that there are masks of; ``None`` for all.
+    """
+
+    source: MaskSource
+    identity: str
+    facts: Mapping[str, str]
+    names: Container[str] | None = None
+
+
+def run_origin(workdir: Path, *, weights: str | None = None, batch_size: int = 8) -> Origin:
+    """Load the fine masks of a run: its best checkpoint by validation, or else its last one.
+
+    Args:
+        workdir: directory of the run.
+        weights: file of the backbone's weights, where it is not where the run found it.
+        batch_size: images that are processed together.
+
+    Raises:
+        FileNotFoundError: if there is no run, checkpoint or file of weights.
+        ValueError: if the run's configuration is damaged.
+    """
+    config = read_config(workdir)
+    if weights is not None:
+        config.backbone.weights = weights
+    experiment = build_experiment(config)
+    size = config.data.image_size
+    state = experiment.initial_state(config.seed, size)
+    with (
+        Checkpoints(workdir, name="best", best=True) as best,
+        Checkpoints(workdir) as newest,
+    ):
+        validated = best.latest_step is not None
+        state = (best if validated else newest).restore(state)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    backbone = config.backbone
+    parts = {
+        "backbone": fingerprint_params(experiment.backbone_params),
+        "head": fingerprint_params(variables),
+        "name": backbone.name,
+        "dtype": backbone.dtype,
+        "short side": size,
+    }
+    source = NetworkMasks(
+        Predictor(experiment.segmenter, replicate(experiment.backbone_params)),
+        head_variables(replicate(state)),
+        short_side=size,
+        patch_size=experiment.segmenter.head.patch_size,
+        batch_size=batch_size,
+    )
+    step = f"{int(state.step)}, the " + ("best by validation" if validated else "last")
+    facts = {
+        "masks": f"fine mask of the run {workdir}",
+        "step": step,
+        "backbone": f"{backbone.name}, {backbone.dtype}",
+        "short side seen by the network": f"{size} px",
+        "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+    }
+    return Origin(source, json.dumps(parts, sort_keys=True), facts)
+
+
+def saved_origin(folder: Path) -> Origin:
+    """Find saved masks.
+
+    Args:
+        folder: see ``SavedMasks``.
+
+    Raises:
+        FileNotFoundError: if there is no folder or no image in it.
+        ValueError: if two files have one name up to the extension.
+    """
+    source = SavedMasks(folder)
+    digest = hashlib.sha256()
+    for name, path in source.paths.items():
+        stat = path.stat()
+        digest.update(f"{name!r} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+    return Origin(source, digest.hexdigest(), {"masks": f"saved in {folder}"}, names=source.paths)

@@ -1,0 +1,37 @@
+"""The size at which the network sees an image: few shapes for images of all sizes.
+
+Each new shape is compiled anew, so an image is brought to the nearest of a few aspect ratios, those
+that most photographs have. An image of another ratio is stretched on its way in, and its mask back.
+"""
+
+import math
+
+ASPECT_RATIOS = (1.0, 4 / 3, 3 / 2, 16 / 9)
+"""Long side over short side; with portrait and landscape, seven shapes in all."""
+
+
+def input_size(height: int, width: int, short_side: int, patch_size: int) -> tuple[int, int]:
+    """Choose the size at which the network sees an image.
+
+    Args:
+        height: of the image in pixels.
+        width: of the image in pixels.
+        short_side: wanted short side in pixels, rounded to a multiple of the patch.
+        patch_size: side of the backbone's patches in pixels.
+
+    Returns:
+        Height and width, multiples of the patch, in the nearest of :data:`ASPECT_RATIOS`.
+
+    Raises:
+        ValueError: if a size is not positive.
+    """
+    sizes = {"height": height, "width": width, "short_side": short_side, "patch_size": patch_size}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1 pixel, got {size}")
+    aspect = math.log(max(height, width) / min(height, width))
+    ratio = min(ASPECT_RATIOS, key=lambda candidate: abs(math.log(candidate) - aspect))
+    short, long = (
+        max(1, round(side / patch_size)) * patch_size for side in (short_side, short_side * ratio)
+    )
+    return (short, long) if width >= height else (long, short)

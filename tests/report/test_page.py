@@ -1,0 +1,211 @@
+"""The page: well formed, alone, and nothing from outside in it unescaped."""
+
+import base64
+import html.parser
+import io
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sempart_jax.report.examples import STRIPS, encode_jpeg, example_strips
+from sempart_jax.report.page import html_page, time_shares
+
+from . import hand_made
+
+VOID = {"meta", "img", "link", "br", "hr", "input"}
+ADDRESSES = {"src", "href", "xlink:href", "srcset", "data", "action", "poster"}
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects tags, text and addresses; fails on what is not closed in order."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.tags, self.addresses, self.images, self.text = [], [], [], [], ""
+        self.ids = []
+        self.feed(text)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        given = dict(attributes)
+        assert len(given) == len(attributes)
+        assert not any(name.startswith("on") for name in given)
+        self.addresses += [value for name, value in attributes if name in ADDRESSES]
+        self.ids += [value for name, value in attributes if name == "id"]
+        if tag == "img":
+            self.images.append(given)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def page():
+    examples = [hand_made.examples(), hand_made.examples("native", name="plain.jpg")]
+    return html_page(hand_made.evaluation(), examples, {"jax": "1.2.3"})
+
+
+def test_every_tag_is_closed_and_every_id_single(page):
+    reader = Reader(page)
+    assert {"html", "head", "body", "table", "svg", "img", "details", "dl", "nav"} <= set(
+        reader.tags
+    )
+    assert len(set(reader.ids)) == len(reader.ids)
+    assert page.startswith("<!DOCTYPE html>\n")
+    assert "script" not in reader.tags
+    assert "link" not in reader.tags
+
+
+def test_nothing_is_fetched(page):
+    reader = Reader(page)
+    for address in reader.addresses:
+        assert address.startswith(("#", "data:image/jpeg;base64,"))
+    targets = [address[1:] for address in reader.addresses if address.startswith("#")]
+    assert set(targets) <= set(reader.ids)
+    styles = re.search(r"<style>(.*?)</style>", page, re.DOTALL).group(1)
+    assert "url(" not in styles
+    assert "@import" not in styles
+    assert set(re.findall(r"https?://[^\s\"'<]*", page)) == {
+        "http://www.w3.org/2000/svg",
+        "http://www.w3.org/1999/xlink",
+    }
+
+
+def test_names_from_outside_are_escaped(page):
+    assert '<b>"a"' not in page
+    assert "\udcff" not in page
+    page.encode("utf-8")
+    assert f"<h4>{hand_made.SHOWN} <small>object 25 % of the image</small></h4>" in page
+    assert f'alt="as predicted: {hand_made.SHOWN}, IoU 0.123"' in page
+    assert "<title>run &lt;1&gt;</title>" in page
+    assert f"<li>{hand_made.SHOWN}: not readable</li>" in page
+    evil = '"><script>x</script>'
+    section = hand_made.saliency_section(dataset=evil, protocol=evil)
+    other = html_page(
+        hand_made.evaluation(
+            title=evil,
+            facts={evil: evil},
+            saliency=(section,),
+            seconds={evil: 1.0},
+            left_out=(evil,),
+        ),
+        [hand_made.examples(name=evil)],
+        {evil: evil},
+    )
+    assert "script" not in Reader(other).tags
+
+
+def test_everything_found_is_on_the_page(page):
+    text = Reader(page).text
+    for shown in (
+        "run <1>",
+        "runs/a|b",
+        "ECSSD, centre crop of 320 × 320 pixels (crop320), 3 of 1,000 images",
+        "ECSSD, whole images at their own size (native), 3 images",
+        "VOC07, whole images at their own size (native), 5,011 images",
+        "Further scores",
+        "Published numbers are left out",
+        "plain.jpg",
+        "jax 1.2.3",
+        "everything else",
+    ):
+        assert shown in text
+    assert page.count("<svg ") == page.count('<svg role="img" aria-label="') == 6
+    assert '0.946<span class="mark">†</span>' in page
+
+
+def test_every_picture_has_words_for_who_cannot_see_it(page):
+    images = Reader(page).images
+    assert len(images) == 2 * 2 * 4
+    assert len({image["alt"] for image in images}) == 2 * 4
+    for image in images:
+        assert (image["width"], image["height"]) == ("6", "8")
+        data = base64.b64decode(image["src"].removeprefix("data:image/jpeg;base64,"))
+        assert Image.open(io.BytesIO(data)).size == (6, 8)
+
+
+def test_numbers_carry_their_heads_to_narrow_screens(page):
+    tables = [table for table in page.split("<table")[1:] if table.startswith(' class="scores"')]
+    assert len(tables) == 2 + 2 + 1 + 1
+    for table in tables:
+        heads = re.findall(r'<th scope="col" class="number">([^<]*)</th>', table)
+        rows = table.split("<tbody>")[1].split("</tr>")[:-1]
+        assert heads
+        for row in rows:
+            assert re.findall(r'<td class="number" data-head="([^"]*)">', row) == heads
+
+
+def test_examples_stand_with_their_own_section_alone():
+    evaluation = hand_made.evaluation(saliency=(hand_made.saliency_section("duts_te"),))
+    assert "<img" not in html_page(evaluation, [hand_made.examples()], {"jax": "1"})
+    evaluation = hand_made.evaluation(saliency=(hand_made.saliency_section(protocol="native"),))
+    assert "<img" not in html_page(evaluation, [hand_made.examples()], {"jax": "1"})
+
+
+def test_page_of_nothing_is_well_formed():
+    empty = hand_made.evaluation(facts={}, saliency=(), localization=(), seconds={}, left_out=())
+    reader = Reader(html_page(empty, [], {"jax": "1"}))
+    assert "table" not in reader.tags
+    assert "nav" not in reader.tags
+
+
+def test_strips_show_twelve_of_either_end_and_the_iou_beside_each_mask():
+    shown = example_strips(hand_made.examples(count=STRIPS + 3))
+    assert STRIPS == 12
+    assert shown.count('<section class="strip">') == 2 * 12
+    assert "The 12 best by IoU, guided filter" in shown
+    assert "The 12 worst by IoU, guided filter" in shown
+    first = shown.split("</section>")[0]
+    assert re.findall(r"<figcaption>(.*?)</figcaption>", first) == [
+        "image",
+        "ground truth",
+        "as predicted <b>IoU 0.123</b>",
+        "guided filter <b>IoU –</b>",
+    ]
+    assert example_strips(hand_made.examples(count=0)) == ""
+
+
+@pytest.mark.parametrize(
+    ("picture", "mode", "grey"),
+    [
+        (np.full((300, 448), 0.5, np.float32), "L", 128),
+        (np.full((300, 448), 1.4, np.float64), "L", 255),
+        (np.full((300, 448), -0.4, np.float32), "L", 0),
+        (np.ones((300, 448), bool), "L", 255),
+        (np.full((300, 448, 3), 90, np.uint8), "RGB", (90, 90, 90)),
+    ],
+)
+def test_pictures_are_encoded_small_in_their_own_grey(picture, mode, grey):
+    image = Image.open(io.BytesIO(encode_jpeg(picture)))
+    assert image.format == "JPEG"
+    assert (image.mode, image.size) == (mode, (224, 150))
+    np.testing.assert_allclose(image.getpixel((100, 70)), grey, atol=1)
+
+
+def test_time_shares():
+    assert time_shares({"load": 1.0, "model": 2.0, "total": 4.0}) == [
+        ("load", 1.0, 0.25),
+        ("model", 2.0, 0.5),
+        ("everything else", 1.0, 0.25),
+    ]
+    # Stages that run at once take longer together than the whole.
+    assert time_shares({"load": 3.0, "model": 3.0, "total": 4.0}) == [
+        ("load", 3.0, 0.5),
+        ("model", 3.0, 0.5),
+    ]
+    assert time_shares({"load": 2.0}) == [("load", 2.0, 1.0)]
+    assert time_shares({"load": 0.0, "total": 0.0}) == [("load", 0.0, 0.0)]
