@@ -185,6 +185,19 @@ def shorten(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN]) + more
 
 
+def file_stamp(path: Path) -> str:
+    """Return what changes when a file is replaced: its size and the time of its last change.
+
+    Args:
+        path: the file, which may be missing.
+    """
+    try:
+        status = path.stat()
+    except OSError:
+        return "absent"
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
 def existing_files(paths: Mapping[str, Path], folder: Path, advice: str) -> dict[str, Path]:
     """Keep the files of a list that are on the disk.
 

@@ -13,7 +13,13 @@ import numpy as np
 from absl import logging
 from jaxtyping import UInt8
 
-from sempart_jax.data.folder import benchmark_folders, find_benchmark, match_pairs, shorten
+from sempart_jax.data.folder import (
+    benchmark_folders,
+    file_stamp,
+    find_benchmark,
+    match_pairs,
+    shorten,
+)
 from sempart_jax.data.images import (
     UnreadableImageError,
     decode_grey,
@@ -74,6 +80,14 @@ class LabelledSet(Protocol):
         """
         ...
 
+    def stamp(self, index: int) -> str:
+        """Return what changes when an image or its ground truth is replaced.
+
+        Args:
+            index: 0 to ``len - 1``.
+        """
+        ...
+
 
 class LabelledFolder:
     """Pairs of files, as ``sempart_jax.data.folder.find_pairs`` finds them."""
@@ -97,6 +111,10 @@ class LabelledFolder:
         return check_sizes(
             LabelledImage(image.stem, read_image(image), read_grey(mask)), str(image), str(mask)
         )
+
+    def stamp(self, index: int) -> str:
+        """Return sizes and times of both files, see :class:`LabelledSet`."""
+        return " ".join(map(file_stamp, self._pairs[_checked(index, len(self))]))
 
 
 class PreparedSet:
@@ -138,6 +156,7 @@ class PreparedSet:
             ) from error
         self.names: Sequence[str] = names
         self.published_images = published_images
+        self._stamp = file_stamp(self._folder / _INFO)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -153,6 +172,10 @@ class PreparedSet:
             image,
             mask,
         )
+
+    def stamp(self, index: int) -> str:
+        """Return size and time of the description of the whole set, see :class:`LabelledSet`."""
+        return self._stamp
 
     def image_label(self, index: int) -> str:
         """Return what to call an image in messages.

@@ -1,6 +1,6 @@
 """Score data sets one after another and sum them up, a section each."""
 
-import hashlib
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -118,11 +118,9 @@ class Evaluator:
     def _score(
         self, dataset: str, scored_set: ScoredSet[Kind], origin: Origin, protocol: Protocol
     ) -> Scored[Kind]:
-        names = "\0".join(scored_set.names).encode("utf-8", "surrogateescape")
         identity = {
             "version": __version__,
             "dataset": dataset,
-            "names": hashlib.sha256(names).hexdigest(),
             "masks": origin.identity,
             "protocol": protocol.name,
             "foreground rule": self._rule(protocol),
@@ -184,9 +182,10 @@ def given_boxes_section(
 
 
 def _with_masks(dataset: str, scored_set: ScoredSet[Kind], origin: Origin) -> ScoredSet[Kind]:
-    if origin.names is None:
+    stamps = origin.stamps
+    if stamps is None:
         return scored_set
-    kept = scored_set.only(origin.names)
+    kept = scored_set.only(stamps)
     if not kept.names:
         raise ValueError(
             f"{dataset}: none of its {len(scored_set.names)} images has a mask, such as "
@@ -199,4 +198,6 @@ def _with_masks(dataset: str, scored_set: ScoredSet[Kind], origin: Origin) -> Sc
             len(kept.names),
             len(scored_set.names),
         )
-    return kept
+    return dataclasses.replace(
+        kept, stamp=lambda index: f"{kept.stamp(index)} {stamps[kept.names[index]]}"
+    )

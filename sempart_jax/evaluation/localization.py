@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from sempart_jax.data.boxed import BoxedSet
+from sempart_jax.data.folder import file_stamp
 from sempart_jax.evaluation.masks import FramedImage
 from sempart_jax.evaluation.protocols import centre_box
 from sempart_jax.evaluation.results import CENTRE_BOX
@@ -27,7 +28,10 @@ def localization_set(boxed: BoxedSet) -> "ScoredSet[BoxTally]":
         tally.add({**masks, CENTRE_BOX: centre_box(height, width)})
         return tally
 
-    return ScoredSet(names, read, count, BoxTally)
+    def stamp(index: int) -> str:
+        return file_stamp(boxed.paths[names[index]])
+
+    return ScoredSet(names, read, count, BoxTally, stamp)
 
 
 def boxes_by_name(

@@ -1,14 +1,14 @@
 """Whose masks are scored: a trained run's, or saved ones; and how to tell them from others."""
 
 import dataclasses
-import hashlib
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 
 from sempart_jax.checkpoints import Checkpoints, fingerprint_params, read_config
+from sempart_jax.data.folder import file_stamp
 from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
 from sempart_jax.experiment import build_experiment
 from sempart_jax.prediction import Predictor, head_variables
@@ -21,15 +21,16 @@ class Origin:
 
     Attributes:
         source: gives the masks.
-        identity: changes when the masks may have changed.
+        identity: changes when all masks may have changed.
         facts: label and value of what a reader wants to know of them.
-        names: names of the images that there are masks of; ``None`` for all.
+        stamps: by names of the images that there are masks of, what changes when a mask is
+            replaced; ``None`` where all images have masks and ``identity`` is enough.
     """
 
     source: MaskSource
     identity: str
     facts: Mapping[str, str]
-    names: Container[str] | None = None
+    stamps: Mapping[str, str] | None = None
 
 
 def run_origin(workdir: Path, *, weights: str | None = None, batch_size: int = 8) -> Origin:
@@ -94,8 +95,5 @@ def saved_origin(folder: Path) -> Origin:
         ValueError: if two files have one name up to the extension.
     """
     source = SavedMasks(folder)
-    digest = hashlib.sha256()
-    for name, path in source.paths.items():
-        stat = path.stat()
-        digest.update(f"{name!r} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    return Origin(source, digest.hexdigest(), {"masks": f"saved in {folder}"}, names=source.paths)
+    stamps = {name: file_stamp(path) for name, path in source.paths.items()}
+    return Origin(source, "saved", {"masks": f"saved in {folder}"}, stamps)

@@ -40,7 +40,7 @@ def saliency_set(
         tally.add({**masks, CENTRE_BOX: box}, ground_truth, extra=extra)
         return tally
 
-    return ScoredSet(labelled.names, read, count, SaliencyTally)
+    return ScoredSet(labelled.names, read, count, SaliencyTally, labelled.stamp)
 
 
 class SaliencyTally(Tally):

@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import hashlib
 import os
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -23,6 +24,7 @@ PART_SIZE = 64
 """Images that are scored at a time, and the most that a kill loses; a multiple of the batch rule's
 eight."""
 STAGES = ("load", "model", "post-processing", "metrics")
+_FINGERPRINT = "fingerprint"
 
 Arrays = dict[str, Shaped[np.ndarray, "..."]]
 Masks = Mapping[str, Shaped[np.ndarray, "H W"]]
@@ -59,12 +61,14 @@ class ScoredSet(Generic[Kind]):
             UnreadableImageError.
         count: masks of an image, by post-processing, and what is known of it to its tally.
         tally: kind of tally.
+        stamp: index of an image to what changes when its files are replaced.
     """
 
     names: Sequence[str]
     read: Callable[[int], tuple[FramedImage, Any]]
     count: Callable[[Masks, Any], Kind]
     tally: type[Kind]
+    stamp: Callable[[int], str]
 
     def only(self, names: Container[str]) -> "ScoredSet[Kind]":
         """Keep the images of these names."""
@@ -73,7 +77,13 @@ class ScoredSet(Generic[Kind]):
             self,
             names=[self.names[index] for index in indices],
             read=lambda index: self.read(indices[index]),
+            stamp=lambda index: self.stamp(indices[index]),
         )
+
+    def fingerprint(self, indices: Sequence[int]) -> str:
+        """Hash names and stamps of some images."""
+        lines = [f"{self.names[index]!r} {self.stamp(index)}\n" for index in indices]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 @dataclasses.dataclass
@@ -191,13 +201,15 @@ def score(
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for number, start in enumerate(range(0, count, PART_SIZE)):
             indices = range(start, min(start + PART_SIZE, count))
-            part = _kept(store, number, scored_set.tally)
+            # Before the images are read: what changes meanwhile is noticed the next time.
+            fingerprint = scored_set.fingerprint(indices)
+            part = _kept(store, number, fingerprint, scored_set.tally)
             if part is None:
                 part = _score_part(
                     scored_set, indices, source, protocol, foreground_rule, postprocessings, pool
                 )
                 if store is not None:
-                    store.save(number, part.to_arrays())
+                    store.save(number, {**part.to_arrays(), _FINGERPRINT: np.array(fingerprint)})
             else:
                 total.seconds_before += sum(part.seconds.values())
             for line in part.left_out:
@@ -210,9 +222,12 @@ def score(
     return total
 
 
-def _kept(store: PartStore | None, number: int, tally: type[Kind]) -> Scored[Kind] | None:
+def _kept(
+    store: PartStore | None, number: int, fingerprint: str, tally: type[Kind]
+) -> Scored[Kind] | None:
+    """Find a part of the same images, unless files of theirs have been replaced."""
     arrays = None if store is None else store.load(number)
-    if arrays is None:
+    if arrays is None or arrays.get(_FINGERPRINT) != fingerprint:
         return None
     try:
         return scored_from_arrays(arrays, tally)

@@ -16,7 +16,7 @@ from tests.evaluation.scenes import WHOLE, RedMasks, labelled, rectangle, write_
 
 
 def red(names=None, identity="red"):
-    return Origin(RedMasks(), identity, {}, names)
+    return Origin(RedMasks(), identity, {}, None if names is None else dict.fromkeys(names, ""))
 
 
 def write_set(folder, count=3):
@@ -75,12 +75,14 @@ def change(**changes):
     ],
 )
 def test_parts_are_found_again_only_for_the_same_question(tmp_path, changed):
+    sets = {count: write_set(tmp_path / f"{count}", count) for count in (3, 4)}
+
     def run(rule, masks, postprocessings, count):
         evaluator = Evaluator(
             postprocessings=postprocessings, foreground_rule=rule, kept_in=tmp_path / "parts"
         )
         origin = red(identity=masks)
-        evaluator.saliency("set", write_set(tmp_path / "set", count), origin, WHOLE)
+        evaluator.saliency("set", sets[count], origin, WHOLE)
         return len(origin.source.asked), evaluator
 
     assert run(**change())[0] == 3
@@ -89,6 +91,20 @@ def test_parts_are_found_again_only_for_the_same_question(tmp_path, changed):
     # The time of the first run counts.
     assert evaluator.seconds_before == pytest.approx(sum(evaluator.seconds.values()))
     assert run(**changed)[0] == changed["count"]
+
+
+def test_replaced_masks_are_scored_again(tmp_path):
+    images = write_set(tmp_path / "set")
+
+    def run(stamps):
+        evaluator = Evaluator(postprocessings=("none",), kept_in=tmp_path / "parts")
+        origin = Origin(RedMasks(), "saved", {}, stamps)
+        evaluator.saliency("set", images, origin, WHOLE)
+        return len(origin.source.asked)
+
+    assert run({"0": "a", "1": "b"}) == 2
+    assert run({"0": "a", "1": "b"}) == 0
+    assert run({"0": "a", "1": "c"}) == 2
 
 
 def test_corloc_of_masks_is_of_the_images_that_are_there(tmp_path):

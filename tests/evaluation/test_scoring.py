@@ -192,10 +192,30 @@ def test_killed_evaluation_continues_from_its_finished_parts(tmp_path, monkeypat
     assert finished.asked == []
 
 
+def test_only_the_part_of_a_replaced_file_is_scored_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "PART_SIZE", 4)
+    (tmp_path / "images").mkdir()
+    pairs = write_many(tmp_path / "images", 11)
+    broken = pairs[5][1].read_bytes()
+    pairs[5][1].write_bytes(b"nothing")
+    store = PartStore(tmp_path / "parts", {})
+    assert len(score_red(pairs, store=store).left_out) == 1
+    pairs[5][1].write_bytes(broken)
+    mended = RedMasks()
+    scored = score_red(pairs, mended, store=store)
+    assert mended.asked == ["004", "005", "006", "007"]
+    assert_equal(scored, score_red(pairs))
+    # One image less: the parts up to it stay.
+    fewer = RedMasks()
+    score_red(pairs[:9] + pairs[10:], fewer, store=store)
+    assert fewer.asked == ["008", "010"]
+
+
 def test_part_of_another_kind_is_scored_again(tmp_path, caplog):
     pairs = write_many(tmp_path, 2)
     store = PartStore(tmp_path / "parts", {})
-    store.save(0, {"names": np.array(["a"])})
+    fingerprint = saliency_set(labelled(*pairs), WHOLE).fingerprint(range(2))
+    store.save(0, {"names": np.array(["a"]), "fingerprint": np.array(fingerprint)})
     source = RedMasks()
     with caplog.at_level(logging.WARNING, logger="absl"):
         score_red(pairs, source, store=store)
