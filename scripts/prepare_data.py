@@ -12,7 +12,8 @@ from pathlib import Path
 
 from absl import logging
 
-from sempart_jax.data.folder import BENCHMARKS, shorten
+from sempart_jax.data.benchmarks import BENCHMARKS
+from sempart_jax.data.folder import shorten
 
 NAMES = sorted({benchmark.prepared for benchmark in BENCHMARKS.values()} | set(BENCHMARKS))
 

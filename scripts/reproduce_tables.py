@@ -25,8 +25,8 @@ from absl import flags
 
 from sempart_jax import __version__, command_line
 from sempart_jax.atomic_write import write_atomically
+from sempart_jax.data.benchmarks import open_labelled_set
 from sempart_jax.data.boxed import BOXED_SETS, open_boxed_set, read_boxes
-from sempart_jax.data.labelled import open_labelled_set
 from sempart_jax.evaluation.origin import saved_origin
 from sempart_jax.models.backbone import RANDOM_WEIGHTS
 from sempart_jax.models.pretrained import HUB_REPOSITORIES

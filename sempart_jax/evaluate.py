@@ -16,9 +16,8 @@ from pathlib import Path
 from absl import flags, logging
 
 from sempart_jax import command_line
+from sempart_jax.data.benchmarks import BENCHMARKS, open_labelled_set
 from sempart_jax.data.boxed import BOXED_SETS, open_boxed_set, read_boxes
-from sempart_jax.data.folder import BENCHMARKS
-from sempart_jax.data.labelled import open_labelled_set
 from sempart_jax.evaluation.evaluator import Evaluator, given_boxes_section
 from sempart_jax.evaluation.given_boxes import read_given_boxes
 from sempart_jax.evaluation.origin import Origin, run_origin, saved_origin

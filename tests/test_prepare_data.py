@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sempart_jax.data.folder import BENCHMARKS
-from sempart_jax.data.labelled import open_labelled_set
+from sempart_jax.data.benchmarks import BENCHMARKS, open_labelled_set
 from tests.commands import REPOSITORY, run_train
 from tests.data.labelled_files import write_archives, write_unpacked
 

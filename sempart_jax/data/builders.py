@@ -15,15 +15,11 @@ from typing import Any, ClassVar, NamedTuple
 import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 
 from sempart_jax.data.archives import StoredFile
-from sempart_jax.data.folder import BENCHMARKS, mask_problem, shorten
+from sempart_jax.data.benchmarks import BENCHMARKS
+from sempart_jax.data.folder import mask_problem, shorten
 from sempart_jax.data.images import UnreadableImageError, decode_grey, decode_image
-from sempart_jax.data.labelled import (
-    PREPARED,
-    LabelledImage,
-    check_sizes,
-    prepared_folder,
-    prepared_splits,
-)
+from sempart_jax.data.labelled import LabelledImage, check_sizes
+from sempart_jax.data.prepared import PREPARED, prepared_folder, prepared_splits
 from sempart_jax.data.sources import BenchmarkFiles, download_archive, find_files
 
 

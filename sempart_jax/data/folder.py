@@ -6,44 +6,10 @@ Nothing here opens an image: a file that cannot be decoded is found by whoever r
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 """What an image file's name ends in, in upper or lower case."""
 
-
-class Benchmark(NamedTuple):
-    """Where a benchmark lies under the data root, and how large its authors made it.
-
-    Attributes:
-        images: folder of images, as its authors lay it out.
-        masks: folder of masks.
-        published_images: number of images with a mask that its authors publish.
-        prepared: name under which ``sempart_jax.data.builders`` prepares it.
-        split: its split there.
-    """
-
-    images: str
-    masks: str
-    published_images: int
-    prepared: str
-    split: str
-
-
-BENCHMARKS = {
-    "duts_tr": Benchmark(
-        "DUTS/DUTS-TR/DUTS-TR-Image", "DUTS/DUTS-TR/DUTS-TR-Mask", 10553, "duts", "train"
-    ),
-    "duts_te": Benchmark(
-        "DUTS/DUTS-TE/DUTS-TE-Image", "DUTS/DUTS-TE/DUTS-TE-Mask", 5019, "duts", "test"
-    ),
-    "dut_omron": Benchmark(
-        "DUT-OMRON/DUT-OMRON-image", "DUT-OMRON/pixelwiseGT-new-PNG", 5168, "dut_omron", "test"
-    ),
-    "ecssd": Benchmark("ECSSD/images", "ECSSD/ground_truth_mask", 1000, "ecssd", "test"),
-}
-"""Each benchmark by its name: DUTS (Wang et al. 2017), DUT-OMRON (Yang et al. 2013), ECSSD (Shi et
-al. 2016)."""
 
 _IMAGES_BESIDE_MASKS = (
     ("DUTS-TR/DUTS-TR-Image", "."),
@@ -218,48 +184,6 @@ def existing_files(paths: Mapping[str, Path], folder: Path, advice: str) -> dict
     if not found:
         raise FileNotFoundError(f"none of the {len(paths)} listed images is in {folder}: {advice}")
     return found
-
-
-def find_benchmark(name: str) -> Benchmark:
-    """Return the benchmark of a name.
-
-    Args:
-        name: a key of :data:`BENCHMARKS`.
-
-    Returns:
-        The benchmark.
-
-    Raises:
-        ValueError: no benchmark has this name.
-    """
-    if name not in BENCHMARKS:
-        raise ValueError(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name]
-
-
-def benchmark_folders(name: str, data_root: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Return the image folder and the mask folder of a benchmark.
-
-    Args:
-        name: a key of :data:`BENCHMARKS`.
-        data_root: the folder under which the benchmarks lie as their authors lay them out.
-
-    Returns:
-        ``(image folder, mask folder)``.
-
-    Raises:
-        ValueError: no benchmark has this name.
-        FileNotFoundError: one of the two folders is missing.
-    """
-    benchmark = find_benchmark(name)
-    images, masks = Path(data_root) / benchmark.images, Path(data_root) / benchmark.masks
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise FileNotFoundError(
-                f"benchmark {name}: no folder {folder}: unpack the authors' archive so that it "
-                f"lies there, or give another data root than {data_root}"
-            )
-    return images, masks
 
 
 def _masks_by_name(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:

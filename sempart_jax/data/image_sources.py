@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from sempart_jax.data.folder import find_images
 from sempart_jax.data.images import decode_image, read_image
-from sempart_jax.data.labelled import PreparedSet, newest_version, prepared_splits
+from sempart_jax.data.prepared import PreparedSet, newest_version, prepared_splits
 
 
 @runtime_checkable

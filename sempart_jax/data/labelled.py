@@ -3,36 +3,15 @@
 Whoever scores sees one protocol, :class:`LabelledSet`, wherever the images lie.
 """
 
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
-from absl import logging
 from jaxtyping import UInt8
 
-from sempart_jax.data.folder import (
-    benchmark_folders,
-    file_stamp,
-    find_benchmark,
-    match_pairs,
-    shorten,
-)
-from sempart_jax.data.images import (
-    UnreadableImageError,
-    decode_grey,
-    decode_image,
-    read_grey,
-    read_image,
-)
-
-PREPARED = "tfds"
-"""Folder under the data root that holds the prepared data sets."""
-
-_INFO = "dataset_info.json"
-_NAMES = "metadata.json"
+from sempart_jax.data.folder import file_stamp
+from sempart_jax.data.images import UnreadableImageError, read_grey, read_image
 
 
 class LabelledImage(NamedTuple):
@@ -107,117 +86,14 @@ class LabelledFolder:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> LabelledImage:
-        image, mask = self._pairs[_checked(index, len(self))]
+        image, mask = self._pairs[checked_index(index, len(self))]
         return check_sizes(
             LabelledImage(image.stem, read_image(image), read_grey(mask)), str(image), str(mask)
         )
 
     def stamp(self, index: int) -> str:
         """Return sizes and times of both files, see :class:`LabelledSet`."""
-        return " ".join(map(file_stamp, self._pairs[_checked(index, len(self))]))
-
-
-class PreparedSet:
-    """A split that ``sempart_jax.data.builders`` has prepared; nothing here needs TensorFlow."""
-
-    def __init__(
-        self, folder: str | os.PathLike[str], split: str, published_images: int | None = None
-    ):
-        """Open a prepared split.
-
-        Args:
-            folder: the folder of its version, which holds ``dataset_info.json``.
-            split: train or test.
-            published_images: see :class:`LabelledSet`.
-
-        Raises:
-            ValueError: the folder holds no such split, or its files are damaged.
-        """
-        # Here, so that a run on a plain folder does without the library.
-        import tensorflow_datasets as tfds  # type: ignore[import-untyped]
-
-        self._folder, self._split = Path(folder), split
-        splits = prepared_splits(folder)
-        if split not in splits:
-            raise ValueError(f"{folder} holds no split {split}, but {', '.join(splits)}")
-        verbatim = tfds.decode.SkipDecoding()
-        try:
-            names = json.loads((self._folder / _NAMES).read_text(encoding="utf-8"))[split]
-            self._records: Any = tfds.builder_from_directory(self._folder).as_data_source(
-                split, decoders={"image": verbatim, "mask": verbatim}
-            )
-            if len(names) != len(self._records):
-                raise ValueError(f"{len(names)} names, {len(self._records)} records")
-        # The C++ reader and the parsers of the library raise nearly anything.
-        except Exception as error:
-            raise ValueError(
-                f"the prepared data set {folder} is damaged ({error}): remove the folder and "
-                "prepare it again"
-            ) from error
-        self.names: Sequence[str] = names
-        self.published_images = published_images
-        self._stamp = file_stamp(self._folder / _INFO)
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def __getitem__(self, index: int) -> LabelledImage:
-        image, record = self.image_label(index), self._read(index)
-        name = self.names[index]
-        mask = f"{self._folder}/{self._split}/{name}/mask"
-        return check_sizes(
-            LabelledImage(
-                name, decode_image(record["image"], image), decode_grey(record["mask"], mask)
-            ),
-            image,
-            mask,
-        )
-
-    def stamp(self, index: int) -> str:
-        """Return size and time of the description of the whole set, see :class:`LabelledSet`."""
-        return self._stamp
-
-    def image_label(self, index: int) -> str:
-        """Return what to call an image in messages.
-
-        Args:
-            index: 0 to ``len - 1``.
-
-        Returns:
-            Folder, split and name.
-
-        Raises:
-            IndexError: there is no such index.
-        """
-        return f"{self._folder}/{self._split}/{self.names[_checked(index, len(self))]}/image"
-
-    def image_bytes(self, index: int) -> bytes:
-        """Return the image's file as it was before preparation.
-
-        Args:
-            index: 0 to ``len - 1``.
-
-        Returns:
-            Content of the file.
-
-        Raises:
-            IndexError: there is no such index.
-            UnreadableImageError: the record is damaged.
-        """
-        data: bytes = self._read(_checked(index, len(self)))["image"]
-        return data
-
-    def _read(self, index: int) -> dict[str, bytes]:
-        try:
-            record: dict[str, bytes] = self._records[index]
-            if record["name"].decode() != self.names[index]:
-                raise ValueError(f"this is the record of {record['name'].decode()}")
-        except Exception as error:
-            raise UnreadableImageError(
-                f"{self._folder}/{self._split}/{self.names[index]}",
-                f"damaged record, prepare the data set again ({error})",
-            ) from error
-        return record
+        return " ".join(map(file_stamp, self._pairs[checked_index(index, len(self))]))
 
 
 def check_sizes(labelled: LabelledImage, image: str, mask: str) -> LabelledImage:
@@ -245,100 +121,8 @@ def check_sizes(labelled: LabelledImage, image: str, mask: str) -> LabelledImage
     return labelled
 
 
-def prepared_folder(dataset: str, data_root: str | os.PathLike[str]) -> Path | None:
-    """Return where a data set lies prepared.
-
-    Args:
-        dataset: name of the builder: duts, dut_omron or ecssd.
-        data_root: the folder that holds :data:`PREPARED`.
-
-    Returns:
-        The folder of the newest version, or None where nothing is prepared.
-    """
-    return newest_version(Path(data_root) / PREPARED / dataset)
-
-
-def newest_version(folder: str | os.PathLike[str]) -> Path | None:
-    """Return the newest version of a prepared data set.
-
-    Args:
-        folder: the folder of all its versions, or of one of them.
-
-    Returns:
-        The folder of the version; None where nothing is prepared.
-    """
-    if (Path(folder) / _INFO).is_file():
-        return Path(folder)
-    versions = [path.parent for path in Path(folder).glob(f"[0-9]*.[0-9]*.[0-9]*/{_INFO}")]
-    return max(
-        versions, key=lambda path: [int(part) for part in path.name.split(".")], default=None
-    )
-
-
-def prepared_splits(folder: str | os.PathLike[str]) -> dict[str, int]:
-    """Return the splits of a prepared data set and how many images each holds.
-
-    Args:
-        folder: the folder of its version.
-
-    Returns:
-        Number of images by split.
-
-    Raises:
-        ValueError: the folder holds no prepared data set, or a damaged one.
-    """
-    path = Path(folder) / _INFO
-    try:
-        splits = json.loads(path.read_text(encoding="utf-8"))["splits"]
-        return {split["name"]: sum(map(int, split["shardLengths"])) for split in splits}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} describes no prepared data set ({error}): remove the folder and prepare it "
-            "again"
-        ) from error
-
-
-def open_labelled_set(name: str, data_root: str | os.PathLike[str]) -> LabelledSet:
-    """Open a benchmark: prepared where it is, else the folders that its authors' archives give.
-
-    Of folders, an image that has no mask or several is left out, with one warning in the log.
-
-    Args:
-        name: duts_tr, duts_te, dut_omron or ecssd.
-        data_root: the folder that holds the data sets.
-
-    Returns:
-        The labelled set.
-
-    Raises:
-        ValueError: no benchmark has this name, or what is prepared is damaged.
-        FileNotFoundError: it is neither prepared nor there as files, or no image has a mask.
-    """
-    benchmark = find_benchmark(name)
-    prepared = prepared_folder(benchmark.prepared, data_root)
-    if prepared is not None and benchmark.split in prepared_splits(prepared):
-        return PreparedSet(prepared, benchmark.split, benchmark.published_images)
-    try:
-        images, masks = benchmark_folders(name, data_root)
-        pairs, left_out = match_pairs(images, masks)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"benchmark {name} is neither prepared in "
-            f"{Path(data_root) / PREPARED / benchmark.prepared} nor unpacked "
-            f"({error}). To download and prepare it: "
-            f"python scripts/prepare_data.py {name} --data_root {data_root}"
-        ) from error
-    examples = shorten([f"{path.name} {reason}" for path, reason in left_out.items()])
-    if not pairs:
-        raise FileNotFoundError(
-            f"benchmark {name}: no image in {images} has one mask in {masks}: {examples}"
-        )
-    if left_out:
-        logging.warning("%s: left out %d images: %s", name, len(left_out), examples)
-    return LabelledFolder(pairs, benchmark.published_images)
-
-
-def _checked(index: int, length: int) -> int:
+def checked_index(index: int, length: int) -> int:
+    """Return an index, if it is one of so many images; IndexError otherwise."""
     if not 0 <= index < length:
         raise IndexError(f"index {index} is not in 0..{length - 1}")
     return index

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 
 from sempart_jax.data.archives import StoredFile, archive_files, folder_files
-from sempart_jax.data.folder import find_benchmark
+from sempart_jax.data.benchmarks import find_benchmark
 
 _PATIENCE = 15
 """Seconds until a server counts as out of reach."""

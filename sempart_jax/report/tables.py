@@ -186,6 +186,8 @@ def format_evaluation(evaluation: Evaluation) -> str:
     """Write the scores of an evaluation for a terminal, without published numbers."""
     tables = [saliency_summary(evaluation), localization_summary(evaluation)]
     parts = [_plain_table(table) for table in tables if table.rows]
+    further = [further_scores(section) for section in evaluation.saliency]
+    parts += [f"{table.title}\n{_plain_table(table)}" for table in further if table is not None]
     if evaluation.left_out:
         parts.append("\n".join(f"left out: {printable(line)}" for line in evaluation.left_out))
     return "\n\n".join(parts) or "nothing was scored"

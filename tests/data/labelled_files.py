@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sempart_jax.data.folder import BENCHMARKS
+from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.sources import ARCHIVES
 
 ORIENTATION = 0x0112
+STEMS = ["d", "a", "c", "b"]
 
 
 def photo(seed: int = 0, height: int = 6, width: int = 9) -> np.ndarray:

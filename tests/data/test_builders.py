@@ -13,10 +13,10 @@ from PIL import Image
 
 from sempart_jax.data import builders, sources
 from sempart_jax.data.archives import folder_files
+from sempart_jax.data.benchmarks import BENCHMARKS, open_labelled_set
 from sempart_jax.data.builders import BUILDERS, Ecssd, Preparation, prepare
-from sempart_jax.data.folder import BENCHMARKS
 from sempart_jax.data.images import UnreadableImageError
-from sempart_jax.data.labelled import PreparedSet, open_labelled_set
+from sempart_jax.data.prepared import PreparedSet
 from sempart_jax.data.sources import ARCHIVES, Archive, BenchmarkFiles
 from tests.data.labelled_files import (
     ORIENTATION,

@@ -2,13 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from sempart_jax.data.folder import (
-    BENCHMARKS,
-    benchmark_folders,
-    find_images,
-    find_pairs,
-    match_pairs,
-)
+from sempart_jax.data.benchmarks import BENCHMARKS
+from sempart_jax.data.folder import find_images, find_pairs, match_pairs
 
 
 def touch(root: Path, *names: str) -> None:
@@ -130,26 +125,6 @@ def test_what_does_not_fit_is_left_out_and_named(tmp_path):
     }
     with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
         match_pairs(images, tmp_path / "nowhere")
-
-
-def test_unknown_benchmark_lists_the_known(tmp_path):
-    with pytest.raises(ValueError, match=r"'voc'.*duts_tr, duts_te, dut_omron, ecssd"):
-        benchmark_folders("voc", tmp_path)
-
-
-def test_missing_benchmark_names_the_folder(tmp_path):
-    touch(tmp_path, "ECSSD/images/a.jpg")
-    with pytest.raises(FileNotFoundError, match="ECSSD/ground_truth_mask"):
-        benchmark_folders("ecssd", tmp_path)
-
-
-@pytest.mark.parametrize(("name", "count"), [("duts_tr", 1200), ("duts_te", 300), ("ecssd", 300)])
-def test_real_benchmarks(reference_data, name, count):
-    images, masks = benchmark_folders(name, reference_data)
-    pairs = find_pairs(images, masks)
-    assert len(pairs) == count
-    assert all(image.stem == mask.stem for image, mask in pairs)
-    assert {mask.parent for _, mask in pairs} == {masks}
 
 
 def test_real_duts_root(reference_data):

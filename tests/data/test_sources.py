@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from sempart_jax.data.archives import DamagedArchiveError
-from sempart_jax.data.folder import BENCHMARKS
+from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.sources import ARCHIVES, BenchmarkFiles, download_archive, find_files
 from tests.data.labelled_files import members, write_archives, write_unpacked, write_zip
 

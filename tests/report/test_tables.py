@@ -15,7 +15,11 @@ from . import hand_made
 
 
 def test_table_of_the_terminal():
-    shown = hand_made.evaluation(left_out=("b: not there",))
+    sections = (
+        hand_made.saliency_section(),
+        hand_made.saliency_section(protocol="native", published_images=None),
+    )
+    shown = hand_made.evaluation(saliency=sections, left_out=("b: not there",))
     head = (
         "data set  protocol  foreground  images      masks             Acc     IoU   max F     MAE"
     )
@@ -38,6 +42,16 @@ def test_table_of_the_terminal():
         "",
         "left out: b: not there",
     ]
+
+
+def test_further_scores_are_on_the_terminal_too():
+    section = hand_made.saliency_section(extra=("guided",))
+    shown = format_evaluation(hand_made.evaluation(saliency=(section,), localization=()))
+    title, head, _, row = shown.split("\n\n")[1].splitlines()
+    assert title.startswith("Further scores, ECSSD, ")
+    assert head.split("  ")[0] == "masks"
+    assert row.startswith("guided filter")
+    assert "0.2500" in row
 
 
 def test_nothing_scored_is_said():

@@ -1,0 +1,127 @@
+"""Labelled benchmarks by name: where each lies, how large it is, and how to open it."""
+
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from absl import logging
+
+from sempart_jax.data.folder import match_pairs, shorten
+from sempart_jax.data.labelled import LabelledFolder, LabelledSet
+from sempart_jax.data.prepared import PREPARED, PreparedSet, prepared_folder, prepared_splits
+
+
+class Benchmark(NamedTuple):
+    """Where a benchmark lies under the data root, and how large its authors made it.
+
+    Attributes:
+        images: folder of images, as its authors lay it out.
+        masks: folder of masks.
+        published_images: number of images with a mask that its authors publish.
+        prepared: name under which ``sempart_jax.data.builders`` prepares it.
+        split: its split there.
+    """
+
+    images: str
+    masks: str
+    published_images: int
+    prepared: str
+    split: str
+
+
+BENCHMARKS = {
+    "duts_tr": Benchmark(
+        "DUTS/DUTS-TR/DUTS-TR-Image", "DUTS/DUTS-TR/DUTS-TR-Mask", 10553, "duts", "train"
+    ),
+    "duts_te": Benchmark(
+        "DUTS/DUTS-TE/DUTS-TE-Image", "DUTS/DUTS-TE/DUTS-TE-Mask", 5019, "duts", "test"
+    ),
+    "dut_omron": Benchmark(
+        "DUT-OMRON/DUT-OMRON-image", "DUT-OMRON/pixelwiseGT-new-PNG", 5168, "dut_omron", "test"
+    ),
+    "ecssd": Benchmark("ECSSD/images", "ECSSD/ground_truth_mask", 1000, "ecssd", "test"),
+}
+"""Each benchmark by its name: DUTS (Wang et al. 2017), DUT-OMRON (Yang et al. 2013), ECSSD (Shi et
+al. 2016)."""
+
+
+def find_benchmark(name: str) -> Benchmark:
+    """Return the benchmark of a name.
+
+    Args:
+        name: a key of :data:`BENCHMARKS`.
+
+    Returns:
+        The benchmark.
+
+    Raises:
+        ValueError: no benchmark has this name.
+    """
+    if name not in BENCHMARKS:
+        raise ValueError(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
+    return BENCHMARKS[name]
+
+
+def benchmark_folders(name: str, data_root: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Return the image folder and the mask folder of a benchmark.
+
+    Args:
+        name: a key of :data:`BENCHMARKS`.
+        data_root: the folder under which the benchmarks lie as their authors lay them out.
+
+    Returns:
+        ``(image folder, mask folder)``.
+
+    Raises:
+        ValueError: no benchmark has this name.
+        FileNotFoundError: one of the two folders is missing.
+    """
+    benchmark = find_benchmark(name)
+    images, masks = Path(data_root) / benchmark.images, Path(data_root) / benchmark.masks
+    for folder in (images, masks):
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"benchmark {name}: no folder {folder}: unpack the authors' archive so that it "
+                f"lies there, or give another data root than {data_root}"
+            )
+    return images, masks
+
+
+def open_labelled_set(name: str, data_root: str | os.PathLike[str]) -> LabelledSet:
+    """Open a benchmark: prepared where it is, else the folders that its authors' archives give.
+
+    Of folders, an image that has no mask or several is left out, with one warning in the log.
+
+    Args:
+        name: duts_tr, duts_te, dut_omron or ecssd.
+        data_root: the folder that holds the data sets.
+
+    Returns:
+        The labelled set.
+
+    Raises:
+        ValueError: no benchmark has this name, or what is prepared is damaged.
+        FileNotFoundError: it is neither prepared nor there as files, or no image has a mask.
+    """
+    benchmark = find_benchmark(name)
+    prepared = prepared_folder(benchmark.prepared, data_root)
+    if prepared is not None and benchmark.split in prepared_splits(prepared):
+        return PreparedSet(prepared, benchmark.split, benchmark.published_images)
+    try:
+        images, masks = benchmark_folders(name, data_root)
+        pairs, left_out = match_pairs(images, masks)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"benchmark {name} is neither prepared in "
+            f"{Path(data_root) / PREPARED / benchmark.prepared} nor unpacked "
+            f"({error}). To download and prepare it: "
+            f"python scripts/prepare_data.py {name} --data_root {data_root}"
+        ) from error
+    examples = shorten([f"{path.name} {reason}" for path, reason in left_out.items()])
+    if not pairs:
+        raise FileNotFoundError(
+            f"benchmark {name}: no image in {images} has one mask in {masks}: {examples}"
+        )
+    if left_out:
+        logging.warning("%s: left out %d images: %s", name, len(left_out), examples)
+    return LabelledFolder(pairs, benchmark.published_images)
