@@ -1,5 +1,28 @@
 """Unsupervised foreground segmentation in JAX: Sempart with two tricks (arXiv 2404.03392)."""
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sempart_jax.bilateral import bilateral_solver
+    from sempart_jax.filters import guided_filter
+    from sempart_jax.image_segmenter import ImageSegmenter, load_segmenter
 
 __version__ = version("sempart_jax")
+__all__ = ["ImageSegmenter", "__version__", "bilateral_solver", "guided_filter", "load_segmenter"]
+
+_HOMES = {
+    "bilateral_solver": "bilateral",
+    "guided_filter": "filters",
+    "ImageSegmenter": "image_segmenter",
+    "load_segmenter": "image_segmenter",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name at its first use: training needs not what segmenting needs."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -31,7 +31,6 @@ def input_size(height: int, width: int, short_side: int, patch_size: int) -> tup
             raise ValueError(f"{name} must be at least 1 pixel, got {size}")
     aspect = math.log(max(height, width) / min(height, width))
     ratio = min(ASPECT_RATIOS, key=lambda candidate: abs(math.log(candidate) - aspect))
-    short, long = (
-        max(1, round(side / patch_size)) * patch_size for side in (short_side, short_side * ratio)
-    )
+    short = max(1, round(short_side / patch_size)) * patch_size
+    long = round(short * ratio / patch_size) * patch_size
     return (short, long) if width >= height else (long, short)

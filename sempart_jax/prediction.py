@@ -1,5 +1,6 @@
-"""Predict masks for host arrays in batches of one fixed shape."""
+"""Predict masks for host arrays, in batches of few fixed shapes."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -7,9 +8,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from sempart_jax.data.images import resize
+from sempart_jax.input_size import input_size
 from sempart_jax.models.segmenter import Segmenter, Variables
 from sempart_jax.multiscale import crop_and_zoom
-from sempart_jax.train_step import TrainState, make_predict_step, shard
+from sempart_jax.train_step import TrainState, make_predict_step, replicate, shard
+from sempart_jax.trained_network import TrainedNetwork
 
 MASK_NAMES = ("coarse", "fine", "refined")
 
@@ -60,6 +64,92 @@ class Predictor:
                 mask = np.asarray(getattr(masks, name))[..., 0]
                 parts[name].append(mask.reshape(size, *mask.shape[2:])[: size - missing])
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+
+
+class AnySizePredictor:
+    """Fine masks of images of any size, which the network sees in few shapes.
+
+    ``network_input``, ``predict`` and ``fit`` are its three steps, for those who feed images in a
+    stream; calling it takes them one after another.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        replicated_head_variables: Variables,
+        *,
+        short_side: int,
+        patch_size: int,
+        batch_size: int = 8,
+    ) -> None:
+        """Choose the network.
+
+        Args:
+            predictor: network.
+            replicated_head_variables: ``{"params", "batch_stats"}`` on all devices.
+            short_side: short side in pixels at which it sees an image.
+            patch_size: side of the backbone's patches in pixels.
+            batch_size: images that are processed together.
+        """
+        self._predictor = predictor
+        self._variables = replicated_head_variables
+        self._short_side, self._patch_size = short_side, patch_size
+        self.batch_size = batch_size
+
+    def network_input(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """Bring an image to the size at which the network sees it, see ``input_size``."""
+        height, width = image.shape[:2]
+        return resize(image, *input_size(height, width, self._short_side, self._patch_size))
+
+    def predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B h w"]:
+        """Predict for inputs of one size; fewer than a batch are padded to one."""
+        return self._predictor(self._variables, inputs, self.batch_size)["fine"]
+
+    @staticmethod
+    def fit(mask: Float[np.ndarray, "h w"], height: int, width: int) -> Float[np.ndarray, "H W"]:
+        """Bring a mask to the size of its image."""
+        return np.clip(resize(mask, height, width), 0, 1)
+
+    def __call__(
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
+    ) -> list[Float[np.ndarray, "_ _"]]:
+        """Predict.
+
+        Args:
+            images: RGB uint8 images of any sizes.
+
+        Returns:
+            A soft mask in [0, 1] for each, of its height and width.
+        """
+        inputs = [self.network_input(image) for image in images]
+        places: dict[tuple[int, ...], list[int]] = {}
+        for place, network_input in enumerate(inputs):
+            places.setdefault(network_input.shape, []).append(place)
+        masks: dict[int, np.ndarray] = {}
+        for members in places.values():
+            predicted = self.predict(np.stack([inputs[place] for place in members]))
+            for place, mask in zip(members, predicted, strict=True):
+                masks[place] = self.fit(mask, *images[place].shape[:2])
+        return [masks[place] for place in range(len(images))]
+
+
+def any_size_predictor(
+    network: TrainedNetwork, *, short_side: int | None = None, batch_size: int = 8
+) -> AnySizePredictor:
+    """Put a trained network on all local devices.
+
+    Args:
+        network: backbone and head with their parameters.
+        short_side: short side in pixels at which it sees an image; that of its training if None.
+        batch_size: images that are processed together.
+    """
+    return AnySizePredictor(
+        Predictor(network.segmenter, replicate(network.backbone_params)),
+        replicate(network.head_variables),
+        short_side=network.short_side if short_side is None else short_side,
+        patch_size=network.patch_size,
+        batch_size=batch_size,
+    )
 
 
 def head_variables(replicated_state: TrainState) -> Variables:

@@ -32,7 +32,7 @@ from sempart_jax.evaluation.scoring import score
 from sempart_jax.experiment import Experiment, build_experiment
 from sempart_jax.health import HealthMonitor
 from sempart_jax.metrics.saliency import SaliencyResult
-from sempart_jax.prediction import Predictor, head_variables, panel_columns
+from sempart_jax.prediction import AnySizePredictor, Predictor, head_variables, panel_columns
 from sempart_jax.report.panels import draw_panel
 from sempart_jax.train_step import (
     Metrics,
@@ -192,7 +192,7 @@ class TrainingRun:
         """Score the validation set and keep the checkpoint if its fine mask is the best so far."""
         if not self._validation_pairs:
             return
-        source = NetworkMasks(
+        predictor = AnySizePredictor(
             self._predictor,
             head_variables(self._state),
             short_side=self._config.data.image_size,
@@ -206,7 +206,7 @@ class TrainingRun:
         )
         scored = score(
             saliency_set(LabelledFolder(self._validation_pairs), protocol),
-            source,
+            NetworkMasks(predictor),
             protocol,
             foreground_rule=protocol.foreground_rule,
             postprocessings=("none", "guided"),

@@ -7,7 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sempart_jax.prediction import MASK_NAMES, Predictor, head_variables, panel_columns
+from sempart_jax.prediction import (
+    MASK_NAMES,
+    AnySizePredictor,
+    Predictor,
+    head_variables,
+    panel_columns,
+)
 from sempart_jax.train_step import TrainState, replicate
 from tests.models.small_network import SEGMENTER, seeded_variables
 from tests.test_resize import reference_resize
@@ -123,3 +129,61 @@ def test_panel_shows_the_zoomed_middle_and_its_mask(predictor, variables, images
     masks = predictor(variables, zoomed, batch_size=3)
     np.testing.assert_allclose(target[..., 0], masks[name], atol=1e-6)
     assert np.abs(masks["refined"] - masks["fine"]).max() > 1e-4
+
+
+class RedPredictor:
+    """Stands in for a network on devices: the mask is the red of what it sees."""
+
+    def __init__(self):
+        self.shapes = []
+
+    def __call__(self, variables, images, batch_size):
+        assert variables == "variables"
+        self.shapes.append((*images.shape, batch_size))
+        return {"fine": images[..., 0].astype(np.float32) / 255}
+
+
+def red_predictor(**kwargs):
+    stand_in = RedPredictor()
+    return stand_in, AnySizePredictor(stand_in, "variables", short_side=32, patch_size=8, **kwargs)
+
+
+def ramp(height, width):
+    """Red that rises from left to right."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = np.linspace(0, 255, width).astype(np.uint8)
+    return image
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_images_of_any_size_are_seen_in_few_shapes_and_keep_their_order_and_size():
+    sizes = [(60, 80), (32, 32), (80, 60), (90, 120), (500, 500), (20, 28)]
+    stand_in, predictor = red_predictor(batch_size=4)
+    masks = predictor([ramp(*size) for size in sizes])
+    assert sorted(stand_in.shapes) == [
+        (1, 40, 32, 3, 4),
+        (2, 32, 32, 3, 4),
+        (3, 32, 40, 3, 4),
+    ]
+    for mask, size in zip(masks, sizes, strict=True):
+        assert mask.shape == size
+        assert mask.dtype == np.float32
+        # Stretched to the network's size and back, a ramp is still that ramp.
+        np.testing.assert_allclose(mask, ramp(*size)[..., 0] / 255, atol=1.5 / 32)
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_an_image_of_the_networks_size_is_not_resized():
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+    _, predictor = red_predictor()
+    (mask,) = predictor([image])
+    np.testing.assert_array_equal(mask, image[..., 0].astype(np.float32) / 255)
+    assert predictor([]) == []
+
+
+def test_masks_stay_in_range_when_they_are_stretched():
+    mask = (np.random.default_rng(0).random((8, 8)) > 0.5).astype(np.float32)
+    fitted = AnySizePredictor.fit(mask, 37, 5)
+    assert fitted.shape == (37, 5)
+    assert fitted.min() >= 0
+    assert fitted.max() <= 1

@@ -11,7 +11,7 @@ import threading
 import warnings
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -160,6 +160,25 @@ def resize_short_side(image: UInt8[np.ndarray, "H W *C"], size: int) -> UInt8[np
     long = int(size * long / short)
     shape = (size, long) if width >= height else (long, size)
     return np.asarray(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
+
+
+def resize(
+    pixels: UInt8[np.ndarray, "H W *C"] | Float[np.ndarray, "H W"], height: int, width: int
+) -> UInt8[np.ndarray, "h w *C"] | Float[np.ndarray, "h w"]:
+    """Resize by bilinear sampling, antialiased where it shrinks; the shape may be distorted.
+
+    Args:
+        pixels: RGB or grey levels, uint8, or a mask, float32.
+        height: wanted height in pixels.
+        width: wanted width in pixels.
+
+    Returns:
+        Pixels of the same type; ``pixels`` themselves where they have that size already.
+    """
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized)
 
 
 def center_crop(

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from PIL import Image
 
 from sempart_jax.data.folder import find_images
-from sempart_jax.data.images import UnreadableImageError, read_grey
+from sempart_jax.data.images import UnreadableImageError, read_grey, resize
 from sempart_jax.evaluation.protocols import Protocol
-from sempart_jax.input_size import input_size
-from sempart_jax.models.segmenter import Variables
-from sempart_jax.prediction import Predictor
+from sempart_jax.prediction import AnySizePredictor
 
 Mask = Float[np.ndarray, "_ _"]
 
@@ -47,46 +44,19 @@ says why there is none."""
 
 
 class NetworkMasks:
-    """The fine masks of a network, which sees images of any size in few shapes."""
+    """The fine masks of a network."""
 
-    def __init__(
-        self,
-        predictor: Predictor,
-        replicated_head_variables: Variables,
-        *,
-        short_side: int,
-        patch_size: int,
-        batch_size: int = 8,
-    ) -> None:
+    def __init__(self, predictor: AnySizePredictor) -> None:
         """Choose the network.
 
         Args:
             predictor: network.
-            replicated_head_variables: ``{"params", "batch_stats"}`` on all devices.
-            short_side: short side in pixels at which it sees an image: what it was trained at.
-            patch_size: side of the backbone's patches in pixels.
-            batch_size: images that are processed together.
         """
         self._predictor = predictor
-        self._variables = replicated_head_variables
-        self._short_side, self._patch_size = short_side, patch_size
-        self._batch_size = batch_size
 
     def __call__(self, images: Sequence[FramedImage], protocol: Protocol) -> list[Mask | Failure]:
-        """Predict; what is scored does not depend on the protocol but through the images."""
-        places: dict[tuple[int, int], list[int]] = {}
-        for place, framed in enumerate(images):
-            height, width = framed.image.shape[:2]
-            size = input_size(height, width, self._short_side, self._patch_size)
-            places.setdefault(size, []).append(place)
-        masks: dict[int, Mask | Failure] = {}
-        for (height, width), members in places.items():
-            batch = np.stack([_resize(images[place].image, height, width) for place in members])
-            fine = self._predictor(self._variables, batch, self._batch_size)["fine"]
-            for place, mask in zip(members, fine, strict=True):
-                resized = _resize(mask, *images[place].image.shape[:2])
-                masks[place] = np.clip(resized, 0, 1)
-        return [masks[place] for place in range(len(images))]
+        """Predict; the masks depend on the protocol only through the images."""
+        return list(self._predictor([framed.image for framed in images]))
 
 
 class SavedMasks:
@@ -124,15 +94,5 @@ class SavedMasks:
             grey = read_grey(self._paths[framed.name])
         except UnreadableImageError as error:
             return Failure(str(error))
-        whole = _resize(grey, *framed.original_size)
+        whole = resize(grey, *framed.original_size)
         return protocol.frame(whole).astype(np.float32) / 255
-
-
-def _resize(
-    pixels: UInt8[np.ndarray, "H W *C"] | Float[np.ndarray, "H W"], height: int, width: int
-) -> UInt8[np.ndarray, "h w *C"] | Float[np.ndarray, "h w"]:
-    """Resize by bilinear sampling, antialiased where it shrinks."""
-    if pixels.shape[:2] == (height, width):
-        return pixels
-    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
-    return np.asarray(resized)

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import jax
 
-from sempart_jax.checkpoints import Checkpoints, fingerprint_params, read_config
+from sempart_jax.checkpoints import fingerprint_params
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
-from sempart_jax.experiment import build_experiment
-from sempart_jax.prediction import Predictor, head_variables
-from sempart_jax.train_step import replicate
+from sempart_jax.prediction import any_size_predictor
+from sempart_jax.trained_network import load_run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,42 +44,21 @@ def run_origin(workdir: Path, *, weights: str | None = None, batch_size: int = 8
         FileNotFoundError: if there is no run, checkpoint or file of weights.
         ValueError: if the run's configuration is damaged.
     """
-    config = read_config(workdir)
-    if weights is not None:
-        config.backbone.weights = weights
-    experiment = build_experiment(config)
-    size = config.data.image_size
-    state = experiment.initial_state(config.seed, size)
-    with (
-        Checkpoints(workdir, name="best", best=True) as best,
-        Checkpoints(workdir) as newest,
-    ):
-        validated = best.latest_step is not None
-        state = (best if validated else newest).restore(state)
-    variables = {"params": state.params, "batch_stats": state.batch_stats}
-    backbone = config.backbone
+    network = load_run(workdir, weights=weights)
     parts = {
-        "backbone": fingerprint_params(experiment.backbone_params),
-        "head": fingerprint_params(variables),
-        "name": backbone.name,
-        "dtype": backbone.dtype,
-        "short side": size,
+        "backbone": fingerprint_params(network.backbone_params),
+        "head": fingerprint_params(network.head_variables),
+        "name": network.backbone,
+        "dtype": network.dtype,
+        "short side": network.short_side,
     }
-    source = NetworkMasks(
-        Predictor(experiment.segmenter, replicate(experiment.backbone_params)),
-        head_variables(replicate(state)),
-        short_side=size,
-        patch_size=experiment.segmenter.head.patch_size,
-        batch_size=batch_size,
-    )
-    step = f"{int(state.step)}, the " + ("best by validation" if validated else "last")
     facts = {
-        "masks": f"fine mask of the run {workdir}",
-        "step": step,
-        "backbone": f"{backbone.name}, {backbone.dtype}",
-        "short side seen by the network": f"{size} px",
+        "masks": f"fine mask of the {network.origin}",
+        "backbone": f"{network.backbone}, {network.dtype}",
+        "short side seen by the network": f"{network.short_side} px",
         "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }
+    source = NetworkMasks(any_size_predictor(network, batch_size=batch_size))
     return Origin(source, json.dumps(parts, sort_keys=True), facts)
 
 

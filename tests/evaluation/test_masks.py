@@ -10,18 +10,6 @@ from sempart_jax.evaluation.protocols import PROTOCOLS, Protocol
 NATIVE = PROTOCOLS["native"]
 
 
-class Ramp:
-    """Stands in for the predictor: the mask is the red of what the network sees."""
-
-    def __init__(self):
-        self.shapes = []
-
-    def __call__(self, variables, images, batch_size):
-        assert variables == "variables"
-        self.shapes.append((*images.shape, batch_size))
-        return {"fine": images[..., 0].astype(np.float32) / 255}
-
-
 def ramp(height, width):
     """Red that rises from left to right."""
     image = np.zeros((height, width, 3), np.uint8)
@@ -33,33 +21,12 @@ def framed(name, image):
     return FramedImage(name, image, image.shape[:2])
 
 
-def network(predictor, **kwargs):
-    return NetworkMasks(predictor, "variables", short_side=32, patch_size=8, **kwargs)
-
-
 @pytest.mark.usefixtures("unchecked_shapes")
-def test_network_sees_few_shapes_and_masks_have_the_size_of_their_images():
-    sizes = [(60, 80), (32, 32), (80, 60), (90, 120), (500, 500), (20, 28)]
-    predictor = Ramp()
-    masks = network(predictor, batch_size=4)([framed("x", ramp(*size)) for size in sizes], NATIVE)
-    assert sorted(predictor.shapes) == [
-        (1, 40, 32, 3, 4),
-        (2, 32, 32, 3, 4),
-        (3, 32, 40, 3, 4),
-    ]
-    for mask, size in zip(masks, sizes, strict=True):
-        assert mask.shape == size
-        assert mask.dtype == np.float32
-        # Stretched to the network's size and back, a ramp is still that ramp.
-        expected = ramp(*size)[..., 0] / 255
-        np.testing.assert_allclose(mask, expected, atol=1.5 / 32)
-
-
-@pytest.mark.usefixtures("unchecked_shapes")
-def test_network_size_needs_no_resizing():
-    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
-    (mask,) = network(Ramp())([framed("x", image)], NATIVE)
-    np.testing.assert_array_equal(mask, image[..., 0].astype(np.float32) / 255)
+def test_network_is_given_what_the_protocol_looks_at():
+    source = NetworkMasks(lambda images: [image[..., 0] / np.float32(255) for image in images])
+    masks = source([framed("a", ramp(4, 6)), framed("b", ramp(3, 3))], NATIVE)
+    assert [mask.shape for mask in masks] == [(4, 6), (3, 3)]
+    np.testing.assert_array_equal(masks[0], ramp(4, 6)[..., 0].astype(np.float32) / 255)
 
 
 def write_mask(folder, name, grey):

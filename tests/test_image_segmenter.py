@@ -1,0 +1,137 @@
+"""Pictures of all kinds to masks, from Python."""
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+import sempart_jax
+from sempart_jax.data.images import read_image
+from sempart_jax.image_segmenter import ImageSegmenter, as_rgb, choose_side
+from sempart_jax.models.handcrafted import HandcraftedBackbone
+from sempart_jax.models.head import SegmentationHead
+from sempart_jax.models.segmenter import Segmenter
+from sempart_jax.postprocessing import postprocess
+from sempart_jax.trained_network import TrainedNetwork
+
+RNG = np.random.default_rng(0)
+RGB = RNG.integers(0, 256, (24, 30, 3)).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def network():
+    segmenter = Segmenter(HandcraftedBackbone(), SegmentationHead(patch_size=8))
+    variables = segmenter.init(jax.random.key(0), {}, 32)
+    return TrainedNetwork(segmenter, {}, variables, 32, "handcrafted", "float32", "drawn")
+
+
+@pytest.fixture(scope="module")
+def segmenter(network):
+    return ImageSegmenter(network, refine="none", invert="never")
+
+
+def test_one_picture_gives_one_mask_and_a_list_gives_a_list(segmenter):
+    mask = segmenter(RGB)
+    assert mask.shape == (24, 30)
+    assert mask.dtype == np.float32
+    assert 0 <= mask.min() <= mask.max() <= 1
+    masks = segmenter([RGB, Image.fromarray(RGB).crop((0, 0, 7, 40))])
+    np.testing.assert_array_equal(masks[0], mask)
+    assert masks[1].shape == (40, 7)
+    assert segmenter([]) == []
+
+
+def test_kinds_of_pictures_give_one_mask(segmenter):
+    mask = segmenter(RGB)
+    for same in (Image.fromarray(RGB), RGB / 255, (RGB / 255).astype(np.float32), RGB.copy()):
+        np.testing.assert_array_equal(segmenter(same), mask)
+
+
+def test_refinement_and_side_are_those_of_the_options(network, segmenter):
+    raw = segmenter(RGB)
+    for refine in ("guided", "bilateral"):
+        for invert, chosen in (("never", raw), ("always", 1 - raw)):
+            ours = ImageSegmenter(network, refine=refine, invert=invert)
+            np.testing.assert_allclose(
+                ours.finish(RGB, raw), postprocess(refine, RGB, chosen), atol=1e-6
+            )
+    refined = ImageSegmenter(network, refine="guided", invert="auto")(RGB)
+    expected = postprocess("guided", RGB, choose_side(raw, "auto"))
+    np.testing.assert_allclose(refined, expected, atol=1e-6)
+
+
+def test_resolution_is_the_short_side_that_the_network_sees(network):
+    segmenter = ImageSegmenter(network, resolution=61)
+    assert segmenter.predictor.network_input(RGB).shape == (64, 88, 3)
+    assert ImageSegmenter(network).predictor.network_input(RGB).shape == (32, 40, 3)
+
+
+def test_sides():
+    low, high = np.full((2, 2), 0.25, np.float32), np.full((2, 2), 0.75, np.float32)
+    for mask, invert, inverted in (
+        (low, "auto", False),
+        (high, "auto", True),
+        (high, "never", False),
+        (low, "always", True),
+    ):
+        np.testing.assert_array_equal(choose_side(mask, invert), 1 - mask if inverted else mask)
+
+
+def test_grey_alpha_palette_and_rotated_pictures(tmp_path):
+    grey = RGB[..., 0]
+    np.testing.assert_array_equal(as_rgb(grey), np.stack([grey] * 3, -1))
+    np.testing.assert_array_equal(as_rgb(Image.fromarray(grey)), as_rgb(grey))
+    alpha = Image.fromarray(np.dstack([RGB, grey]))
+    np.testing.assert_array_equal(as_rgb(alpha), RGB)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(RGB).save(tmp_path / "rotated.png", exif=exif)
+    with Image.open(tmp_path / "rotated.png") as picture:
+        rotated = as_rgb(picture)
+    np.testing.assert_array_equal(rotated, read_image(tmp_path / "rotated.png"))
+    assert rotated.shape == (30, 24, 3)
+
+
+@pytest.mark.parametrize(
+    ("picture", "message"),
+    [
+        ("photo.jpg", "got str: open files with PIL"),
+        (np.zeros((2, 24, 30, 3), np.uint8), r"got \(2, 24, 30, 3\)"),
+        (np.zeros((24, 30, 4), np.uint8), "drop an alpha channel"),
+        (np.zeros((0, 30, 3), np.uint8), "got"),
+        (np.zeros((4, 4, 3), np.int32), "got int32"),
+        (np.full((4, 4, 3), 255.0), "divide 8-bit values by 255"),
+        (np.full((4, 4, 3), np.nan), "values from nan"),
+    ],
+)
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_what_is_no_picture_is_refused(picture, message):
+    with pytest.raises(ValueError, match=message):
+        as_rgb(picture)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"refine": "crf"}, "unknown refine 'crf': choose one of none, guided, bilateral"),
+        ({"invert": "maybe"}, "unknown invert 'maybe': choose one of auto, never, always"),
+        ({"resolution": 0}, "resolution must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
+    ],
+)
+def test_unknown_options_are_refused(network, options, message):
+    with pytest.raises(ValueError, match=message):
+        ImageSegmenter(network, **options)
+
+
+def test_public_names():
+    assert set(sempart_jax.__all__) <= set(dir(sempart_jax)) | set(sempart_jax._HOMES)
+    for name in sempart_jax.__all__:
+        assert getattr(sempart_jax, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'segmenter_of_all'"):
+        _ = sempart_jax.segmenter_of_all
+
+
+def test_missing_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no run in {tmp_path}"):
+        sempart_jax.load_segmenter(tmp_path)
