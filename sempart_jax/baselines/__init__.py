@@ -1,0 +1,1 @@
+"""Other systems for unsupervised segmentation, as functions of backbone features."""
