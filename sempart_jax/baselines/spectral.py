@@ -94,7 +94,9 @@ def second_eigenvector(
         residual = jnp.max(jnp.abs(weights[:, step]) * beta)
         return step + 1, following, basis, diagonal, off_diagonal, residual
 
-    state = (0, vector, basis, diagonal, off_diagonal, jnp.asarray(jnp.inf, affinity.dtype))
+    zero = jnp.zeros((), jnp.int32)
+    unknown = jnp.asarray(jnp.inf, affinity.dtype)
+    state: tuple[Array, ...] = (zero, vector, basis, diagonal, off_diagonal, unknown)
     step, _, basis, diagonal, off_diagonal, _ = lax.while_loop(more, extend, state)
     last = jnp.arange(steps) == step - 1
     weights = ritz(diagonal, jnp.where(last, 0.0, off_diagonal))
