@@ -16,5 +16,10 @@ def write_atomically(path: Path, content: bytes | str) -> None:
         content = content.encode("utf-8", "surrogateescape")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    except OSError:
+        # A full disk has no room for half a file either.
+        temporary.unlink(missing_ok=True)
+        raise

@@ -21,23 +21,26 @@ EXPECTED_ERRORS = (
 """What a user can mend: told in one line, without a traceback."""
 
 
-def run(main: Callable[[], None]) -> None:
+def run(main: Callable[..., None], *, positional: bool = False) -> None:
     """Parse the flags, call ``main`` and leave the program.
 
     Exit status 0 after success, 1 after one of :data:`EXPECTED_ERRORS` or flags that make no
     sense; other errors keep their traceback.
 
     Args:
-        main: reads its arguments from flags.
+        main: reads its arguments from flags; called with the list of the others if ``positional``.
+        positional: whether there may be arguments that are no flags, before, among or after these;
+            after ``--`` all are.
     """
 
     def guarded(arguments: Sequence[str]) -> None:
-        if len(arguments) > 1:
-            sys.exit(f"error: unexpected arguments: {' '.join(arguments[1:])}")
+        rest = list(arguments[1:])
+        if rest and not positional:
+            sys.exit(f"error: unexpected arguments: {' '.join(rest)}")
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
         try:
-            main()
+            main(*([rest] if positional else []))
         except EXPECTED_ERRORS as error:
             sys.exit(f"error: {error}")
 

@@ -20,7 +20,7 @@ from sempart_jax.data.benchmarks import BENCHMARKS, open_labelled_set
 from sempart_jax.data.boxed import BOXED_SETS, open_boxed_set, read_boxes
 from sempart_jax.evaluation.evaluator import Evaluator, given_boxes_section
 from sempart_jax.evaluation.given_boxes import read_given_boxes
-from sempart_jax.evaluation.origin import Origin, run_origin, saved_origin
+from sempart_jax.evaluation.origin import Origin, network_origin, saved_origin
 from sempart_jax.evaluation.protocols import FOREGROUND_RULES, PROTOCOLS
 from sempart_jax.evaluation.results import (
     Evaluation,
@@ -181,7 +181,9 @@ def _common_facts(origins: Mapping[str, Origin]) -> dict[str, str]:
     return facts
 
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of a run, whose masks are scored.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of a run, a checkpoint or a model file, whose masks are scored."
+)
 _PREDICTIONS = flags.DEFINE_string(
     "predictions", None, "Folder of saved masks, a file an image; with a folder a data set in it."
 )
@@ -202,7 +204,7 @@ _EXTRA_METRICS = flags.DEFINE_bool(
     "extra_metrics", False, "Add weighted F, S- and E-measure; needs the extra [metrics]."
 )
 _REPORT = flags.DEFINE_string(
-    "report", None, "Folder for the report; WORKDIR/evaluation by default, none for saved masks."
+    "report", None, "Folder for the report; for a run, WORKDIR/evaluation by default."
 )
 _WEIGHTS = flags.DEFINE_string("weights", None, "File of the backbone's weights, if it has moved.")
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images predicted together.", lower_bound=1)
@@ -224,9 +226,10 @@ def _main() -> None:
     else:
         rule = _FOREGROUND_RULE.value
         if workdir is not None:
-            origin = run_origin(workdir, weights=_WEIGHTS.value, batch_size=_BATCH_SIZE.value)
+            origin = network_origin(workdir, weights=_WEIGHTS.value, batch_size=_BATCH_SIZE.value)
             origins = dict.fromkeys(datasets, origin)
-            report = report or workdir / "evaluation"
+            if (workdir / "config.json").is_file():
+                report = report or workdir / "evaluation"
         else:
             assert predictions is not None
             origins = {name: _saved_origin(predictions, name, len(datasets)) for name in datasets}

@@ -2,21 +2,31 @@
 
 import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from jaxtyping import Float, Shaped, UInt8
-from PIL import Image, ImageOps
+from jaxtyping import Float, UInt8
 
-from sempart_jax.postprocessing import POSTPROCESSINGS, postprocess
+from sempart_jax.export import export_network
+from sempart_jax.pictures import (
+    INVERSIONS,
+    Picture,
+    as_rgb,
+    check_options,
+    choose_side,
+)
+from sempart_jax.postprocessing import postprocess
 from sempart_jax.prediction import any_size_predictor
-from sempart_jax.trained_network import TrainedNetwork, load_run
+from sempart_jax.trained_network import TrainedNetwork, load_trained
 
-INVERSIONS = ("auto", "never", "always")
-
-Picture = Shaped[np.ndarray, "H W 3"] | Shaped[np.ndarray, "H W"] | Image.Image
-"""RGB or grey levels, uint8 or float in [0, 1]; or an image of Pillow in any mode."""
+__all__ = [
+    "INVERSIONS",
+    "ImageSegmenter",
+    "Picture",
+    "as_rgb",
+    "choose_side",
+    "load_segmenter",
+]
 
 
 class ImageSegmenter:
@@ -52,18 +62,11 @@ class ImageSegmenter:
         Raises:
             ValueError: if a name is unknown, or a size not positive.
         """
-        if refine not in POSTPROCESSINGS:
-            raise ValueError(
-                f"unknown refine {refine!r}: choose one of {', '.join(POSTPROCESSINGS)}"
-            )
-        if invert not in INVERSIONS:
-            raise ValueError(f"unknown invert {invert!r}: choose one of {', '.join(INVERSIONS)}")
-        for name, value in {"resolution": resolution, "batch_size": batch_size}.items():
-            if value is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        check_options(refine, invert, resolution=resolution, batch_size=batch_size)
         self.network = network
         self.predictor = any_size_predictor(network, short_side=resolution, batch_size=batch_size)
         self.refine, self.invert = refine, invert
+        self._resolution = resolution
 
     @overload
     def __call__(self, images: Picture) -> Float[np.ndarray, "H W"]: ...
@@ -105,66 +108,34 @@ class ImageSegmenter:
         """
         return postprocess(self.refine, image, choose_side(mask, self.invert))
 
+    def export(self, path: str | os.PathLike[str], *, dtype: str = "float32") -> None:
+        """Write the segmenter as a folder of programs that need no model code to run.
 
-def choose_side(mask: Float[np.ndarray, "H W"], invert: str) -> Float[np.ndarray, "H W"]:
-    """Make the foreground of a mask 1: the training does not tell the two sides apart.
+        ``sempart_jax.exported.load_exported`` loads it. Takes seconds to a minute: the network is
+        traced for each shape at which it sees images.
 
-    Args:
-        mask: soft mask in [0, 1].
-        invert: ``auto`` inverts a mask that covers more than half of its image (two tricks,
-            Sec. 5.1, for one image); ``never`` and ``always`` do so regardless.
+        Args:
+            path: folder to make; it appears whole or not at all.
+            dtype: of the stored weights, ``float32``, or ``bfloat16`` for half the size.
 
-    Returns:
-        The mask, or 1 minus the mask.
-    """
-    inverted = invert == "always" or (invert == "auto" and float(mask.mean()) > 0.5)
-    return 1 - mask if inverted else mask
-
-
-def as_rgb(image: Picture) -> UInt8[np.ndarray, "H W 3"]:
-    """Turn a picture into RGB of 8 bits.
-
-    Args:
-        image: see :meth:`ImageSegmenter.__call__`.
-
-    Returns:
-        uint8 ``[H, W, 3]``.
-
-    Raises:
-        ValueError: if it is no picture, empty, or has values out of range.
-    """
-    if isinstance(image, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    if not isinstance(image, np.ndarray) and not hasattr(image, "__array__"):
-        raise ValueError(
-            f"an image is an array or an image of Pillow, got {type(image).__name__}: open files "
-            "with PIL.Image.open"
+        Raises:
+            ModuleNotFoundError: if ``flatbuffers`` is not installed.
+            ValueError: if there is something at ``path``, or the type is unknown.
+        """
+        export_network(
+            path,
+            self.network,
+            short_side=self._resolution,
+            refine=self.refine,
+            invert=self.invert,
+            dtype=dtype,
         )
-    array = np.asarray(image)
-    if array.ndim == 2:
-        array = np.stack([array] * 3, axis=-1)
-    if array.ndim != 3 or array.shape[2] != 3 or array.size == 0:
-        raise ValueError(
-            f"an image has the shape (height, width, 3) or (height, width), got {np.shape(image)}: "
-            "drop an alpha channel, and take batches apart into a list"
-        )
-    if array.dtype == np.uint8:
-        return array
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"an image is uint8 or float in [0, 1], got {array.dtype}")
-    low, high = float(array.min()), float(array.max())
-    # Comparisons with NaN are false.
-    if not (low >= 0 and high <= 1):
-        raise ValueError(
-            f"a float image lies in [0, 1], got values from {low} to {high}: divide 8-bit values "
-            "by 255"
-        )
-    return np.rint(array * 255).astype(np.uint8)
 
 
 def load_segmenter(
     source: str | os.PathLike[str],
     *,
+    backbone: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     resolution: int | None = None,
     refine: str = "guided",
@@ -177,8 +148,13 @@ def load_segmenter(
     >>> mask = segmenter(PIL.Image.open("photo.jpg"))  # doctest: +SKIP
 
     Args:
-        source: directory of a run.
-        weights: file of the backbone's weights, where it is not where the run found it.
+        source: a run's directory; one checkpoint of it, ``RUN/checkpoints/STEP`` or
+            ``RUN/best/STEP``; a model file (``.safetensors``); or the head released with *Two
+            Tricks* as ``.pth``, ``.npz`` or ``.safetensors``.
+        backbone: name of the backbone that a released head was trained on; ``dino_vits8`` by
+            default where its patch is 8. Runs and model files know theirs.
+        weights: file of the backbone's weights, where ``source`` does not hold or find them; by
+            default they are downloaded.
         resolution: see :class:`ImageSegmenter`.
         refine: see :class:`ImageSegmenter`.
         invert: see :func:`choose_side`.
@@ -188,10 +164,12 @@ def load_segmenter(
         The segmenter.
 
     Raises:
-        FileNotFoundError: if there is no run, checkpoint or file of weights.
-        ValueError: if something is damaged, unknown or out of range.
+        FileNotFoundError: if there is no such source, checkpoint or file of weights.
+        ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
+        ValueError: if something is damaged, unknown or out of range, or the backbone must be told.
     """
-    network = load_run(Path(source), weights=None if weights is None else os.fspath(weights))
+    check_options(refine, invert, resolution=resolution, batch_size=batch_size)
+    network = load_trained(source, backbone=backbone, weights=weights)
     return ImageSegmenter(
         network, resolution=resolution, refine=refine, invert=invert, batch_size=batch_size
     )

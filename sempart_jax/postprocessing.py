@@ -7,7 +7,6 @@ gains from threads, one for each core; the bilateral solver does not, SciPy's sp
 the interpreter's lock.
 """
 
-import functools
 import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,11 @@ from jaxtyping import Float, UInt8
 from scipy.ndimage import uniform_filter1d
 
 from sempart_jax.bilateral import bilateral_solver
+from sempart_jax.data.images import resize
 from sempart_jax.filters import guided_radius
+
+BILATERAL_PIXELS = 12_000_000
+"""The bilateral solver takes 100 bytes a pixel; it sees larger images reduced to so many."""
 
 _ROUNDING = 1e-3
 _TILE_SIDE = 1024
@@ -132,12 +135,24 @@ def _filter_tile(
 def _bilateral(
     sigma_spatial: int, sigma_luma: int, sigma_chroma: int
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    return functools.partial(
-        bilateral_solver,
-        sigma_spatial=sigma_spatial,
-        sigma_luma=sigma_luma,
-        sigma_chroma=sigma_chroma,
-    )
+    def solve(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        reduced = _reduced_size(*mask.shape)
+        solved = bilateral_solver(
+            resize(image, *reduced),
+            np.clip(resize(mask.astype(np.float32), *reduced), 0.0, 1.0),
+            sigma_spatial=sigma_spatial,
+            sigma_luma=sigma_luma,
+            sigma_chroma=sigma_chroma,
+        )
+        return resize(solved.astype(np.float32), *mask.shape)
+
+    return solve
+
+
+def _reduced_size(height: int, width: int) -> tuple[int, int]:
+    """Bring a size to :data:`BILATERAL_PIXELS` where it has more."""
+    scale = min(1.0, math.sqrt(BILATERAL_PIXELS / (height * width)))
+    return max(1, int(height * scale)), max(1, int(width * scale))
 
 
 def _unchanged(image: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -1,40 +1,80 @@
-"""A trained network and all that its masks follow from, loaded from wherever it is kept."""
+"""A trained network, loaded from wherever it is kept."""
 
-import dataclasses
+import os
 from pathlib import Path
-from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
 
 from sempart_jax.checkpoints import Checkpoints, read_config
-from sempart_jax.experiment import build_experiment
-from sempart_jax.models.segmenter import Segmenter, Variables
+from sempart_jax.experiment import Experiment, build_experiment
+from sempart_jax.model_file import read_model
+from sempart_jax.model_format import is_model_file
+from sempart_jax.models.backbone import load_backbone
+from sempart_jax.models.head import SegmentationHead
+from sempart_jax.models.network import TrainedNetwork
+from sempart_jax.models.released import head_shape, infer_backbone, read_released_head
+from sempart_jax.models.segmenter import Segmenter
+from sempart_jax.train_step import TrainState
+
+__all__ = ["TrainedNetwork", "load_checkpoint", "load_released", "load_run", "load_trained"]
+
+RELEASED_SHORT_SIDE = 320
+"""Side in pixels of the images on which the released heads were trained."""
+
+_CHECKPOINT_FOLDERS = {"checkpoints": False, "best": True}
+"""Folders of a run that hold checkpoints, and whether they are the best by validation."""
+
+_KINDS = (
+    "a run's directory (the --workdir of its training), one checkpoint of it "
+    "(RUN/checkpoints/STEP or RUN/best/STEP), a model file (.safetensors), or a released head "
+    "(.pth, .npz, .safetensors)"
+)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class TrainedNetwork:
-    """A network that is ready to predict.
+def load_trained(
+    source: str | os.PathLike[str],
+    *,
+    backbone: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+) -> TrainedNetwork:
+    """Load a trained network from a run, a checkpoint, a model file or a released head.
 
-    Attributes:
-        segmenter: backbone and head.
-        backbone_params: parameters of the backbone, on the host.
-        head_variables: ``{"params", "batch_stats"}`` of the head, on the host.
-        short_side: short side in pixels at which it was trained to see images.
-        backbone: name of the backbone.
-        dtype: type of the backbone's matrix products.
-        origin: where it comes from, in a few words.
+    Args:
+        source: a run's directory; one checkpoint of it, ``RUN/checkpoints/STEP`` or
+            ``RUN/best/STEP``; a model file of this project; or the tensors of the head released
+            with *Two Tricks* as ``.pth``, ``.npz`` or ``.safetensors``.
+        backbone: name of the backbone that a released head was trained on, see
+            :func:`load_released`; runs and model files know theirs.
+        weights: file of the backbone's weights, where ``source`` does not hold or find them; by
+            default they are downloaded by the backbone's name.
+
+    Raises:
+        FileNotFoundError: if there is no such source, checkpoint or file of weights.
+        ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
+        ValueError: if something is damaged or of another kind, or the backbone is not the one that
+            the source was trained on.
     """
-
-    segmenter: Segmenter
-    backbone_params: Any
-    head_variables: Variables
-    short_side: int
-    backbone: str
-    dtype: str
-    origin: str
-
-    @property
-    def patch_size(self) -> int:
-        """Side of the backbone's patches in pixels."""
-        return self.segmenter.head.patch_size
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: name {_KINDS}")
+    if path.is_file() and not is_model_file(path):
+        return load_released(path, backbone=backbone, weights=weights)
+    weights = None if weights is None else os.fspath(weights)
+    if path.is_file():
+        network = read_model(path, weights)
+    elif (path / "config.json").exists():
+        network = load_run(path, weights=weights)
+    elif _run_of(path) is not None:
+        network = load_checkpoint(path, weights=weights)
+    else:
+        raise FileNotFoundError(_describe_folder(path))
+    if backbone not in (None, network.backbone):
+        raise ValueError(
+            f"{path} was trained on {network.backbone}, not on {backbone}: leave the backbone out"
+        )
+    return network
 
 
 def load_run(workdir: Path, *, weights: str | None = None) -> TrainedNetwork:
@@ -48,11 +88,7 @@ def load_run(workdir: Path, *, weights: str | None = None) -> TrainedNetwork:
         FileNotFoundError: if there is no run, checkpoint or file of weights.
         ValueError: if the run's configuration is damaged.
     """
-    config = read_config(workdir)
-    if weights is not None:
-        config.backbone.weights = weights
-    experiment = build_experiment(config)
-    state = experiment.initial_state(config.seed, config.data.image_size)
+    config, experiment, state = _open_run(workdir, weights)
     with (
         Checkpoints(workdir, name="best", best=True) as best,
         Checkpoints(workdir) as newest,
@@ -60,6 +96,88 @@ def load_run(workdir: Path, *, weights: str | None = None) -> TrainedNetwork:
         validated = best.latest_step is not None
         state = (best if validated else newest).restore(state)
     kind = "the best by validation" if validated else "the last"
+    return _network(config, experiment, state, f"run {workdir}, step {int(state.step)}, {kind}")
+
+
+def load_checkpoint(path: Path, *, weights: str | None = None) -> TrainedNetwork:
+    """Load one checkpoint of a run.
+
+    Args:
+        path: ``RUN/checkpoints/STEP`` or ``RUN/best/STEP``.
+        weights: file of the backbone's weights, where it is not where the run found it.
+
+    Raises:
+        FileNotFoundError: if there is no run, checkpoint or file of weights.
+        ValueError: if the run's configuration is damaged.
+    """
+    workdir = _run_of(path)
+    if workdir is None or not path.is_dir():
+        raise FileNotFoundError(f"{path} is no checkpoint of a run: name {_KINDS}")
+    folder, step = path.absolute().parent.name, int(path.absolute().name)
+    config, experiment, state = _open_run(workdir, weights)
+    with Checkpoints(workdir, name=folder, best=_CHECKPOINT_FOLDERS[folder]) as checkpoints:
+        state = checkpoints.restore(state, step)
+    return _network(config, experiment, state, f"run {workdir}, step {step}, by choice")
+
+
+def load_released(
+    path: Path,
+    *,
+    backbone: str | None = None,
+    weights: str | os.PathLike[str] | None = None,
+) -> TrainedNetwork:
+    """Load a head by the names of the released segmenter, and the backbone that it needs.
+
+    Args:
+        path: ``.pth``, ``.npz`` or ``.safetensors``.
+        backbone: name of the backbone. By default ``dino_vits8`` for a head of patch 8; one of
+            patch 16 may belong to ``dino_vits16`` or ``ibot_vits16``, and has to be told.
+        weights: file of the backbone's weights; by default they are downloaded.
+
+    Raises:
+        FileNotFoundError: if a file is not there, or the weights cannot be had.
+        ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
+        ValueError: if a file is damaged, of another kind or for another backbone, or the backbone
+            has to be told.
+    """
+    variables = read_released_head(path)
+    patch_size, width = head_shape(variables)
+    if backbone is None:
+        try:
+            backbone = infer_backbone(patch_size, width)
+        except ValueError as error:
+            raise ValueError(f"the head in {path} needs its backbone: {error}") from error
+    module, backbone_params = load_backbone(backbone, "" if weights is None else os.fspath(weights))
+    if (module.patch_size, module.width) != (patch_size, width):
+        raise ValueError(
+            f"the head in {path} is for patches of {patch_size} pixels and keys of {width} "
+            f"channels, but {backbone} has {module.patch_size} and {module.width}: name the "
+            "backbone that it was trained on"
+        )
+    return TrainedNetwork(
+        segmenter=Segmenter(module, SegmentationHead(patch_size=patch_size)),
+        backbone_params=backbone_params,
+        head_variables=variables,
+        short_side=RELEASED_SHORT_SIDE,
+        backbone=backbone,
+        dtype="float32",
+        origin=f"released head {path}",
+    )
+
+
+def _open_run(workdir: Path, weights: str | None) -> tuple[ConfigDict, Experiment, TrainState]:
+    config = read_config(workdir)
+    if weights is not None:
+        config.backbone.weights = weights
+    experiment = build_experiment(config)
+    # The first parameters are not needed, only their shapes: drawing them would compile for long.
+    shapes = jax.eval_shape(lambda: experiment.initial_state(0, config.data.image_size))
+    return config, experiment, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
+def _network(
+    config: ConfigDict, experiment: Experiment, state: TrainState, origin: str
+) -> TrainedNetwork:
     return TrainedNetwork(
         segmenter=experiment.segmenter,
         backbone_params=experiment.backbone_params,
@@ -67,5 +185,31 @@ def load_run(workdir: Path, *, weights: str | None = None) -> TrainedNetwork:
         short_side=config.data.image_size,
         backbone=config.backbone.name,
         dtype=config.backbone.dtype,
-        origin=f"run {workdir}, step {int(state.step)}, {kind}",
+        origin=origin,
     )
+
+
+def _run_of(path: Path) -> Path | None:
+    """Return the run whose checkpoint ``path`` would be, if it is called like one."""
+    folder = path.absolute().parent
+    is_step = path.absolute().name.isdecimal() and folder.name in _CHECKPOINT_FOLDERS
+    return folder.parent if is_step and (folder.parent / "config.json").exists() else None
+
+
+def _describe_folder(path: Path) -> str:
+    """Say why a folder is no source, from what lies in it."""
+    if (path / "model.json").exists():
+        return f"{path} is an exported network: load it with sempart_jax.exported.load_exported"
+    found = sorted(entry.name for entry in path.iterdir())
+    if path.absolute().name in _CHECKPOINT_FOLDERS and (path / "../config.json").exists():
+        steps = ", ".join(name for name in found if name.isdecimal()) or "none"
+        return f"{path} holds checkpoints of these steps: {steps}; name the run or one of them"
+    runs = [name for name in found if (path / name / "config.json").exists()]
+    if runs:
+        return f"no run in {path}, but in its folders {_few(runs)}: name one of them"
+    return f"no run in {path}, which holds {_few(found)}: name {_KINDS}"
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}" if names else "nothing"

@@ -30,3 +30,4 @@ def test_the_old_file_stays_when_the_new_one_cannot_take_its_place(tmp_path, mon
     with pytest.raises(OSError, match="no room"):
         write_atomically(path, "new")
     assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]

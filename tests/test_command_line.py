@@ -1,7 +1,9 @@
 """What a mistyped flag is answered with."""
 
 import pytest
+from absl import flags
 
+from sempart_jax import command_line
 from sempart_jax.command_line import describe_unknown_fields
 
 
@@ -27,3 +29,36 @@ def test_a_mistyped_field_is_answered_with_what_may_be_meant(argument, meant):
 
 def test_a_field_like_no_other_is_named_without_a_guess():
     assert describe_unknown_fields(["--config.qqqq=1"]) == "unknown field config.qqqq"
+
+
+@pytest.fixture
+def arguments_of(monkeypatch):
+    """Run a program with a flag, ``--side``, and return what its main function is called with."""
+    values = flags.FlagValues()
+    flags.DEFINE_integer("side", 1, "A number.", flag_values=values)
+    flags.DEFINE_integer("verbosity", -1, "As absl's.", flag_values=values)
+
+    def run(*arguments, **options):
+        seen = []
+
+        def app_run(main, flags_parser):
+            main(flags_parser(["program", *arguments]))
+
+        monkeypatch.setattr(flags, "FLAGS", values)
+        monkeypatch.setattr(command_line.app, "run", app_run)
+        command_line.run(lambda *given: seen.append((given, values.side)), **options)
+        return seen[0]
+
+    return run
+
+
+def test_arguments_that_are_no_flags_are_passed_on_where_they_are_wanted(arguments_of):
+    assert arguments_of("a b", "--side=2", "c", positional=True) == ((["a b", "c"],), 2)
+    assert arguments_of("--side", "3", "--", "--side=4", positional=True) == ((["--side=4"],), 3)
+    assert arguments_of(positional=True) == (([],), 3)
+
+
+def test_arguments_that_are_no_flags_are_refused_elsewhere(arguments_of):
+    assert arguments_of("--side=2") == ((), 2)
+    with pytest.raises(SystemExit, match="error: unexpected arguments: a b"):
+        arguments_of("a", "b")

@@ -198,7 +198,7 @@ def test_boxes_are_scored(root, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--workdir", "/no/run"], "no run in /no/run"),
+        (["--workdir", "/no/run"], "/no/run does not exist"),
         (["--workdir", "ROOT/run", "--datasets", "imagenet"], "'imagenet': .*ecssd"),
         (["--workdir", "ROOT/run", "--datasets", "dut_omron"], "prepare_data.py dut_omron"),
         (["--workdir", "ROOT/run", "--protocols", "crop512"], "'crop512': .*crop320, native"),

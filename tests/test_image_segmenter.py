@@ -6,8 +6,10 @@ import pytest
 from PIL import Image
 
 import sempart_jax
+from sempart_jax import image_segmenter
 from sempart_jax.data.images import read_image
 from sempart_jax.image_segmenter import ImageSegmenter, as_rgb, choose_side
+from sempart_jax.model_file import write_model
 from sempart_jax.models.handcrafted import HandcraftedBackbone
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.segmenter import Segmenter
@@ -130,6 +132,41 @@ def test_public_names():
         assert getattr(sempart_jax, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'segmenter_of_all'"):
         _ = sempart_jax.segmenter_of_all
+
+
+def test_options_reach_the_network_and_its_finish(network, tmp_path):
+    write_model(tmp_path / "model.safetensors", network)
+    segmenter = sempart_jax.load_segmenter(
+        tmp_path / "model.safetensors",
+        backbone="handcrafted",
+        resolution=16,
+        refine="none",
+        invert="always",
+        batch_size=2,
+    )
+    assert (segmenter.refine, segmenter.invert) == ("none", "always")
+    assert segmenter.predictor.network_input(RGB).shape == (16, 24, 3)
+    assert segmenter.predictor.batch_size == 2
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        segmenter.network.head_variables,
+        jax.device_get(network.head_variables),
+    )
+
+
+def test_weights_and_backbone_reach_the_source(monkeypatch, network, tmp_path):
+    asked = []
+
+    def load_trained(source, *, backbone, weights):
+        asked.append((source, backbone, weights))
+        return network
+
+    monkeypatch.setattr(image_segmenter, "load_trained", load_trained)
+    sempart_jax.load_segmenter("head.pth", backbone="ibot_vits16", weights=tmp_path)
+    assert asked == [("head.pth", "ibot_vits16", tmp_path)]
+    with pytest.raises(ValueError, match="unknown refine 'crf'"):
+        sempart_jax.load_segmenter("head.pth", refine="crf")
+    assert len(asked) == 1, "mistyped options are told before anything is loaded"
 
 
 def test_missing_run_is_named(tmp_path):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sempart_jax import postprocessing
 from sempart_jax.bilateral import bilateral_solver
+from sempart_jax.data.images import resize
 from sempart_jax.filters import grey_guide, guided_filter, guided_radius
 from sempart_jax.postprocessing import POSTPROCESSINGS, guided, postprocess
 
@@ -199,3 +200,15 @@ def test_wrong_constants_are_named():
             guided(image, mask, eps=eps)
     with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
         guided(image, 255 * mask)
+
+
+def test_large_images_are_reduced_for_the_bilateral_solver(monkeypatch):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (40, 60, 3)).astype(np.uint8)
+    mask = rng.random((40, 60)).astype(np.float32)
+    monkeypatch.setattr(postprocessing, "BILATERAL_PIXELS", 600)
+    refined = postprocess("bilateral", image, mask)
+    small = bilateral_solver(resize(image, 20, 30), resize(mask, 20, 30), 24, 4, 4)
+    expected = np.clip(resize(small.astype(np.float32), 40, 60), 0, 1)
+    np.testing.assert_allclose(refined, expected, atol=1e-6)
+    np.testing.assert_array_equal(postprocess("none", image, mask), mask)

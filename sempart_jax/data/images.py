@@ -135,6 +135,25 @@ def read_mask(path: str | os.PathLike[str]) -> Bool[np.ndarray, "H W"]:
     return read_grey(path) > 127
 
 
+def count_pixels(path: str | os.PathLike[str]) -> int:
+    """Read from a file's head how many pixels it will take.
+
+    Args:
+        path: the file.
+
+    Returns:
+        Number of pixels; 0 if that cannot be said, and whoever reads the file finds out why.
+    """
+    if not os.path.isfile(path):  # noqa: PTH113
+        return 0
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            return image.width * image.height
+    # Decoders meet damaged files with nearly anything, and Pillow warns of large ones.
+    except Exception:
+        return 0
+
+
 def resize_short_side(image: UInt8[np.ndarray, "H W *C"], size: int) -> UInt8[np.ndarray, "h w *C"]:
     """Resize so that the shorter side has ``size`` pixels, by antialiased bilinear sampling.
 

@@ -11,7 +11,7 @@ from sempart_jax.checkpoints import fingerprint_params
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
 from sempart_jax.prediction import any_size_predictor
-from sempart_jax.trained_network import load_run
+from sempart_jax.trained_network import load_trained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,19 +32,19 @@ class Origin:
     stamps: Mapping[str, str] | None = None
 
 
-def run_origin(workdir: Path, *, weights: str | None = None, batch_size: int = 8) -> Origin:
-    """Load the fine masks of a run: its best checkpoint by validation, or else its last one.
+def network_origin(source: Path, *, weights: str | None = None, batch_size: int = 8) -> Origin:
+    """Load the network whose fine masks are scored.
 
     Args:
-        workdir: directory of the run.
+        source: see ``sempart_jax.trained_network.load_trained``.
         weights: file of the backbone's weights, where it is not where the run found it.
         batch_size: images that are processed together.
 
     Raises:
-        FileNotFoundError: if there is no run, checkpoint or file of weights.
-        ValueError: if the run's configuration is damaged.
+        FileNotFoundError: if there is no such source or file of weights.
+        ValueError: if it is damaged or no network.
     """
-    network = load_run(workdir, weights=weights)
+    network = load_trained(source, weights=weights)
     parts = {
         "backbone": fingerprint_params(network.backbone_params),
         "head": fingerprint_params(network.head_variables),
@@ -58,8 +58,8 @@ def run_origin(workdir: Path, *, weights: str | None = None, batch_size: int = 8
         "short side seen by the network": f"{network.short_side} px",
         "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }
-    source = NetworkMasks(any_size_predictor(network, batch_size=batch_size))
-    return Origin(source, json.dumps(parts, sort_keys=True), facts)
+    masks = NetworkMasks(any_size_predictor(network, batch_size=batch_size))
+    return Origin(masks, json.dumps(parts, sort_keys=True), facts)
 
 
 def saved_origin(folder: Path) -> Origin:

@@ -23,8 +23,9 @@ def load_backbone(
 
     Args:
         name: one of ``sempart_jax.models.vit.BACKBONES``, or ``handcrafted`` (no parameters).
-        weights: a file (``.safetensors``, ``.npz``, ``.pth``); empty to download them by name;
-            ``random`` for :data:`RANDOM_WEIGHTS`.
+        weights: a file (``.safetensors``, ``.npz``, ``.pth``; a model file of this project that
+            holds the backbone, too); empty to download them by name; ``random`` for
+            :data:`RANDOM_WEIGHTS`.
         dtype: type of the matrix products, ``float32`` or ``bfloat16``.
 
     Returns:

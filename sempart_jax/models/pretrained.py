@@ -1,15 +1,20 @@
 """Pretrained backbones by name: download or local file, checked and ported to Flax."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
+import jax
+import jax.numpy as jnp
 
-from sempart_jax.models.porting import drop_projection_head, port_head, port_vit
-from sempart_jax.models.vit import BACKBONES
-from sempart_jax.models.weight_files import read_state_dict
+from sempart_jax.model_format import BACKBONE, is_model_file, read_description, read_tensors
+from sempart_jax.models.porting import port_head, port_vit
+from sempart_jax.models.released import read_released_vit, vit_shape
+from sempart_jax.models.vit import BACKBONES, create_backbone
+from sempart_jax.tensor_tree import check_tensors, flatten, unflatten
 
 __all__ = ["HUB_REPOSITORIES", "load_backbone_params", "port_head", "port_vit"]
 
@@ -36,7 +41,8 @@ def load_backbone_params(
     Args:
         name: one of ``sempart_jax.models.vit.BACKBONES``.
         weights: file with the weights (``.safetensors``, ``.npz``, ``.pth``), by the names of
-            facebookresearch/dino; whole checkpoints of self-supervised training are taken, too.
+            facebookresearch/dino; whole checkpoints of self-supervised training are taken, too,
+            and so is a model file of this project that holds the backbone.
             Without it the file comes from the Hugging Face hub, or from its cache.
         cache_dir: folder of the download cache instead of the hub's own.
 
@@ -52,13 +58,39 @@ def load_backbone_params(
     if name not in BACKBONES:
         raise ValueError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
     path = Path(weights) if weights is not None else _download(name, cache_dir)
-    state_dict = drop_projection_head(read_state_dict(path))
+    if is_model_file(path):
+        return _read_own(name, path)
     try:
-        params = port_vit(state_dict)
+        params = read_released_vit(path)
     except ValueError as error:
-        raise ValueError(f"backbone {name!r} from {path}: {error}") from error
+        raise ValueError(f"backbone {name!r} from {error}") from error
     _check_architecture(params, name, path)
     return params
+
+
+def _read_own(name: str, path: Path) -> dict[str, Any]:
+    """Take the backbone out of a model file of this project."""
+    held = read_description(path).backbone
+    tensors = read_tensors(path, BACKBONE)
+    if held != name or not tensors:
+        found = f"the backbone {held!r}" if tensors else f"a head for {held!r} and no backbone"
+        raise ValueError(f"{path} holds {found}, but {name!r} is wanted: name another file")
+    module = create_backbone(name)
+    side = module.patch_size
+    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))
+    shapes = {key: leaf.shape for key, leaf in flatten(variables["params"], BACKBONE).items()}
+    position = f"{BACKBONE}position_embedding"
+    if position in tensors:
+        shapes[position] = _square_grid(shapes[position], tensors[position].shape)
+    check_tensors(path, tensors, shapes, f"the backbone {name!r}")
+    return unflatten(tensors, BACKBONE)
+
+
+def _square_grid(expected: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...]:
+    """Accept a position embedding of any square grid, for it is resampled."""
+    rows = found[1] if len(found) == 3 else 0
+    is_square = rows > 1 and math.isqrt(rows - 1) ** 2 == rows - 1
+    return (expected[0], rows, expected[2]) if is_square else expected
 
 
 def _download(name: str, cache_dir: str | Path | None) -> Path:
@@ -81,8 +113,7 @@ def _download(name: str, cache_dir: str | Path | None) -> Path:
 
 
 def _check_architecture(params: Mapping[str, Any], name: str, path: Path) -> None:
-    patch_size, _, _, width = params["patch_embedding"]["kernel"].shape
-    depth = sum(key.startswith("block_") for key in params)
+    patch_size, width, depth = vit_shape(params)
     expected = BACKBONES[name]
     if (patch_size, width, depth) != (expected.patch_size, expected.width, expected.depth):
         raise ValueError(

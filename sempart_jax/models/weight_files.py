@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
 
-WRAPPERS = ("teacher", "segmenter_state_dict", "state_dict", "model")
+WRAPPERS = ("teacher", "segmenter_state_dict", "state_dict", "model", "student")
 """Keys under which training programs put the state dict, the one to prefer first."""
 
 PREFIX = re.compile(r"^(module\.|backbone\.)+")
@@ -30,9 +30,9 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read named tensors from ``.safetensors``, ``.npz``, ``.pth``, ``.pt`` or ``.bin``.
 
     A checkpoint that holds its state dict under ``teacher``, ``segmenter_state_dict``,
-    ``state_dict`` or ``model`` is unwrapped; names of other dicts within dicts are joined by dots;
-    the prefixes ``module.`` and ``backbone.`` are taken off the names. Only PyTorch's own files
-    need PyTorch; nothing in a file is executed.
+    ``state_dict``, ``model`` or, where there is none of these, ``student`` is unwrapped; names of
+    other dicts within dicts are joined by dots; the prefixes ``module.`` and ``backbone.`` are
+    taken off the names. Only PyTorch's own files need PyTorch; nothing in a file is executed.
 
     Args:
         path: the file; its ending tells the format.

@@ -9,6 +9,13 @@ import pytest
 import safetensors.numpy
 from huggingface_hub.errors import LocalEntryNotFoundError
 
+from sempart_jax.model_format import (
+    BACKBONE,
+    Description,
+    read_description,
+    read_tensors,
+    write_tensors,
+)
 from sempart_jax.models.pretrained import (
     HUB_REPOSITORIES,
     load_backbone_params,
@@ -16,6 +23,7 @@ from sempart_jax.models.pretrained import (
     port_vit,
 )
 from sempart_jax.models.vit import BACKBONES, create_backbone
+from sempart_jax.tensor_tree import flatten
 from tests.models import dino_reference
 
 
@@ -79,6 +87,57 @@ def test_tensor_errors_name_backbone_and_file(tmp_path, vit_small_16, no_downloa
         ValueError, match=r"(?s)'dino_vits16' from .*cut\.npz: .*missing: norm\.bias"
     ):
         load_backbone_params("dino_vits16", tmp_path / "cut.npz")
+
+
+@pytest.fixture
+def own(tmp_path, vit_small_16):
+    """A model file of this project that holds a backbone."""
+    path = tmp_path / "backbone.safetensors"
+    tensors = flatten(port_vit(vit_small_16), BACKBONE)
+    write_tensors(path, Description("ibot_vits16", 16, "drawn"), tensors)
+    return path
+
+
+def test_backbone_of_our_own_file_is_loaded(own, vit_small_16, no_download):
+    params = load_backbone_params("ibot_vits16", str(own))
+    jax.tree.map(np.testing.assert_array_equal, params, port_vit(vit_small_16))
+    assert jax.tree.structure(params) == jax.tree.structure(port_vit(vit_small_16))
+
+
+def test_own_files_of_another_backbone_or_of_none_are_refused(own, tmp_path):
+    with pytest.raises(
+        ValueError, match="holds the backbone 'ibot_vits16', but 'dino_vits16' is wanted"
+    ):
+        load_backbone_params("dino_vits16", own)
+    head = tmp_path / "head.safetensors"
+    write_tensors(head, Description("dino_vits8", 8, "drawn"), {"head/params/a": np.ones(1)})
+    with pytest.raises(
+        ValueError, match="holds a head for 'dino_vits8' and no backbone, but 'dino_vits8' is want"
+    ):
+        load_backbone_params("dino_vits8", head)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 26])
+def test_own_position_embeddings_may_have_any_square_grid(own, rows, no_download):
+    tensors = read_tensors(own)
+    name = "backbone/position_embedding"
+    tensors[name] = tensors[name][:, :rows]
+    write_tensors(own, read_description(own), tensors)
+    if rows in (2, 5, 26):
+        table = load_backbone_params("ibot_vits16", own)["position_embedding"]
+        np.testing.assert_array_equal(table, tensors[name])
+    else:
+        with pytest.raises(ValueError, match=rf"{name}: expected \(1, 197, 384\), found \(1, 1, "):
+            load_backbone_params("ibot_vits16", own)
+
+
+def test_an_own_position_embedding_without_square_grid_is_refused(own, no_download):
+    tensors = read_tensors(own)
+    for shape in ((1, 4, 384), (197, 384), (2, 197, 384), (1, 197, 12)):
+        tensors["backbone/position_embedding"] = np.ones(shape, np.float32)
+        write_tensors(own, read_description(own), tensors)
+        with pytest.raises(ValueError, match="position_embedding: expected"):
+            load_backbone_params("ibot_vits16", own)
 
 
 def test_unknown_name_and_missing_file_are_told(tmp_path):

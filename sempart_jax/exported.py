@@ -1,0 +1,224 @@
+"""Use an exported network without the code of its model.
+
+    from sempart_jax.exported import load_exported
+    segmenter = load_exported("exported")
+    mask = segmenter(PIL.Image.open("photo.jpg"))
+
+A folder that ``sempart_jax.export`` has written holds ``model.json``, the weights once
+(``weights.safetensors``, a model file like any other), and one StableHLO program for each shape at
+which the network sees an image. Programs are of any batch size. They take the weights as an input,
+so that seven of them share one file, and run on CPU and CUDA alike.
+"""
+
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import jax
+import numpy as np
+from jax import export
+from jaxtyping import Float, UInt8
+
+from sempart_jax.data.images import resize
+from sempart_jax.input_size import ASPECT_RATIOS, input_size
+from sempart_jax.model_format import read_tensors
+from sempart_jax.pictures import Picture, as_rgb, check_options, choose_side
+from sempart_jax.postprocessing import postprocess
+
+FORMAT = "sempart_jax exported network"
+VERSION = 1
+DESCRIPTION_FILE = "model.json"
+WEIGHTS_FILE = "weights.safetensors"
+FIELDS = frozenset({"patch_size", "short_side", "refine", "invert", "jax", "sha256"})
+"""What the description tells beside format and version, as far as it is needed here."""
+
+
+class ExportedSegmenter:
+    """Gives soft foreground masks of images of any size, as ``ImageSegmenter`` does.
+
+    Attributes:
+        description: what ``model.json`` tells: backbone, patch size, short side, origin and more.
+        refine: post-processing of ``sempart_jax.postprocessing``.
+        invert: see ``sempart_jax.pictures.choose_side``.
+    """
+
+    def __init__(
+        self,
+        description: dict[str, Any],
+        programs: dict[tuple[int, int], Callable[..., Any]],
+        weights: dict[str, np.ndarray],
+        *,
+        refine: str,
+        invert: str,
+        batch_size: int,
+    ) -> None:
+        """Put the weights on the default device; see :func:`load_exported`."""
+        self.description = description
+        self.refine, self.invert = refine, invert
+        self._programs = programs
+        self._weights = jax.device_put(weights)
+        self._batch_size = batch_size
+
+    @overload
+    def __call__(self, images: Picture) -> Float[np.ndarray, "H W"]: ...
+
+    @overload
+    def __call__(self, images: Sequence[Picture]) -> list[Float[np.ndarray, "_ _"]]: ...
+
+    def __call__(self, images: Any) -> Any:
+        """Segment an image, or several; each of seven shapes compiles at first use.
+
+        Args:
+            images: an image or a list of images, of any sizes: RGB ``[H, W, 3]`` or grey
+                ``[H, W]``, uint8 or float in [0, 1], or an image of Pillow, whose EXIF rotation is
+                applied.
+
+        Returns:
+            Soft mask, float32 ``[H, W]`` in [0, 1], 1 is foreground; a list of masks for a list.
+
+        Raises:
+            ValueError: if something is no image.
+        """
+        if not isinstance(images, list | tuple):
+            return self([images])[0]
+        pictures = [as_rgb(image) for image in images]
+        patch_size, short_side = self.description["patch_size"], self.description["short_side"]
+        places: dict[tuple[int, int], list[int]] = {}
+        for place, picture in enumerate(pictures):
+            height, width = picture.shape[:2]
+            shape = input_size(height, width, short_side, patch_size)
+            places.setdefault(shape, []).append(place)
+        masks: dict[int, np.ndarray] = {}
+        for shape, members in places.items():
+            for start in range(0, len(members), self._batch_size):
+                part = members[start : start + self._batch_size]
+                inputs = np.stack([resize(pictures[place], *shape) for place in part])
+                for place, fine in zip(part, self._predict(inputs), strict=True):
+                    mask = np.clip(resize(fine, *pictures[place].shape[:2]), 0, 1)
+                    chosen = choose_side(mask, self.invert)
+                    masks[place] = postprocess(self.refine, pictures[place], chosen)
+        return [masks[place] for place in range(len(pictures))]
+
+    def _predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B h w"]:
+        # Sizes of batches that are powers of two bound how often a shape compiles.
+        count = len(inputs)
+        missing = min(1 << (count - 1).bit_length(), self._batch_size) - count
+        padded = np.pad(inputs, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        height, width = inputs.shape[1:3]
+        return np.asarray(self._programs[height, width](self._weights, padded))[:count]
+
+
+def load_exported(
+    path: str | os.PathLike[str],
+    *,
+    refine: str | None = None,
+    invert: str | None = None,
+    batch_size: int = 8,
+) -> ExportedSegmenter:
+    """Load an exported network.
+
+    Args:
+        path: folder that ``ImageSegmenter.export`` has written.
+        refine: what sharpens the masks at the size of their images: ``none``, ``guided``,
+            ``bilateral`` or ``bilateral_16_16_8``; as it was exported by default.
+        invert: see ``sempart_jax.pictures.choose_side``; as it was exported by default.
+        batch_size: images that are processed together at most.
+
+    Returns:
+        The segmenter.
+
+    Raises:
+        FileNotFoundError: if there is no exported network, or a file of it is missing.
+        ModuleNotFoundError: if ``flatbuffers``, which reads the programs, is not installed.
+        ValueError: if it is damaged or of another version, this JAX cannot run it, or an option is
+            unknown.
+    """
+    path = Path(path)
+    description = _read_description(path)
+    refine = description["refine"] if refine is None else refine
+    invert = description["invert"] if invert is None else invert
+    check_options(refine, invert, batch_size=batch_size)
+    require_flatbuffers()
+    digests = description["sha256"]
+    _read_checked(path, WEIGHTS_FILE, digests)
+    programs = {}
+    for height, width in input_shapes(description["short_side"], description["patch_size"]):
+        name = program_file(height, width)
+        content = _read_checked(path, name, digests)
+        programs[height, width] = _program(path / name, content, description["jax"])
+    weights = read_tensors(path / WEIGHTS_FILE)
+    return ExportedSegmenter(
+        description, programs, weights, refine=refine, invert=invert, batch_size=batch_size
+    )
+
+
+def program_file(height: int, width: int) -> str:
+    """Return the name of the file with the program for a shape."""
+    return f"{height}x{width}.stablehlo"
+
+
+def input_shapes(short_side: int, patch_size: int) -> set[tuple[int, int]]:
+    """Return all heights and widths at which a network sees images, see ``input_size``."""
+    sides = [(720, round(720 * ratio)) for ratio in ASPECT_RATIOS]
+    return {
+        input_size(height, width, short_side, patch_size)
+        for short, long in sides
+        for height, width in ((short, long), (long, short))
+    }
+
+
+def require_flatbuffers() -> None:
+    """Raise ``ModuleNotFoundError`` with its remedy if programs cannot be stored on a disk."""
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise ModuleNotFoundError(
+            "exported networks need the package flatbuffers: pip install flatbuffers"
+        )
+
+
+def _read_description(path: Path) -> dict[str, Any]:
+    file = path / DESCRIPTION_FILE
+    if not file.is_file():
+        raise FileNotFoundError(f"no exported network in {path}: {file} does not exist")
+    try:
+        description = json.loads(file.read_bytes())
+        found, version = description["format"], description["format_version"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{file} is damaged, or is of something else: {error!r}") from error
+    if found != FORMAT:
+        raise ValueError(f"{file} is of another format, {found!r}")
+    if version != VERSION:
+        raise ValueError(
+            f"{path} has the format version {version}, and this program reads {VERSION}: export "
+            "the network anew, or install the sempart_jax that wrote it"
+        )
+    missing = sorted(FIELDS - description.keys())
+    if missing:
+        raise ValueError(f"{file} is damaged, {', '.join(missing)} is missing: export anew")
+    return dict(description)
+
+
+def _read_checked(path: Path, name: str, digests: Mapping[str, str]) -> bytes:
+    file = path / name
+    if name not in digests:
+        raise ValueError(f"{path} was exported without {name}, which is needed here: export anew")
+    if not file.is_file():
+        raise FileNotFoundError(f"{file} is missing from the exported network: export anew")
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest() != digests[name]:
+        raise ValueError(f"{file} is damaged, or was replaced: export the network anew")
+    return content
+
+
+def _program(file: Path, content: bytes, written_by: str) -> Callable[..., Any]:
+    try:
+        return jax.jit(export.deserialize(bytearray(content)).call)
+    # The format of programs is JAX's own, and so are its many complaints.
+    except Exception as error:
+        raise ValueError(
+            f"{file} was written by JAX {written_by} and cannot be read by JAX {jax.__version__}: "
+            f"export the network anew ({type(error).__name__}: {error})"
+        ) from error

@@ -1,0 +1,34 @@
+"""A network with its parameters, and all that its masks follow from."""
+
+import dataclasses
+from typing import Any
+
+from sempart_jax.models.segmenter import Segmenter, Variables
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class TrainedNetwork:
+    """A network that is ready to predict.
+
+    Attributes:
+        segmenter: backbone and head.
+        backbone_params: parameters of the backbone, on the host.
+        head_variables: ``{"params", "batch_stats"}`` of the head, on the host.
+        short_side: short side in pixels at which it was trained to see images.
+        backbone: name of the backbone.
+        dtype: type of the backbone's matrix products.
+        origin: where it comes from, in a few words.
+    """
+
+    segmenter: Segmenter
+    backbone_params: Any
+    head_variables: Variables
+    short_side: int
+    backbone: str
+    dtype: str
+    origin: str
+
+    @property
+    def patch_size(self) -> int:
+        """Side of the backbone's patches in pixels."""
+        return self.segmenter.head.patch_size

@@ -1,0 +1,113 @@
+r"""Segment any images: files, folders with all that is below them, or patterns.
+
+    python -m sempart_jax.segment photos 'more/**/*.jpg' one.png --workdir runs/tricks --out masks
+
+Writes for each image, at its own size: a mask of 0 and 255, or soft (OUT/masks/NAME.png), the image
+tinted and outlined (OUT/overlays/NAME.jpg), an RGBA cut-out (OUT/cutouts/NAME.png), and a line in
+OUT/masks.jsonl: box, area, confidence, seconds. Started again, the same command does only what is
+new, changed, or failed. Images that cannot be read are listed at the end; then exit status is 1.
+
+Large collections: `--shard 0/4` to `--shard 3/4` in four processes do a quarter each, with records
+of their own (OUT/masks.0-of-4.jsonl). Processes of one jax.distributed cluster share by themselves.
+"""
+
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from absl import flags
+from PIL import Image
+
+from sempart_jax import command_line
+from sempart_jax.image_segmenter import INVERSIONS, load_segmenter
+from sempart_jax.postprocessing import POSTPROCESSINGS
+from sempart_jax.segmentation.collection import MASKS, Summary, check_settings, segment
+from sempart_jax.segmentation.finishing import printable
+from sempart_jax.segmentation.inputs import find_inputs
+from sempart_jax.segmentation.outputs import FOLDERS
+from sempart_jax.segmentation.shards import parse_shard
+
+_INTERRUPTED = 130
+
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    None,
+    "What segments: a run's directory, or what else load_segmenter takes.",
+    required=True,
+)
+_OUT = flags.DEFINE_string("out", None, "Output folder.", required=True)
+_OUTPUTS = flags.DEFINE_list("outputs", list(FOLDERS), f"Among {', '.join(FOLDERS)}.")
+_MASK = flags.DEFINE_enum("mask", "binary", MASKS, "Values of the masks: 0 and 255, or all.")
+_THRESHOLD = flags.DEFINE_float("threshold", 0.5, "Foreground is above it.")
+_LARGEST = flags.DEFINE_bool("largest_component", False, "Keep only the largest component.")
+_REFINE = flags.DEFINE_enum("refine", "guided", list(POSTPROCESSINGS), "What sharpens the masks.")
+_INVERT = flags.DEFINE_enum(
+    "invert", "auto", INVERSIONS, "Which masks are inverted; auto: those of more than half."
+)
+_RESOLUTION = flags.DEFINE_integer(
+    "resolution",
+    None,
+    "Short side in pixels at which the network sees an image; that of its training by default.",
+    lower_bound=1,
+)
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images predicted together.", lower_bound=1)
+_BACKBONE = flags.DEFINE_string(
+    "backbone", None, "Name of the backbone that a released head was trained on."
+)
+_WEIGHTS = flags.DEFINE_string("weights", None, "File of the backbone's weights, if it has moved.")
+_SHARD = flags.DEFINE_string("shard", None, "i/n: do the i-th, from 0, of n parts.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Do all again, with other settings too.")
+
+
+def _main(arguments: Sequence[str]) -> None:
+    if not arguments:
+        raise ValueError("name images, folders or patterns to segment")
+    # Files that are too large are listed with all that cannot be read.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    shard = None if _SHARD.value is None else parse_shard(_SHARD.value)
+    check_settings(_OUTPUTS.value, _MASK.value, _THRESHOLD.value)
+    # What is mistyped shows before a network is loaded.
+    find_inputs(arguments)
+    summary = Summary()
+    try:
+        segment(
+            arguments,
+            Path(_OUT.value),
+            load_segmenter(
+                _WORKDIR.value,
+                backbone=_BACKBONE.value,
+                weights=_WEIGHTS.value,
+                resolution=_RESOLUTION.value,
+                refine=_REFINE.value,
+                invert=_INVERT.value,
+                batch_size=_BATCH_SIZE.value,
+            ),
+            outputs=_OUTPUTS.value,
+            mask=_MASK.value,
+            threshold=_THRESHOLD.value,
+            largest_component=_LARGEST.value,
+            shard=shard,
+            overwrite=_OVERWRITE.value,
+            summary=summary,
+        )
+    except KeyboardInterrupt:
+        _tell(summary)
+        print("interrupted; the same command continues", file=sys.stderr)
+        sys.exit(_INTERRUPTED)
+    except OSError as error:
+        _tell(summary)
+        sys.exit(f"error: {error}")
+    _tell(summary)
+    if summary.failed:
+        sys.exit(1)
+
+
+def _tell(summary: Summary) -> None:
+    for path, reason in sorted(summary.failed.items()):
+        print(f"failed: {printable(path)}: {reason}", file=sys.stderr)
+    print(summary)
+
+
+if __name__ == "__main__":
+    command_line.run(_main, positional=True)

@@ -1,0 +1,201 @@
+"""Segment a collection of images into a folder, but for what is there already."""
+
+import dataclasses
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from sempart_jax.checkpoints import fingerprint_params
+from sempart_jax.data.folder import file_stamp
+from sempart_jax.image_segmenter import ImageSegmenter
+from sempart_jax.segmentation.finishing import Finisher
+from sempart_jax.segmentation.inputs import ImageFile, find_inputs, name_outputs
+from sempart_jax.segmentation.outputs import FOLDERS, OutputFolder, claim_folder, settings_digest
+from sempart_jax.segmentation.records import (
+    RecordFile,
+    drop_records,
+    is_done,
+    own_records,
+    read_records,
+)
+from sempart_jax.segmentation.shards import Shard, in_shard
+from sempart_jax.segmentation.stream import Stream
+
+MASKS = ("binary", "soft")
+"""How values of mask files can be."""
+
+
+@dataclasses.dataclass
+class Summary:
+    """What has come of a call so far.
+
+    Attributes:
+        done: number of images that were written.
+        skipped: number of images that had been written before.
+        failed: absolute path of an image that could not be, and why.
+        started: when the call began, on ``time.monotonic``.
+    """
+
+    done: int = 0
+    skipped: int = 0
+    failed: dict[Path, str] = dataclasses.field(default_factory=dict)
+    started: float = dataclasses.field(default_factory=time.monotonic)
+
+    def __str__(self) -> str:
+        seconds = time.monotonic() - self.started
+        return (
+            f"{self.done} images in {seconds:.1f} seconds, "
+            f"{self.done / max(seconds, 1e-9):.2f} images/s, {self.skipped} skipped, "
+            f"{len(self.failed)} failed"
+        )
+
+
+def segment(
+    arguments: Sequence[str],
+    out: Path,
+    segmenter: ImageSegmenter,
+    *,
+    outputs: Sequence[str] = tuple(FOLDERS),
+    mask: str = "binary",
+    threshold: float = 0.5,
+    largest_component: bool = False,
+    shard: Shard | None = None,
+    overwrite: bool = False,
+    summary: Summary | None = None,
+) -> Summary:
+    """Segment images into a folder.
+
+    Args:
+        arguments: see ``find_inputs``.
+        out: output folder.
+        segmenter: what segments.
+        outputs: kinds of files, keys of ``FOLDERS``.
+        mask: ``binary`` or ``soft``.
+        threshold: foreground is above it, in [0, 1).
+        largest_component: whether only the component of the largest box is kept.
+        shard: this process of several; that of the jax.distributed cluster if None.
+        overwrite: whether all is done anew, and an output folder of other settings is taken.
+        summary: counts, kept up to date for whoever catches an error.
+
+    Returns:
+        What has come of it.
+
+    Raises:
+        FileNotFoundError: if an argument names no image.
+        ValueError: if a setting is unknown, or other than the output folder's.
+        UnwritableOutputError: if the output folder cannot be written any more.
+        OSError: if a folder can be neither listed nor made.
+    """
+    summary = summary or Summary()
+    shard = shard or Shard(jax.process_index(), jax.process_count())
+    check_settings(outputs, mask, threshold)
+    wanted = find_inputs(arguments)
+    settings = {
+        **_network_settings(segmenter),
+        "refine": segmenter.refine,
+        "invert": segmenter.invert,
+        "outputs": sorted(outputs),
+        "mask": mask,
+        "threshold": threshold,
+        "largest_component": largest_component,
+    }
+    digest = settings_digest(settings)
+    claim_folder(out, settings, overwrite=overwrite)
+    if overwrite:
+        drop_records(out, shard)
+    records = read_records(out)
+    names = {path: lines[-1]["name"] for path, lines in records.items()}
+    files = in_shard(name_outputs(wanted, names), shard)
+    todo = [
+        file
+        for file in files
+        if not is_done(out, file_stamp(file.path), records.get(file.path, []), digest, outputs)
+    ]
+    summary.skipped = len(files) - len(todo)
+    again = {file.path for file in todo}
+    kept = [
+        record
+        for path, record in own_records(out, shard).items()
+        if path not in again and record["settings"] == digest
+    ]
+    with (
+        OutputFolder(out, shard.label) as folder,
+        RecordFile(out / shard.record_name, kept) as record_file,
+        _progress(len(files), summary.skipped) as bar,
+    ):
+        finisher = Finisher(
+            segmenter.finish,
+            folder,
+            record_file,
+            kinds=outputs,
+            soft=mask == "soft",
+            threshold=threshold,
+            only_largest=largest_component,
+            settings=digest,
+            solves=segmenter.refine.startswith("bilateral"),
+        )
+        lock = threading.Lock()
+
+        def done(file: ImageFile) -> None:
+            del file
+            with lock:
+                summary.done += 1
+                bar.update()
+
+        def failed(file: ImageFile, reason: str) -> None:
+            with lock:
+                summary.failed[file.path] = reason
+                bar.update()
+
+        Stream(segmenter.predictor, finisher, done=done, failed=failed).run(todo)
+    return summary
+
+
+def check_settings(outputs: Sequence[str], mask: str, threshold: float) -> None:
+    """Refuse what makes no sense, see :func:`segment`.
+
+    Raises:
+        ValueError: as said.
+    """
+    if not outputs or len(set(outputs)) != len(outputs) or not set(outputs) <= set(FOLDERS):
+        raise ValueError(
+            f"--outputs are some of {', '.join(FOLDERS)}, each once, got {','.join(outputs)!r}"
+        )
+    if mask not in MASKS:
+        raise ValueError(f"unknown mask {mask!r}: choose one of {', '.join(MASKS)}")
+    if not 0 <= threshold < 1:
+        raise ValueError(f"--threshold lies in [0, 1), got {threshold}")
+
+
+def _network_settings(segmenter: ImageSegmenter) -> dict[str, Any]:
+    """Say all that predicted masks follow from, but for the image."""
+    network = segmenter.network
+    parts = (
+        fingerprint_params(network.backbone_params),
+        fingerprint_params(network.head_variables),
+        network.backbone,
+        network.dtype,
+    )
+    pixel = np.zeros((1, 1, 3), np.uint8)
+    return {
+        "network": " ".join(parts),
+        "resolution": segmenter.predictor.network_input(pixel).shape[0],
+    }
+
+
+def _progress(total: int, skipped: int) -> "tqdm[NoReturn]":
+    return tqdm(
+        total=total,
+        initial=skipped,
+        unit="image",
+        dynamic_ncols=True,
+        # A log file is to be read, a terminal to be watched.
+        mininterval=0.5 if sys.stderr.isatty() else 30.0,
+    )

@@ -1,0 +1,170 @@
+"""Which images a command line means, what their output files are called, and whose shard they are.
+
+Names follow from the set of inputs alone, not from their order among processes or the time of the
+call, so that the processes of a sharded collection agree on them without talking to each other.
+"""
+
+import dataclasses
+import functools
+import glob
+import hashlib
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+from sempart_jax.data.folder import find_images
+from sempart_jax.segmentation.outputs import EXTENSIONS, FOLDERS, MARKER
+
+_LONGEST_NAME = 200
+"""Bytes of a file name before its mark and extension; file systems allow 255 in all."""
+_MARK_DIGITS = (0, 8, 64)
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageFile:
+    """An image to segment.
+
+    Attributes:
+        path: absolute path.
+        name: of its outputs: relative, with ``/``, without an extension.
+    """
+
+    path: Path
+    name: str
+
+
+def find_inputs(arguments: Sequence[str]) -> dict[Path, PurePosixPath]:
+    """Find the images that arguments name.
+
+    An argument is a file, whatever its extension; a folder, of which ``find_images`` takes all
+    images below; or a pattern (``*``, ``?``, ``[...]``, and ``**`` for any depth), which stands for
+    the files and folders that match. What exists under the very name is no pattern. What an earlier
+    call has written is left out, wherever it lies.
+
+    Args:
+        arguments: paths and patterns.
+
+    Returns:
+        Absolute path of each image, once, to the wanted name of its outputs: the path below the
+        argument's folder (below the part without wildcards for a pattern; the file's name for a
+        file) without its extension.
+
+    Raises:
+        FileNotFoundError: if an argument names nothing, or there is no image at all.
+        OSError: if a folder may not be listed.
+    """
+    found: dict[Path, PurePosixPath] = {}
+    is_product_folder = functools.cache(_is_product_folder)
+    for argument in arguments:
+        if os.path.lexists(argument):
+            pairs = _files_of(Path(argument), PurePosixPath())
+        else:
+            pairs = [
+                pair for match, below in _matches(argument) for pair in _files_of(match, below)
+            ]
+        for path, relative in pairs:
+            if not is_product_folder(path.parent.resolve()):
+                found.setdefault(path, PurePosixPath(os.path.splitext(relative)[0]))  # noqa: PTH122
+    if not found:
+        raise FileNotFoundError(
+            "no image to segment: name images, folders or patterns; what this program has written "
+            "itself is left out"
+        )
+    return found
+
+
+def _files_of(path: Path, below: PurePosixPath) -> list[tuple[Path, PurePosixPath]]:
+    """List absolute paths of a file or folder, and names under ``below``."""
+    if path.is_dir():
+        root = path.resolve()
+        files = [image.relative_to(path) for image in find_images(path)]
+        return [(root / file, below / PurePosixPath(file)) for file in files]
+    # The link itself, but where it really lies: so that a file has one path.
+    return [(path.parent.resolve() / path.name, below / path.name)]
+
+
+def _matches(pattern: str) -> list[tuple[Path, PurePosixPath]]:
+    """Expand a pattern to paths, and the folders under which their names stand."""
+    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns too
+    if not matches:
+        raise FileNotFoundError(
+            f"no file or folder {pattern!r}: check the path, seen from {Path.cwd()}"
+        )
+    fixed: list[str] = []
+    for part in Path(pattern).parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed.append(part)
+    pairs = []
+    for match in map(Path, matches):
+        relative = os.path.relpath(match, Path(*fixed))
+        parts = [part for part in PurePosixPath(relative).parts if part != ".."]
+        pairs.append((match, PurePosixPath(*(parts if match.is_dir() else parts[:-1]))))
+    return pairs
+
+
+def _is_product_folder(folder: Path) -> bool:
+    """Tell whether files in a folder have been written by a call of this program."""
+    return any(
+        inner.name in FOLDERS.values() and (inner.parent / MARKER).is_file()
+        for inner in (folder, *folder.parents)
+    )
+
+
+def name_outputs(
+    wanted: Mapping[Path, PurePosixPath], recorded: Mapping[Path, str] | None = None
+) -> list[ImageFile]:
+    """Give each image a name that no other one has, on file systems that ignore case too.
+
+    Images that want one name, ``a.jpg`` and ``a.png`` say, all get a mark that follows from their
+    path, ``a~1f3a9c04``; and so does one whose name is another one's folder, or is too long.
+
+    Args:
+        wanted: path to wanted name.
+        recorded: names that images have had in earlier calls, and keep.
+
+    Returns:
+        The images, in the order of ``wanted``.
+    """
+    kept = dict(recorded or {})
+    holders = {_key(name): path for path, name in kept.items()}
+    folders = {_key(str(parent)) for name in wanted.values() for parent in name.parents}
+
+    def unusable(path: Path, name: str) -> bool:
+        return holders.get(_key(name), path) != path or any(
+            _key(name + extension) in folders for extension in EXTENSIONS
+        )
+
+    rounds = dict.fromkeys(wanted, 0)
+    while True:
+        names = {path: _marked(path, wanted[path], _MARK_DIGITS[rounds[path]]) for path in wanted}
+        count = Counter(_key(name) for name in names.values())
+        clashing = [
+            path
+            for path, name in names.items()
+            if rounds[path] + 1 < len(_MARK_DIGITS)
+            and (count[_key(name)] > 1 or unusable(path, name))
+        ]
+        if not clashing:
+            return [ImageFile(path, kept.get(path, name)) for path, name in names.items()]
+        for path in clashing:
+            rounds[path] += 1
+
+
+def _key(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _marked(path: Path, wanted: PurePosixPath, digits: int) -> str:
+    stem = os.fsencode(wanted.name)
+    if len(stem) > _LONGEST_NAME - digits:
+        stem, digits = stem[: _LONGEST_NAME - digits], digits or _MARK_DIGITS[1]
+    mark = f"~{path_digest(path)[:digits]}" if digits else ""
+    return str(wanted.with_name(os.fsdecode(stem) + mark))
+
+
+def path_digest(path: Path) -> str:
+    """Hash a path, in hexadecimal digits."""
+    return hashlib.sha256(os.fsencode(path)).hexdigest()

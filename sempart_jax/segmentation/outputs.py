@@ -1,0 +1,150 @@
+"""The output folder: its layout, its settings, and files that are whole or absent."""
+
+import contextlib
+import hashlib
+import itertools
+import json
+import shutil
+import tempfile
+import types
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from PIL import Image
+
+from sempart_jax.atomic_write import write_atomically
+
+FOLDERS: Mapping[str, str] = types.MappingProxyType(
+    {"mask": "masks", "overlay": "overlays", "cutout": "cutouts"}
+)
+"""Folder of each kind of output."""
+
+MARKER = "segmentation.json"
+"""File that holds the settings, by which an output folder is known."""
+
+EXTENSIONS = (".png", ".jpg")
+"""What names of outputs end in."""
+
+_LONGEST_JPEG_SIDE = 65_500
+_JPEG: Mapping[str, Any] = {"format": "JPEG", "quality": 92, "subsampling": 0}
+# Twice as fast as the default level, and about a tenth larger.
+_PNG: Mapping[str, Any] = {"format": "PNG", "compress_level": 3}
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """Hash settings, for records to say under which ones they were made."""
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def claim_folder(root: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
+    """Make the output folder, or make sure that it holds outputs of the same settings.
+
+    Args:
+        root: output folder.
+        settings: flag to value, as JSON can hold them.
+        overwrite: whether other settings replace those of the folder.
+
+    Raises:
+        ValueError: if the folder has been written with other settings, or holds files under the
+            names of outputs that this program has not written.
+        OSError: if the folder cannot be made or written.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    marker = root / MARKER
+    if not marker.exists():
+        for folder in (root / name for name in FOLDERS.values()):
+            if folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None):
+                raise ValueError(
+                    f"{folder} is there already, and was not written by this program: choose "
+                    "another --out"
+                )
+    elif not overwrite:
+        before = _read_settings(marker)
+        for name in sorted(before.keys() | settings.keys()):
+            if before.get(name) != settings.get(name):
+                raise ValueError(
+                    f"{root} was written with {name} = {_shown(before.get(name))}, now it is "
+                    f"{_shown(settings.get(name))}: give the same settings, another --out, or "
+                    "--overwrite to do its images again"
+                )
+        return
+    write_atomically(marker, json.dumps(settings, indent=1) + "\n")
+
+
+def _read_settings(marker: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(marker.read_text(encoding="utf-8"))
+        if not isinstance(settings, dict):
+            raise ValueError("no object")
+    except ValueError as error:
+        raise ValueError(
+            f"{marker} is damaged ({error}): give --overwrite to do the images again"
+        ) from error
+    return settings
+
+
+def _shown(value: Any) -> str:
+    return ",".join(value) if isinstance(value, list) else str(value)
+
+
+class OutputFolder:
+    """Writes pictures under one folder; use as a context manager, from any threads."""
+
+    def __init__(self, root: Path, label: str) -> None:
+        """Open the folder.
+
+        Args:
+            root: output folder, which is there.
+            label: tells this process from others that write to it at the same time.
+        """
+        self._root = root.resolve()
+        # What a killed process of the same label has left.
+        for left in self._root.glob(f".partial-{label}-*"):
+            shutil.rmtree(left, ignore_errors=True)
+        self._partial = Path(tempfile.mkdtemp(prefix=f".partial-{label}-", dir=self._root))
+        self._numbers = itertools.count()
+
+    def __enter__(self) -> "OutputFolder":
+        """Return self."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove what is not whole."""
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def save(self, kind: str, name: str, picture: Image.Image) -> str:
+        """Write a picture, as JPEG if it is an overlay and JPEG can hold it, else as PNG.
+
+        Args:
+            kind: a key of :data:`FOLDERS`.
+            name: relative, without an extension.
+            picture: the picture.
+
+        Returns:
+            Path of the file relative to the output folder, with ``/``.
+
+        Raises:
+            OSError: if it cannot be written; PermissionError too if it would lie outside of the
+                folder, because of a link in it.
+        """
+        as_jpeg = kind == "overlay" and max(picture.size) <= _LONGEST_JPEG_SIDE
+        png, jpg = EXTENSIONS
+        relative = PurePosixPath(FOLDERS[kind], name + (jpg if as_jpeg else png))
+        target = self._root / relative
+        if ".." in relative.parts or not target.parent.resolve().is_relative_to(self._root):
+            raise PermissionError(
+                f"{target} is outside of {self._root}: remove the link that leads there"
+            )
+        # Under a short name, in one file system with the final one.
+        partial = self._partial / str(next(self._numbers))
+        try:
+            picture.save(partial, **(_JPEG if as_jpeg else _PNG))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial.replace(target)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                partial.unlink()
+            raise
+        return str(relative)

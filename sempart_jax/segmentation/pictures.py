@@ -1,0 +1,76 @@
+"""What people look at: overlay and cut-out of an image and its mask."""
+
+import numpy as np
+import scipy.ndimage
+from jaxtyping import Bool, Float, UInt8
+
+TINT = (255, 32, 140)
+_STRENGTH = 0.42
+_GROUND = 0.8
+_BAND = 256
+
+
+def eight_bits(mask: Float[np.ndarray, "H W"]) -> UInt8[np.ndarray, "H W"]:
+    """Round a mask in [0, 1] to 0..255."""
+    scaled = mask * np.float32(255)
+    return np.rint(scaled, out=scaled).astype(np.uint8)
+
+
+def overlay(
+    image: UInt8[np.ndarray, "H W 3"],
+    mask: Float[np.ndarray, "H W"],
+    binary: Bool[np.ndarray, "H W"],
+) -> UInt8[np.ndarray, "H W 3"]:
+    """Tint the foreground of an image, dim the rest, and draw the mask's outline.
+
+    The outline is white with a dark rim, so that it is seen on any ground, and as wide a part of
+    the image at any size; it does not run along the image's border.
+
+    Args:
+        image: RGB.
+        mask: soft mask in [0, 1]: how strong the tint is.
+        binary: the mask that is outlined.
+
+    Returns:
+        RGB.
+    """
+    picture = np.empty_like(image)
+    tint = np.array(TINT, np.float32)
+    # In bands, or a large image would take twelve bytes a pixel and colour more.
+    for start in range(0, len(image), _BAND):
+        rows = slice(start, start + _BAND)
+        soft = mask[rows, :, None]
+        tinted = np.float32(_STRENGTH) * tint + np.float32(1 - _STRENGTH) * image[rows]
+        dimmed = np.float32(_GROUND) * image[rows]
+        picture[rows] = np.rint(soft * tinted + (1 - soft) * dimmed)
+    line = max(1, round(min(binary.shape) / 240))
+    rim = max(1, line // 2)
+    inner = binary & ~_shrunk(binary, line)
+    outer = _shrunk(~binary, rim)
+    outer |= binary
+    picture[~outer] = picture[~outer] // 3
+    picture[inner] = 255
+    return picture
+
+
+def _shrunk(binary: Bool[np.ndarray, "H W"], pixels: int) -> Bool[np.ndarray, "H W"]:
+    """Take a rim off a mask, but not at the image's border."""
+    width = 2 * pixels + 1
+    values = binary.view(np.uint8)
+    return scipy.ndimage.minimum_filter(values, width, mode="nearest").view(bool)
+
+
+def cutout(
+    image: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "H W"]
+) -> UInt8[np.ndarray, "H W 4"]:
+    """Cut the foreground out.
+
+    Args:
+        image: RGB.
+        mask: soft mask in [0, 1].
+
+    Returns:
+        RGBA; the colours are those of the image everywhere, not multiplied by alpha, so that soft
+        edges blend into any ground without a dark fringe.
+    """
+    return np.concatenate([image, eight_bits(mask)[..., None]], axis=-1)

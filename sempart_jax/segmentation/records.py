@@ -1,0 +1,151 @@
+"""A line for each finished image, by which a second call knows what it need not do again."""
+
+import json
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sempart_jax.atomic_write import write_atomically
+from sempart_jax.segmentation.shards import Shard
+
+_RECORD_FILES = "masks.*jsonl"
+
+Record = dict[str, Any]
+"""An object of a line, see :class:`RecordFile`."""
+
+
+def read_records(root: Path) -> dict[Path, list[Record]]:
+    """Read the records of all processes, in all files.
+
+    Args:
+        root: output folder.
+
+    Returns:
+        Records of each image; several where it was done again by another process.
+    """
+    records: dict[Path, list[Record]] = {}
+    for path in sorted(root.glob(_RECORD_FILES)):
+        for record in _lines(path):
+            records.setdefault(Path(record["image"]), []).append(record)
+    return records
+
+
+def _lines(path: Path) -> list[Record]:
+    """Read whole lines; a killed process, or one that writes right now, may leave half a line."""
+    records = []
+    for line in path.read_bytes().splitlines():
+        try:
+            record = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(record, dict) and {"image", "name", "stamp", "settings"} <= record.keys():
+            records.append(record)
+    return records
+
+
+class RecordFile:
+    """The records of one process, a JSON object a line; use as a context manager.
+
+    A line holds ``image`` (absolute path; bytes that are no UTF-8 as lone surrogates, which
+    ``os.fsencode`` turns back), ``name`` and the paths of the written files under the output folder
+    by kind (``mask``, ``overlay``, ``cutout``); ``height`` and ``width``; of the cut mask ``box``
+    (``[x_min, y_min, x_max, y_max]`` of its largest component, ends exclusive, or null) and
+    ``area`` (share of the pixels); ``confidence`` (see ``measures.expected_iou``); ``seconds``
+    (reading, a share of its batch's prediction, post-processing and writing); and ``stamp`` of the
+    file and ``settings``, by which outdated lines are known.
+    """
+
+    def __init__(self, path: Path, kept: Iterable[Record]) -> None:
+        """Start the file with the lines that still hold.
+
+        Args:
+            path: file of the records.
+            kept: earlier records; the others of the file are dropped, and half a line too.
+
+        Raises:
+            OSError: if it cannot be written.
+        """
+        write_atomically(path, "".join(_line(record) for record in kept))
+        self._file = path.open("ab", buffering=0)
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> "RecordFile":
+        """Return self."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def add(self, record: Record) -> None:
+        """Append a line, from any thread.
+
+        Args:
+            record: what JSON can hold.
+
+        Raises:
+            OSError: if it cannot be written; the file then ends with the line before.
+        """
+        line = _line(record).encode("ascii")
+        with self._lock:
+            end = self._file.seek(0, 2)
+            written = 0
+            try:
+                while written < len(line):
+                    written += self._file.write(line[written:])
+            except OSError:
+                self._file.truncate(end)
+                raise
+
+
+def is_done(
+    root: Path, stamp: str, records: Iterable[Record], settings: str, kinds: Iterable[str]
+) -> bool:
+    """Tell whether an image need not be done again.
+
+    Args:
+        root: output folder.
+        stamp: of its file, now.
+        records: all records of it.
+        settings: digest of the settings, now.
+        kinds: files that are wanted.
+
+    Returns:
+        Whether a record of these settings and this content names files that are there.
+    """
+    return any(
+        (record["stamp"], record["settings"]) == (stamp, settings)
+        and all(kind in record and (root / record[kind]).is_file() for kind in kinds)
+        for record in records
+    )
+
+
+def own_records(root: Path, shard: Shard) -> dict[Path, Record]:
+    """Read the last record of each image that this process has written.
+
+    Args:
+        root: output folder.
+        shard: this process.
+    """
+    path = root / shard.record_name
+    return {Path(record["image"]): record for record in (_lines(path) if path.exists() else [])}
+
+
+def drop_records(root: Path, shard: Shard) -> None:
+    """Forget what this process is about to do again: its own records, and those of other sharings.
+
+    The other processes of the same sharing forget their own.
+
+    Args:
+        root: output folder.
+        shard: this process.
+    """
+    ending = f"-of-{shard.count}.jsonl"
+    for path in root.glob(_RECORD_FILES):
+        if path.name == shard.record_name or not path.name.endswith(ending):
+            path.unlink(missing_ok=True)
+
+
+def _line(record: Record) -> str:
+    return json.dumps(record) + "\n"

@@ -1,0 +1,184 @@
+"""Images in a stream: read ahead, predicted in full batches, finished behind.
+
+Threads read and bring images to one of the network's few sizes; the main thread predicts as soon as
+a batch of one size is full; other threads post-process and write meanwhile. Pixels of images that
+are read and not yet written are bounded: where the bound is reached, batches go out that are not
+full.
+"""
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from sempart_jax.data.folder import file_stamp
+from sempart_jax.data.images import UnreadableImageError, count_pixels, read_image
+from sempart_jax.segmentation.budget import PixelBudget
+from sempart_jax.segmentation.finishing import UnfinishedImageError
+from sempart_jax.segmentation.inputs import ImageFile
+
+HELD_PIXELS = 160_000_000
+"""Pixels in memory between reading and writing, of three bytes each; a larger image goes alone."""
+
+Inputs = UInt8[np.ndarray, "B h w 3"]
+
+
+@runtime_checkable
+class AnySize(Protocol):
+    """What of ``prediction.AnySizePredictor`` a stream needs."""
+
+    batch_size: int
+
+    def network_input(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """Bring an image to one of a few sizes."""
+
+    def predict(self, inputs: Inputs) -> Float[np.ndarray, "B h w"]:
+        """Predict for inputs of one size."""
+
+
+Finish = Callable[
+    [ImageFile, str, UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "h w"], float], None
+]
+
+
+class _Read(NamedTuple):
+    file: ImageFile
+    pixels: int
+    stamp: str
+    image: np.ndarray
+    network_input: np.ndarray
+    seconds: float
+
+
+class Stream:
+    """One pass over images; made anew for each."""
+
+    def __init__(
+        self,
+        predictor: AnySize,
+        finish: Finish,
+        *,
+        done: Callable[[ImageFile], None],
+        failed: Callable[[ImageFile, str], None],
+        threads: int | None = None,
+        held_pixels: int = HELD_PIXELS,
+    ) -> None:
+        """Choose what is done to the images.
+
+        Args:
+            predictor: the network; called from the thread that calls :meth:`run`.
+            finish: called from several threads with the image's file, the file's stamp, the image,
+                its predicted mask and the seconds that it took until then.
+            done: called after ``finish``, from any thread.
+            failed: called instead with a reason, where the image cannot be read or finished.
+            threads: that read, and as many that finish; the number of cores by default.
+            held_pixels: bound of the pixels in memory.
+        """
+        count = threads or os.cpu_count() or 1
+        self._predictor, self._finish = predictor, finish
+        self._done, self._failed = done, failed
+        self._readers = ThreadPoolExecutor(count, "read")
+        self._finishers = ThreadPoolExecutor(count, "finish")
+        self._ahead = 2 * count
+        self._held = PixelBudget(held_pixels)
+        self._reading: deque[Future[_Read | None]] = deque()
+        self._waiting: dict[tuple[int, ...], list[_Read]] = {}
+        self._finishing: deque[Future[None]] = deque()
+
+    def run(self, files: Iterable[ImageFile]) -> None:
+        """Segment all; an image that fails is reported, and the others go on.
+
+        Args:
+            files: the images.
+
+        Raises:
+            UnwritableOutputError: if no output can be written any more. What has been finished is
+                kept, then and after any other error or an interruption.
+        """
+        try:
+            for file in files:
+                pixels = count_pixels(file.path)
+                while not self._held.try_acquire(pixels):
+                    self._make_room()
+                self._reading.append(self._readers.submit(self._read, file, pixels))
+                if len(self._reading) > self._ahead:
+                    self._take()
+            while self._reading:
+                self._take()
+            while self._waiting:
+                self._predict_fullest()
+            while self._finishing:
+                self._finishing.popleft().result()
+        finally:
+            for pool in (self._readers, self._finishers):
+                pool.shutdown(cancel_futures=True)
+
+    def _make_room(self) -> None:
+        if self._reading:
+            self._take()
+        elif unfinished := [future for future in self._finishing if not future.done()]:
+            # It would cost a whole batch to predict for a part of one.
+            wait(unfinished, return_when=FIRST_COMPLETED)
+        elif self._waiting:
+            self._predict_fullest()
+
+    def _take(self) -> None:
+        """Take the next image that has been read to those of its size."""
+        read = self._reading.popleft().result()
+        if read is not None:
+            shape = read.network_input.shape
+            self._waiting.setdefault(shape, []).append(read)
+            if len(self._waiting[shape]) == self._predictor.batch_size:
+                self._predict(shape)
+
+    def _predict_fullest(self) -> None:
+        self._predict(max(self._waiting, key=lambda shape: len(self._waiting[shape])))
+
+    def _predict(self, shape: tuple[int, ...]) -> None:
+        """Predict for all that wait for one size, and pass them on."""
+        batch = self._waiting.pop(shape)
+        started = time.perf_counter()
+        masks = self._predictor.predict(np.stack([read.network_input for read in batch]))
+        share = (time.perf_counter() - started) / len(batch)
+        for read, mask in zip(batch, masks, strict=True):
+            self._finishing.append(self._finishers.submit(self._finish_one, read, mask, share))
+        # Errors show as soon as the main thread is free.
+        while self._finishing and self._finishing[0].done():
+            self._finishing.popleft().result()
+
+    def _read(self, file: ImageFile, pixels: int) -> _Read | None:
+        started = time.perf_counter()
+        # Before the file is read: what changes meanwhile is noticed the next time.
+        stamp = file_stamp(file.path)
+        try:
+            if not file.path.is_file() and file.path.exists():
+                raise UnreadableImageError(file.path, "no regular file")
+            image = read_image(file.path)
+            network_input = self._predictor.network_input(image)
+        except UnreadableImageError as error:
+            self._give_up(file, pixels, error.reason)
+            return None
+        except MemoryError:
+            self._give_up(file, pixels, f"not enough memory for {pixels} pixels")
+            return None
+        seconds = time.perf_counter() - started
+        return _Read(file, pixels, stamp, image, network_input, seconds)
+
+    def _give_up(self, file: ImageFile, pixels: int, reason: str) -> None:
+        self._held.release(pixels)
+        self._failed(file, reason)
+
+    def _finish_one(self, read: _Read, mask: np.ndarray, share: float) -> None:
+        try:
+            self._finish(read.file, read.stamp, read.image, mask, read.seconds + share)
+        except UnfinishedImageError as error:
+            self._failed(read.file, str(error))
+        else:
+            self._done(read.file)
+        finally:
+            self._held.release(read.pixels)

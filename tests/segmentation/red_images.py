@@ -1,0 +1,60 @@
+"""Images whose redness is their mask, and a network that sees it."""
+
+import numpy as np
+from PIL import Image
+
+from sempart_jax.data.images import resize
+from sempart_jax.image_segmenter import ImageSegmenter
+from sempart_jax.input_size import input_size
+from sempart_jax.models.handcrafted import HandcraftedBackbone
+from sempart_jax.models.head import SegmentationHead
+from sempart_jax.models.segmenter import Segmenter
+from sempart_jax.trained_network import TrainedNetwork
+
+
+class RedPredictor:
+    """Stands in for ``AnySizePredictor``: the mask is the red channel.
+
+    Attributes:
+        batches: shape of each batch that was predicted.
+    """
+
+    def __init__(self, batch_size=4, error=None, error_after=0):
+        self.batch_size = batch_size
+        self.batches = []
+        self._error, self._error_after = error, error_after
+
+    def network_input(self, image):
+        return resize(image, *input_size(*image.shape[:2], 32, 8))
+
+    def predict(self, inputs):
+        if self._error is not None and len(self.batches) >= self._error_after:
+            raise self._error
+        self.batches.append(inputs.shape)
+        return inputs[..., 0].astype(np.float32) / 255
+
+
+def red_segmenter(*, refine="none", invert="never", **options):
+    """Make an ImageSegmenter that sees red; its network is never asked."""
+    segmenter = Segmenter(HandcraftedBackbone(), SegmentationHead(patch_size=8))
+    variables = {"params": {"w": np.zeros(2, np.float32)}, "batch_stats": {}}
+    network = TrainedNetwork(segmenter, {}, variables, 32, "handcrafted", "float32", "drawn")
+    made = ImageSegmenter(network, refine=refine, invert=invert)
+    made.predictor = RedPredictor(**options)
+    return made
+
+
+def red_square(height, width, rows, columns):
+    """Draw a red rectangle on blue."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 2] = 200
+    image[slice(*rows), slice(*columns)] = (255, 40, 0)
+    return image
+
+
+def write_red(path, height=32, width=32, rows=(8, 24), columns=(8, 16)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # The name may end in anything.
+    with path.open("wb") as file:
+        Image.fromarray(red_square(height, width, rows, columns)).save(file, "PNG")
+    return path

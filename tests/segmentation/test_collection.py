@@ -1,0 +1,271 @@
+"""Collections into folders: again, in shards, with bad files and other settings."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sempart_jax.data.images import read_grey
+from sempart_jax.segmentation.collection import Summary, check_settings, segment
+from sempart_jax.segmentation.shards import Shard
+from tests.segmentation.red_images import red_segmenter, write_red
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for i in range(10):
+        write_red(tmp_path / f"photos/{'even' if i % 2 == 0 else 'odd'}/{i}.png", 30 + i, 40 - i)
+    return tmp_path / "photos"
+
+
+def run(out, *arguments, segmenter=None, **options):
+    made = segmenter or red_segmenter()
+    summary = segment([str(argument) for argument in arguments], out, made, **options)
+    return summary.done, summary.skipped, len(summary.failed)
+
+
+def records(out):
+    lines = [line for path in out.glob("masks.*jsonl") for line in path.read_text().splitlines()]
+    found = [json.loads(line) for line in lines]
+    assert len({record["image"] for record in found}) == len(found)
+    return {record["image"]: record for record in found}
+
+
+def timeless(found):
+    return {key: {**record, "seconds": 0} for key, record in found.items()}
+
+
+def written(out):
+    return {
+        str(path.relative_to(out)): path.read_bytes()
+        for kind in ("masks", "overlays", "cutouts")
+        for path in (out / kind).rglob("*")
+        if path.is_file()
+    }
+
+
+def test_every_image_is_written_once(photos, tmp_path):
+    out = tmp_path / "out"
+    assert run(out, photos) == (10, 0, 0)
+    found = records(out)
+    assert len(found) == 10
+    for record in found.values():
+        mask = read_grey(out / record["mask"])
+        assert mask.shape == (record["height"], record["width"])
+        assert set(np.unique(mask)) == {0, 255}
+        assert mask.mean() / 255 == pytest.approx(record["area"], abs=1e-6)
+    assert len(written(out)) == 30
+    assert (out / "masks/even/0.png").is_file()
+    assert [path.name for path in out.glob(".*")] == []
+
+
+def test_a_second_call_does_what_is_new_changed_or_lost(photos, tmp_path):
+    out = tmp_path / "out"
+    run(out, photos)
+    before = records(out)
+    assert run(out, photos) == (0, 10, 0)
+    assert records(out) == before
+    write_red(photos / "new.png")
+    write_red(photos / "odd/1.png", 20, 20, rows=(0, 4))
+    (out / before[str(photos / "even/4.png")]["cutout"]).unlink()
+    assert run(out, photos) == (3, 8, 0)
+    after = records(out)
+    assert after[str(photos / "odd/1.png")]["height"] == 20
+    changed = {key for key, record in after.items() if before.get(key) != record}
+    assert changed == {str(photos / name) for name in ("new.png", "odd/1.png", "even/4.png")}
+    # Of other images nothing is forgotten.
+    assert run(out, photos / "new.png") == (0, 1, 0)
+    assert records(out) == after
+
+
+def test_outputs_within_the_folder_of_the_images_are_no_images(photos):
+    assert run(photos, photos) == (10, 0, 0)
+    assert run(photos, photos) == (0, 10, 0)
+    assert run(photos / "out", photos) == (10, 0, 0)
+    assert run(photos / "out", photos, photos / "**/*.png") == (0, 10, 0)
+
+
+def test_images_are_not_changed(photos):
+    before = {path: path.read_bytes() for path in photos.rglob("*.png")}
+    run(photos, photos)
+    assert {path: path.read_bytes() for path in before} == before
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("mask", {"mask": "soft"}),
+        ("outputs", {"outputs": ["mask"]}),
+        ("threshold", {"threshold": 0.25}),
+        ("largest_component", {"largest_component": True}),
+        ("refine", {"segmenter": {"refine": "guided"}}),
+        ("invert", {"segmenter": {"invert": "auto"}}),
+    ],
+)
+def test_other_settings_are_refused_unless_all_is_done_again(photos, tmp_path, name, options):
+    out = tmp_path / "out"
+    run(out, photos)
+    before = records(out)
+    if "segmenter" in options:
+        options = {"segmenter": red_segmenter(**options["segmenter"])}
+    with pytest.raises(ValueError, match=f"was written with {name} = "):
+        run(out, photos, **options)
+    assert records(out) == before
+    assert run(out, photos, overwrite=True, **options) == (10, 0, 0)
+    assert len(records(out)) == 10
+    assert run(out, photos, **options) == (0, 10, 0)
+
+
+def test_another_network_or_resolution_is_another_setting(photos, tmp_path):
+    out = tmp_path / "out"
+    run(out, photos)
+    other = red_segmenter()
+    other.predictor.network_input = lambda image: np.zeros((64, 64, 3), np.uint8)
+    with pytest.raises(ValueError, match="resolution = 32, now it is 64"):
+        run(out, photos, segmenter=other)
+    other = red_segmenter()
+    other.network.head_variables["params"]["w"] += 1
+    with pytest.raises(ValueError, match="was written with network = "):
+        run(out, photos, segmenter=other)
+
+
+def test_batch_size_is_no_setting(photos, tmp_path):
+    assert run(tmp_path / "out", photos) == (10, 0, 0)
+    assert run(tmp_path / "out", photos, segmenter=red_segmenter(batch_size=3)) == (0, 10, 0)
+
+
+def test_shards_together_are_the_whole(photos, tmp_path):
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    # Names that collide must not depend on who sees which image.
+    write_red(photos / "even/0.jpg", 50, 50)
+    assert run(whole, photos) == (11, 0, 0)
+    done = [run(parts, photos, shard=Shard(index, 3))[0] for index in (2, 0, 1)]
+    assert sum(done) == 11
+    assert sorted(path.name for path in parts.glob("*.jsonl")) == [
+        f"masks.{index}-of-3.jsonl" for index in range(3)
+    ]
+    assert timeless(records(parts)) == timeless(records(whole))
+    assert written(parts) == written(whole)
+    # Whoever did it: it is done.
+    assert run(parts, photos) == (0, 11, 0)
+    assert sum(run(parts, photos, shard=Shard(i, 2))[1] for i in range(2)) == 11
+
+
+def test_shards_do_all_again(photos, tmp_path):
+    out = tmp_path / "out"
+    run(out, photos)
+    options = {"mask": "soft", "overwrite": True}
+    done = [run(out, photos, shard=Shard(index, 2), **options) for index in range(2)]
+    assert sum(images for images, _, _ in done) == 10
+    assert len(records(out)) == 10
+
+
+def test_processes_of_a_cluster_share(photos, tmp_path, monkeypatch):
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    done = 0
+    for index in range(2):
+        monkeypatch.setattr("jax.process_index", lambda index=index: index)
+        done += run(tmp_path / "out", photos)[0]
+    assert done == 10
+    assert (tmp_path / "out/masks.1-of-2.jsonl").is_file()
+
+
+def test_equal_names_do_not_overwrite_each_other(tmp_path):
+    one = write_red(tmp_path / "one/a.png", 20, 20)
+    inputs = [one, write_red(tmp_path / "one/a.jpg", 21, 20), write_red(tmp_path / "two/a.png", 22)]
+    out = tmp_path / "out"
+    assert run(out, tmp_path / "one", tmp_path / "two", one, one) == (3, 0, 0)
+    found = records(out)
+    for path in inputs:
+        record = found[str(path)]
+        assert read_grey(out / record["mask"]).shape == (record["height"], record["width"])
+    assert {record["height"] for record in found.values()} == {20, 21, 22}
+    assert len({record["mask"] for record in found.values()}) == 3
+    # One that comes later gets a name of its own, and the old ones keep theirs.
+    late = tmp_path / "late"
+    assert run(late, tmp_path / "one/a.png") == (1, 0, 0)
+    assert run(late, tmp_path / "two") == (1, 0, 0)
+    assert run(late, tmp_path / "one", tmp_path / "two") == (1, 2, 0)
+    assert len({record["mask"] for record in records(late).values()}) == 3
+
+
+def test_hostile_names(tmp_path):
+    folder = tmp_path / "photos"
+    names = ["a b.png", 'it\'s "x".png', "two\nlines.png", "...png", "*.png", "-x.png", "%s.png"]
+    for name in [*names, os.fsdecode(b"caf\xe9.png"), "x" * 251 + ".png"]:
+        write_red(folder / name)
+    before = set(tmp_path.rglob("*"))
+    out = tmp_path / "out"
+    assert run(out, folder, folder / "...png") == (9, 0, 0)
+    assert run(out, folder, folder / "...png") == (0, 9, 0)
+    assert {path.name for path in folder.iterdir()} == {Path(image).name for image in records(out)}
+    assert all(path.is_relative_to(out) for path in set(tmp_path.rglob("*")) - before)
+    assert len(written(out)) == 27
+
+
+def test_what_cannot_be_read_is_listed_and_tried_again(photos, tmp_path):
+    bad = photos / "bad.png"
+    bad.write_bytes(b"no image")
+    summary = Summary()
+    assert run(tmp_path / "out", photos, bad, summary=summary) == (10, 0, 1)
+    assert list(summary.failed) == [bad]
+    assert "not an image" in summary.failed[bad]
+    assert "10 images in" in str(summary)
+    assert "0 skipped, 1 failed" in str(summary)
+    write_red(bad)
+    assert run(tmp_path / "out", photos) == (1, 10, 0)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("lost")])
+def test_what_was_finished_before_an_interruption_is_kept(photos, tmp_path, error):
+    out, summary = tmp_path / "out", Summary()
+    segmenter = red_segmenter(batch_size=1, error=error, error_after=6)
+    with pytest.raises(type(error)):
+        run(out, photos, segmenter=segmenter, summary=summary)
+    kept = records(out)
+    assert len(kept) == summary.done <= 6
+    assert len(written(out)) == 3 * summary.done
+    assert list(out.glob(".*")) == []
+    assert run(out, photos) == (10 - summary.done, summary.done, 0)
+    assert len(records(out)) == 10
+
+
+def test_half_a_line_of_a_killed_process_is_done_again(photos, tmp_path):
+    out = tmp_path / "out"
+    run(out, photos)
+    path = out / "masks.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert run(out, photos) == (1, 9, 0)
+    assert len(records(out)) == 10
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written(photos, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir(mode=0o500)
+    with pytest.raises(PermissionError):
+        run(out, photos)
+
+
+def test_a_file_in_place_of_the_folder(photos, tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(FileExistsError):
+        run(tmp_path / "out", photos)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"outputs": []}, "--outputs are some of mask, overlay, cutout"),
+        ({"outputs": ["mask", "mask"]}, "each once, got 'mask,mask'"),
+        ({"outputs": ["box"]}, "got 'box'"),
+        ({"mask": "grey"}, "unknown mask 'grey': choose one of binary, soft"),
+        ({"threshold": 1.0}, r"--threshold lies in \[0, 1\), got 1.0"),
+        ({"threshold": float("nan")}, "got nan"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        check_settings(**{"outputs": ["mask"], "mask": "binary", "threshold": 0.5, **options})

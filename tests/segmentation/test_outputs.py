@@ -1,0 +1,124 @@
+"""The output folder: whose it is, and what is written where."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sempart_jax.segmentation.outputs import MARKER, OutputFolder, claim_folder, settings_digest
+
+SETTINGS = {"refine": "guided", "threshold": 0.5, "outputs": ["mask", "overlay"]}
+PICTURE = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
+
+
+def test_a_folder_is_made_once_and_taken_again(tmp_path):
+    root = tmp_path / "deep/out"
+    claim_folder(root, SETTINGS, overwrite=False)
+    assert json.loads((root / MARKER).read_text()) == SETTINGS
+    (root / "masks").mkdir()
+    (root / "masks/a.png").touch()
+    claim_folder(root, SETTINGS, overwrite=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("refine", "none", "refine = guided, now it is none"),
+        ("threshold", 0.7, "threshold = 0.5, now it is 0.7"),
+        ("outputs", ["mask"], "outputs = mask,overlay, now it is mask:"),
+    ],
+)
+def test_other_settings_are_named_and_refused(tmp_path, name, value, message):
+    claim_folder(tmp_path, SETTINGS, overwrite=False)
+    changed = {**SETTINGS, name: value}
+    with pytest.raises(ValueError, match=message) as raised:
+        claim_folder(tmp_path, changed, overwrite=False)
+    assert "--overwrite" in str(raised.value)
+    assert settings_digest(changed) != settings_digest(SETTINGS)
+    claim_folder(tmp_path, changed, overwrite=True)
+    claim_folder(tmp_path, changed, overwrite=False)
+
+
+def test_files_of_others_are_not_touched(tmp_path):
+    (tmp_path / "masks").mkdir()
+    claim_folder(tmp_path / "empty", SETTINGS, overwrite=False)
+    (tmp_path / "masks/drawn.png").touch()
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match="masks is there already, and was not written by this"):
+            claim_folder(tmp_path, SETTINGS, overwrite=overwrite)
+
+
+def test_damaged_settings_are_told(tmp_path):
+    for damaged in ("{", "[]"):
+        (tmp_path / MARKER).write_text(damaged)
+        with pytest.raises(ValueError, match=r"segmentation.json is damaged"):
+            claim_folder(tmp_path, SETTINGS, overwrite=False)
+    claim_folder(tmp_path, SETTINGS, overwrite=True)
+
+
+def test_pictures_are_written_by_kind(tmp_path):
+    with OutputFolder(tmp_path, "0-of-1") as outputs:
+        assert outputs.save("mask", "sub/a.b", PICTURE) == "masks/sub/a.b.png"
+        assert outputs.save("overlay", "a", PICTURE) == "overlays/a.jpg"
+        assert outputs.save("cutout", "a", PICTURE) == "cutouts/a.png"
+        # What is there is replaced.
+        outputs.save("cutout", "a", PICTURE.transpose(Image.Transpose.ROTATE_90))
+    with Image.open(tmp_path / "masks/sub/a.b.png") as mask:
+        np.testing.assert_array_equal(np.asarray(mask), np.asarray(PICTURE))
+    with Image.open(tmp_path / "cutouts/a.png") as replaced:
+        assert replaced.size == (3, 4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cutouts", "masks", "overlays"]
+
+
+def test_jpeg_does_not_hold_the_longest_images(tmp_path):
+    with OutputFolder(tmp_path, "0-of-1") as outputs:
+        assert outputs.save("overlay", "a", Image.new("RGB", (65_501, 1))) == "overlays/a.png"
+
+
+def test_nothing_is_written_outside(tmp_path):
+    out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
+    out.mkdir()
+    elsewhere.mkdir()
+    (out / "overlays").symlink_to(elsewhere)
+    (elsewhere / "kept.png").write_text("kept")
+    (out / "masks").mkdir()
+    (out / "masks/a.png").symlink_to(elsewhere / "kept.png")
+    with OutputFolder(out, "0-of-1") as outputs:
+        for kind, name in (("overlay", "a"), ("overlay", "new/a"), ("mask", "../../a")):
+            with pytest.raises(PermissionError, match="is outside of"):
+                outputs.save(kind, name, PICTURE)
+        # A link to a file is replaced itself.
+        outputs.save("mask", "a", PICTURE)
+    assert [path.name for path in elsewhere.iterdir()] == ["kept.png"]
+    assert (elsewhere / "kept.png").read_text() == "kept"
+    assert not (out / "masks/a.png").is_symlink()
+
+
+def test_what_fails_leaves_nothing_half(tmp_path):
+    class Broken(Image.Image):
+        size = (1, 1)
+
+        def save(self, path, **options):
+            del options
+            path.write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+
+    with OutputFolder(tmp_path, "0-of-1") as outputs:
+        outputs.save("mask", "a", PICTURE)
+        whole = (tmp_path / "masks/a.png").read_bytes()
+        with pytest.raises(OSError, match="No space left"):
+            outputs.save("mask", "a", Broken())
+        assert [path for path in tmp_path.rglob("*") if path.is_file()] == [
+            tmp_path / "masks/a.png"
+        ]
+    assert (tmp_path / "masks/a.png").read_bytes() == whole
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    for left in (".partial-0-of-2-abc", ".partial-1-of-2-abc"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "0").touch()
+    with OutputFolder(tmp_path, "0-of-2"):
+        pass
+    assert [path.name for path in tmp_path.iterdir()] == [".partial-1-of-2-abc"]

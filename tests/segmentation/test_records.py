@@ -1,0 +1,112 @@
+"""Records of finished images."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from sempart_jax.segmentation.records import (
+    RecordFile,
+    drop_records,
+    is_done,
+    own_records,
+    read_records,
+)
+from sempart_jax.segmentation.shards import Shard
+
+
+def record(name, **fields):
+    return {"image": f"/photos/{name}", "name": name, "stamp": "1 2", "settings": "s", **fields}
+
+
+def write(root, shard, *records, kept=()):
+    with RecordFile(root / shard.record_name, kept) as file:
+        for line in records:
+            file.add(line)
+
+
+def test_records_of_all_processes_are_found(tmp_path):
+    write(tmp_path, Shard(), record("a"))
+    write(tmp_path, Shard(0, 2), record("b"))
+    write(tmp_path, Shard(1, 2), record("a", stamp="3 4"))
+    found = read_records(tmp_path)
+    assert found == {
+        Path("/photos/a"): [record("a", stamp="3 4"), record("a")],
+        Path("/photos/b"): [record("b")],
+    }
+    assert own_records(tmp_path, Shard(0, 2)) == {Path("/photos/b"): record("b")}
+    assert own_records(tmp_path, Shard(2, 3)) == {}
+
+
+def test_names_that_are_no_utf8_come_back(tmp_path):
+    name = os.fsdecode(b"caf\xe9\n")
+    write(tmp_path, Shard(), record(name))
+    (path,) = read_records(tmp_path)
+    assert os.fsencode(path) == b"/photos/caf\xe9\n"
+    assert len((tmp_path / "masks.jsonl").read_bytes().splitlines()) == 1
+
+
+@pytest.mark.parametrize("cut", [1, 5, 40])
+def test_a_torn_last_line_is_mended(tmp_path, cut):
+    write(tmp_path, Shard(), record("a"), record("b"))
+    path = tmp_path / "masks.jsonl"
+    path.write_bytes(path.read_bytes()[:-cut])
+    kept = own_records(tmp_path, Shard())
+    expected = [record("a")] if cut > 1 else [record("a"), record("b")]
+    assert list(kept.values()) == expected
+    write(tmp_path, Shard(), record("c"), kept=kept.values())
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert lines == [*expected, record("c")]
+
+
+def test_lines_that_are_no_records_are_passed_over(tmp_path):
+    (tmp_path / "masks.jsonl").write_bytes(b'[]\n{"image": 1}\n\xff\n' + b"\0" * 20)
+    assert read_records(tmp_path) == {}
+
+
+def test_a_line_that_cannot_be_written_leaves_the_file_whole(tmp_path):
+    path = tmp_path / "masks.jsonl"
+
+    class Full:
+        """Takes ten bytes and is full."""
+
+        def __init__(self, file):
+            self._file = file
+
+        def write(self, data):
+            if self._file.tell() > len(whole):
+                raise OSError(28, "No space left on device")
+            return self._file.write(data[:10])
+
+        def __getattr__(self, name):
+            return getattr(self._file, name)
+
+    with RecordFile(path, [record("a")]) as file:
+        whole = path.read_bytes()
+        file._file = Full(file._file)
+        with pytest.raises(OSError, match="No space left"):
+            file.add(record("b"))
+    assert path.read_bytes() == whole
+
+
+def test_what_is_done(tmp_path):
+    (tmp_path / "a.png").touch()
+    records = [record("a", mask="b.png"), record("a", mask="a.png")]
+    assert is_done(tmp_path, "1 2", records, "s", ["mask"])
+    assert not is_done(tmp_path, "1 3", records, "s", ["mask"])
+    assert not is_done(tmp_path, "1 2", records, "t", ["mask"])
+    assert not is_done(tmp_path, "1 2", records, "s", ["mask", "cutout"])
+    assert not is_done(tmp_path, "1 2", records[:1], "s", ["mask"])
+    assert not is_done(tmp_path, "1 2", [], "s", ["mask"])
+
+
+def test_only_what_is_done_again_is_forgotten(tmp_path):
+    shards = [Shard(), Shard(0, 2), Shard(1, 2), Shard(0, 3)]
+    for shard in shards:
+        write(tmp_path, shard, record(shard.label))
+    drop_records(tmp_path, Shard(0, 2))
+    assert [path.name for path in tmp_path.iterdir()] == ["masks.1-of-2.jsonl"]
+    write(tmp_path, Shard(), record("a"))
+    drop_records(tmp_path, Shard())
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,192 @@
+"""Images in a stream: full batches, bounded memory, failures."""
+
+import dataclasses
+import os
+import threading
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from sempart_jax.data.folder import file_stamp
+from sempart_jax.data.images import count_pixels, read_image
+from sempart_jax.image_segmenter import ImageSegmenter
+from sempart_jax.segmentation.finishing import UnfinishedImageError
+from sempart_jax.segmentation.inputs import ImageFile
+from sempart_jax.segmentation.stream import Stream
+from tests.segmentation.red_images import RedPredictor, red_segmenter, write_red
+
+
+class Collector:
+    """Takes what a stream gives."""
+
+    def __init__(self, delay=0.0):
+        self.masks, self.done, self.failed, self.stamps = {}, [], {}, {}
+        self.held, self.most = 0, 0
+        self._delay = delay
+        self._lock = threading.Lock()
+
+    def finish(self, file, stamp, image, mask, seconds):
+        time.sleep(self._delay)
+        assert 0 < seconds < 60
+        np.testing.assert_array_equal(image, read_image(file.path))
+        with self._lock:
+            self.masks[file.name], self.stamps[file.name] = mask, stamp
+
+    def stream(self, predictor, **options):
+        def failed(file, reason):
+            self.failed[file.name] = reason
+
+        options = {"threads": 2, **options}
+        return Stream(
+            predictor,
+            self.finish,
+            done=lambda f: self.done.append(f.name),
+            failed=failed,
+            **options,
+        )
+
+
+def write_mixed(folder, count):
+    """Squares and landscapes by turns."""
+    return [
+        ImageFile(write_red(folder / f"{i}.png", width=32 if i % 2 else 48), str(i))
+        for i in range(count)
+    ]
+
+
+def test_batches_are_full_but_for_the_last_of_each_size(tmp_path):
+    files = write_mixed(tmp_path, 19)
+    collector, predictor = Collector(), RedPredictor(batch_size=4)
+    collector.stream(predictor).run(files)
+    assert sorted(collector.done) == sorted(file.name for file in files)
+    landscapes = [shape[0] for shape in predictor.batches if shape[2] == 48]
+    squares = [shape[0] for shape in predictor.batches if shape[2] == 32]
+    assert (landscapes, squares) == ([4, 4, 2], [4, 4, 1])
+    for file in files:
+        expected = read_image(file.path)[..., 0].astype(np.float32) / 255
+        np.testing.assert_array_equal(collector.masks[file.name], expected)
+        assert collector.stamps[file.name] == file_stamp(file.path)
+
+
+def test_memory_is_bounded_by_batches_that_are_not_full(tmp_path, monkeypatch):
+    files = write_mixed(tmp_path, 24)
+    files.insert(5, ImageFile(write_red(tmp_path / "large.png", 100, 100), "large"))
+    collector, predictor = Collector(delay=0.003), RedPredictor(batch_size=16)
+    held, most = {}, 0
+    lock = threading.Lock()
+    stream = collector.stream(predictor, held_pixels=6 * 1536, threads=4)
+
+    def watch(function, change):
+        def watched(pixels):
+            nonlocal most
+            result = function(pixels)
+            with lock:
+                if result is not False:
+                    held[change] = held.get(change, 0) + pixels
+                    most = max(most, held["taken"] - held.get("given", 0))
+            return result
+
+        return watched
+
+    monkeypatch.setattr(stream._held, "try_acquire", watch(stream._held.try_acquire, "taken"))
+    monkeypatch.setattr(stream._held, "release", watch(stream._held.release, "given"))
+    stream.run(files)
+    assert len(collector.done) == 25
+    assert most == 100 * 100
+    assert held["given"] == held["taken"]
+    assert max(shape[0] for shape in predictor.batches) <= 9
+    # Never a batch of one while there was room for more.
+    assert sum(shape[0] for shape in predictor.batches) == 25
+    assert len(predictor.batches) < 16
+
+
+def test_what_cannot_be_read_or_finished_is_told_and_the_others_go_on(tmp_path):
+    files = write_mixed(tmp_path, 6)
+    files[1].path.write_bytes(b"no image")
+    files[2].path.unlink()
+    files[3].path.write_bytes(files[3].path.read_bytes()[:60])
+    fifo = tmp_path / "fifo.png"
+    os.mkfifo(fifo)
+    collector = Collector()
+    finish = collector.finish
+
+    def some(file, *rest):
+        if file.name == "4":
+            raise UnfinishedImageError("its output cannot be written: File name too long")
+        finish(file, *rest)
+
+    collector.finish = some
+    collector.stream(RedPredictor(), held_pixels=2000).run([*files, ImageFile(fifo, "fifo")])
+    assert sorted(collector.done) == ["0", "5"]
+    assert set(collector.failed) == {"1", "2", "3", "4", "fifo"}
+    assert "not an image in one of the formats" in collector.failed["1"]
+    assert collector.failed["2"] == "No such file or directory"
+    assert collector.failed["fifo"] == "no regular file"
+
+
+def test_too_large_images_are_told(tmp_path, monkeypatch):
+    files = write_mixed(tmp_path, 2)
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 1200)
+    collector = Collector()
+    collector.stream(RedPredictor()).run(files)
+    assert collector.done == ["1"]
+    assert "48x32 pixels are more than the limit of 1200" in collector.failed["0"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("device lost")])
+def test_what_was_predicted_before_an_error_may_be_kept(tmp_path, error):
+    files = write_mixed(tmp_path, 40)
+    collector = Collector()
+    threads = threading.active_count()
+    with pytest.raises(type(error)):
+        collector.stream(RedPredictor(error=error, error_after=2)).run(files)
+    # Nothing runs on behind.
+    assert threading.active_count() == threads
+    assert set(collector.done) == set(collector.masks)
+    assert len(collector.done) <= 8
+
+
+def test_an_error_in_finishing_ends_the_stream(tmp_path):
+    files = write_mixed(tmp_path, 64)
+    collector = Collector()
+    read = []
+
+    def full(file, *rest):
+        del rest
+        read.append(file.name)
+        raise OSError(28, "No space left on device")
+
+    collector.finish = full
+    with pytest.raises(OSError, match="No space left"):
+        collector.stream(RedPredictor()).run(files)
+    assert len(read) < 64
+    assert collector.done == []
+
+
+def test_heads_of_files_tell_their_pixels(tmp_path):
+    assert count_pixels(write_red(tmp_path / "a.png", 10, 20)) == 200
+    (tmp_path / "b.png").write_bytes(b"no image")
+    assert count_pixels(tmp_path / "b.png") == 0
+    assert count_pixels(tmp_path / "absent.png") == 0
+    assert count_pixels(tmp_path) == 0
+
+
+@pytest.mark.slow
+def test_two_hundred_sizes_compile_at_most_eight_times(tmp_path, caplog):
+    rng = np.random.default_rng(0)
+    files = []
+    for i in range(200):
+        height, width = (int(side) for side in rng.integers(16, 120, 2))
+        files.append(ImageFile(write_red(tmp_path / f"{i}.png", height, width), str(i)))
+    network = red_segmenter().network
+    variables = network.segmenter.init(jax.random.key(0), {}, 32)
+    drawn = dataclasses.replace(network, head_variables=variables)
+    predictor = ImageSegmenter(drawn, batch_size=8).predictor
+    collector = Collector()
+    with jax.log_compiles(), caplog.at_level("WARNING"):
+        collector.stream(predictor).run(files)
+    assert len(collector.done) == 200
+    compiled = [r for r in caplog.records if r.getMessage().startswith("Finished XLA compilation")]
+    assert 3 <= len(compiled) <= 8, [r.getMessage() for r in compiled]

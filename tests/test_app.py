@@ -1,0 +1,420 @@
+"""The web page in a browser; skips where gradio, selenium or Chromium is missing."""
+
+import contextlib
+import importlib.util
+import io
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sempart_jax.data.synthetic import synthetic_scene, write_scenes
+from tests.commands import REPOSITORY, run_module, run_train
+
+WAIT = 60
+MAX_MEGABYTES = 0.2
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+CHROMEDRIVER = shutil.which("chromedriver")
+
+needs_gradio = pytest.mark.skipif(
+    importlib.util.find_spec("gradio") is None, reason="gradio is not installed"
+)
+needs_browser = pytest.mark.skipif(
+    importlib.util.find_spec("selenium") is None or CHROMIUM is None or CHROMEDRIVER is None,
+    reason="selenium, chromium or chromedriver is not installed",
+)
+
+
+def test_a_run_is_asked_for():
+    finished = run_module("app")
+    assert finished.returncode == 1
+    assert "--workdir" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@pytest.mark.skipif(importlib.util.find_spec("gradio") is not None, reason="gradio is installed")
+def test_without_gradio_the_extra_is_named(tmp_path):
+    finished = run_module("app", "--workdir", tmp_path)
+    assert finished.returncode == 1
+    assert "pip install 'sempart_jax[app]'" in finished.stderr
+    assert "Traceback" not in finished.stderr
+
+
+@needs_gradio
+def test_a_missing_run_is_told_in_a_line(tmp_path):
+    finished = run_module("app", "--workdir", tmp_path / "nothing", "--port", 0)
+    assert finished.returncode == 1
+    assert finished.stderr.startswith("error: ")
+    assert "Traceback" not in finished.stderr
+
+
+class Outside:
+    """Stands for all other machines: the server is told to reach them by this proxy."""
+
+    def __init__(self):
+        self.requests = []
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self):
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self.socket.accept()
+                self.requests.append(connection.recv(200))
+                connection.close()
+
+
+class Server:
+    """The app as a process of its own."""
+
+    def __init__(self, workdir, folder):
+        self.outside = Outside()
+        self.temporary = folder / "temporary"
+        self.temporary.mkdir()
+        self.log = folder / "log.txt"
+        proxy = f"http://127.0.0.1:{self.outside.socket.getsockname()[1]}"
+        names = ("http_proxy", "https_proxy", "all_proxy")
+        environment = {
+            **{key: value for key, value in os.environ.items() if "proxy" not in key.lower()},
+            **dict.fromkeys([*names, *map(str.upper, names)], proxy),
+            "NO_PROXY": "127.0.0.1,localhost",
+            "TMPDIR": str(self.temporary),
+            "XLA_FLAGS": "",
+        }
+        command = [sys.executable, "-W", "error::DeprecationWarning:sempart_jax"]
+        command += ["-m", "sempart_jax.app", "--workdir", str(workdir), "--port", "0"]
+        command += ["--max_megabytes", str(MAX_MEGABYTES), "--verbosity", "0"]
+        with self.log.open("w") as log:
+            self.process = subprocess.Popen(
+                command, cwd=REPOSITORY, env=environment, stdout=log, stderr=subprocess.STDOUT
+            )
+        wait_for(lambda: "open http" in self.text or self.process.poll() is not None)
+        assert self.process.poll() is None, self.text
+        self.address = self.text.split("open ")[1].split()[0]
+
+    @property
+    def text(self):
+        return self.log.read_text()
+
+    @property
+    def network_calls(self):
+        return self.text.count("predicted ")
+
+    def get(self, path, data=None, **headers):
+        request = urllib.request.Request(self.address + path, data=data, headers=headers)
+        try:
+            with urllib.request.urlopen(request, timeout=WAIT) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + WAIT
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+    return found
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("app")
+    write_scenes(folder / "scenes", 8, 40, seed=0)
+    finished = run_train(folder / "run", folder / "scenes/images", steps=1, config="baseline")
+    assert finished.returncode == 0, finished.stderr
+    return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def server(workdir, tmp_path_factory):
+    running = Server(workdir, tmp_path_factory.mktemp("server"))
+    yield running
+    running.process.kill()
+    running.process.wait()
+
+
+@pytest.fixture
+def scene(tmp_path):
+    path = tmp_path / "my scene_1.png"
+    Image.fromarray(synthetic_scene(np.random.default_rng(5), 72)[0][:, :64]).save(path)
+    return path
+
+
+class Browser:
+    """Chromium on the page."""
+
+    def __init__(self, server, folder):
+        from selenium import webdriver
+
+        self.downloads = folder / "downloads"
+        self.downloads.mkdir()
+        options = webdriver.ChromeOptions()
+        options.binary_location = CHROMIUM
+        for flag in (
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--no-first-run",
+            "--disable-background-networking",
+            "--disable-component-update",
+            "--disable-sync",
+            "--window-size=1280,1400",
+            f"--user-data-dir={folder / 'profile'}",
+        ):
+            options.add_argument(flag)
+        options.add_experimental_option(
+            "prefs", {"download.default_directory": str(self.downloads)}
+        )
+        options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
+        self.driver = webdriver.Chrome(
+            options=options, service=webdriver.ChromeService(CHROMEDRIVER)
+        )
+        self.server = server
+
+    def open(self):
+        self.driver.get(self.server.address)
+        self.find("#upload input[type=file]")
+        return self
+
+    def find(self, selector):
+        return wait_for(lambda: self.driver.find_elements("css selector", selector))[0]
+
+    def shows(self, selector):
+        found = self.driver.find_elements("css selector", selector)
+        return any(element.is_displayed() for element in found)
+
+    def drop(self, path):
+        self.find("#upload input[type=file]").send_keys(str(path))
+
+    def picture(self, panel):
+        return self.find(f"#{panel} img").get_attribute("src")
+
+    @property
+    def status(self):
+        return self.find("#status").text
+
+    @property
+    def page(self):
+        return self.driver.find_element("css selector", "body").text
+
+    @property
+    def can_save(self):
+        return self.find("#save_cutout").get_attribute("disabled") is None
+
+    def slide(self, name, key):
+        from selenium.webdriver.common.keys import Keys
+
+        self.find(f"#{name} input[type=range]").send_keys(getattr(Keys, key))
+
+    def requested(self):
+        """Return what pages of the server have asked for since the last call."""
+        events = [
+            json.loads(line["message"])["message"] for line in self.driver.get_log("performance")
+        ]
+        return [
+            event["params"]["request"]["url"]
+            for event in events
+            if event["method"] == "Network.requestWillBeSent"
+            # What the browser's own start page asks for is none of ours.
+            and event["params"]["documentURL"].startswith(self.server.address)
+        ]
+
+
+@pytest.fixture
+def browser(server, tmp_path):
+    opened = Browser(server, tmp_path)
+    yield opened.open()
+    opened.driver.quit()
+
+
+def pixels(data):
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image)
+
+
+@needs_gradio
+@needs_browser
+@pytest.mark.slow
+def test_a_picture_is_cut_out_and_refined_without_asking_the_network_again(browser, scene):
+    server = browser.server
+    before = server.network_calls
+    browser.drop(scene)
+    wait_for(lambda: "64 × 72 pixels" in browser.status)
+    first = {panel: browser.picture(panel) for panel in ("picture", "soft", "refined", "cutout")}
+    assert len(set(first.values())) == 4
+    assert server.network_calls == before + 1
+
+    for _ in range(6):
+        browser.slide("radius", "ARROW_RIGHT")
+    wait_for(lambda: browser.picture("refined") != first["refined"])
+    refined = browser.picture("refined")
+    browser.slide("eps", "HOME")
+    wait_for(lambda: browser.picture("refined") != refined)
+    cutout = browser.picture("cutout")
+    browser.slide("threshold", "HOME")
+    wait_for(lambda: browser.picture("cutout") != cutout)
+    browser.find("#invert input[value=always]").click()
+    wait_for(lambda: browser.picture("soft") != first["soft"])
+    assert browser.picture("picture") == first["picture"]
+    assert server.network_calls == before + 1
+
+    browser.find("#edges input[value=soft]").click()
+    browser.find("#refine input[value=none]").click()
+    wait_for(lambda: not browser.shows("#radius"))
+    wait_for(lambda: not browser.shows("#threshold"))
+    wait_for(lambda: browser.picture("refined") == browser.picture("soft"))
+    browser.find("#save_cutout").click()
+    path = browser.downloads / "my scene_1_cutout.png"
+    wait_for(path.exists)
+    with Image.open(path) as image:
+        assert (image.format, image.mode, image.size) == ("PNG", "RGBA", (64, 72))
+        cut = np.asarray(image)
+    browser.find("#save_mask").click()
+    path = browser.downloads / "my scene_1_mask.png"
+    wait_for(path.exists)
+    mask = pixels(path.read_bytes())
+    np.testing.assert_array_equal(cut[..., 3], mask)
+    opaque = cut[..., 3] > 0
+    assert opaque.any()
+    np.testing.assert_array_equal(cut[..., :3][opaque], pixels(scene.read_bytes())[opaque])
+    assert server.network_calls == before + 1
+    assert "Traceback" not in server.text
+
+
+@needs_gradio
+@needs_browser
+@pytest.mark.slow
+def test_problems_are_told_and_the_page_goes_on(browser, scene, tmp_path):
+    server = browser.server
+    letter = tmp_path / "letter <b>.png"
+    letter.write_text("dear reader")
+    browser.drop(letter)
+    wait_for(lambda: "is no picture that can be read" in browser.status)
+    assert "letter" in browser.status
+    assert not browser.driver.find_elements("css selector", "#status b")
+    assert str(tmp_path) not in browser.page
+    assert str(server.temporary) not in browser.page
+
+    large = tmp_path / "large.png"
+    noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
+    Image.fromarray(noise).save(large)
+    assert large.stat().st_size > MAX_MEGABYTES * 2**20
+    browser.open().drop(large)
+    wait_for(lambda: "exceed the maximum allowed size of 204.8 Kb" in browser.page)
+
+    many = tmp_path / "many.png"
+    Image.new("1", (30_000, 30_000)).save(many)
+    assert many.stat().st_size < MAX_MEGABYTES * 2**20
+    browser.open().drop(many)
+    wait_for(lambda: "limit" in browser.status)
+    assert not browser.can_save
+
+    calls = server.network_calls
+    browser.open().drop(scene)
+    wait_for(lambda: "my scene_1.png" in browser.status)
+    assert server.network_calls == calls + 1
+    assert browser.can_save
+    browser.find("#upload button[aria-label=Clear]").click()
+    wait_for(lambda: "No picture yet" in browser.status)
+    assert not browser.can_save
+    for word in ("Traceback", "Error"):
+        assert word not in server.text
+        assert word not in browser.page
+
+
+@needs_gradio
+@needs_browser
+@pytest.mark.slow
+def test_examples_need_no_file_and_nothing_is_asked_of_other_machines(browser):
+    browser.requested()
+    browser.open()
+    browser.find("#examples button:nth-of-type(1)").click()
+    wait_for(lambda: "scene_1.png" in browser.status)
+    requested = browser.requested()
+    assert any("queue/join" in url for url in requested)
+    own = (browser.server.address + "/", "data:", "blob:")
+    assert [url for url in requested if not url.startswith(own)] == []
+    assert browser.server.outside.requests == []
+
+
+@needs_gradio
+@needs_browser
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_the_page_fits_its_screen(browser, scene, width, scheme):
+    cdp = browser.driver.execute_cdp_cmd
+    size = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 500}
+    cdp("Emulation.setDeviceMetricsOverride", size)
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    cdp("Emulation.setEmulatedMedia", {"features": [feature]})
+    browser.open().drop(scene)
+    wait_for(lambda: "my scene_1.png" in browser.status)
+    run = browser.driver.execute_script
+    assert run("return document.documentElement.scrollWidth") <= width
+    boxes = [browser.find(f"#{panel}").rect for panel in ("picture", "soft", "refined", "cutout")]
+    rows = len({round(box["y"]) for box in boxes})
+    assert rows == (4 if width == 360 else 2)
+    for box in boxes:
+        assert box["width"] >= 260
+        assert box["x"] + box["width"] <= width
+    color = run("return getComputedStyle(document.body).backgroundColor")
+    lightness = np.mean([float(part) for part in color.strip("rgba()").split(",")[:3]])
+    assert (lightness > 128) == (scheme == "light")
+
+
+@needs_gradio
+@pytest.mark.slow
+def test_no_file_can_be_read_but_what_was_uploaded(server, workdir):
+    for path in ("/etc/hostname", str(REPOSITORY / "README.md"), str(workdir / "config.json")):
+        assert Path(path).exists()
+        status, content = server.get(f"/gradio_api/file={path}")
+        assert status in (403, 404)
+        assert Path(path).read_bytes()[:20] not in content
+    calls = server.network_calls
+    picture = {"path": str(workdir.parent / "scenes/images/scene_0000.png")}
+    settings = [None, "guided", 9, -3, "auto", "hard", 0.5]
+    join = {"data": [{**picture, "meta": {"_type": "gradio.FileData"}}, *settings], "fn_index": 0}
+    body = json.dumps({**join, "session_hash": "abc"}).encode()
+    headers = {"content-type": "application/json"}
+    assert server.get("/gradio_api/queue/join", body, **headers)[0] == 403
+    assert server.network_calls == calls
+    assert server.get("/gradio_api/file=http://example.org/a.png")[0] == 404
+    assert server.get("/download/guess/cutout")[0] == 404
+    assert server.get("/")[0] == 200
+    assert server.get("/", Host="evil.example")[0] == 421
+    assert server.outside.requests == []
+
+
+@needs_gradio
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)]
+)
+def test_the_server_ends_quietly_and_leaves_no_file(workdir, tmp_path, number, status):
+    server = Server(workdir, tmp_path)
+    # A visitor's open page does not hold it up.
+    with socket.create_connection(("127.0.0.1", int(server.address.rsplit(":", 1)[1]))) as visitor:
+        request = b"GET /gradio_api/heartbeat/abc HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+        visitor.sendall(request)
+        assert visitor.recv(15).startswith(b"HTTP/1.1 200")
+        assert any(server.temporary.iterdir())
+        before = server.text
+        server.process.send_signal(number)
+        assert server.process.wait(timeout=20) == status
+    assert server.text == before
+    assert list(server.temporary.glob("sempart_jax_app_*")) == []

@@ -1,0 +1,68 @@
+import os
+import signal
+import socket
+import sys
+
+import pytest
+
+from sempart_jax.web.server import address, attachment, listen, private_folder, require_gradio
+
+
+def test_a_missing_extra_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'sempart_jax\[app\]'"):
+        require_gradio()
+
+
+def test_any_port_is_found():
+    with listen("127.0.0.1", 0) as listener:
+        host, port = listener.getsockname()
+        assert (host, port > 0) == ("127.0.0.1", True)
+        assert address("127.0.0.1", listener) == f"http://127.0.0.1:{port}"
+        with socket.create_connection((host, port), timeout=5):
+            pass
+
+
+def test_the_next_free_port_is_taken():
+    with listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with listen("127.0.0.1", port) as second:
+            assert port < second.getsockname()[1] <= port + 50
+
+
+def test_no_free_port_is_told(monkeypatch):
+    def bind(self, where):
+        raise OSError(98, "Address already in use")
+
+    monkeypatch.setattr(socket.socket, "bind", bind, raising=False)
+    with pytest.raises(ValueError, match=r"ports 65530 to 65535: Address already in use"):
+        listen("127.0.0.1", 65530)
+
+
+def test_a_host_that_is_none_is_told():
+    with pytest.raises(ValueError, match=r"no host 'no such host'"):
+        listen("no such host", 0)
+
+
+@pytest.mark.parametrize(
+    ("name", "header"),
+    [
+        ("a.png", "attachment; filename*=UTF-8''a.png"),
+        ('a"\r\nb.png', "attachment; filename*=UTF-8''a%22%0D%0Ab.png"),
+        ("größe 1.png", "attachment; filename*=UTF-8''gr%C3%B6%C3%9Fe%201.png"),
+    ],
+)
+def test_no_name_breaks_out_of_its_header(name, header):
+    assert attachment(name) == header
+
+
+def test_the_private_folder_goes_with_all_that_is_in_it(monkeypatch):
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    before = signal.getsignal(signal.SIGTERM)
+    with private_folder() as folder:
+        (folder / "uploads").mkdir()
+        (folder / "uploads" / "a.png").write_bytes(b"picture")
+        assert os.environ["GRADIO_TEMP_DIR"] == str(folder / "uploads")
+        assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+    assert not folder.exists()
+    assert signal.getsignal(signal.SIGTERM) is before
