@@ -16,11 +16,12 @@ from pathlib import Path
 from absl import flags, logging
 
 from sempart_jax import command_line
+from sempart_jax.baselines.methods import METHODS
 from sempart_jax.data.benchmarks import BENCHMARKS, open_labelled_set
 from sempart_jax.data.boxed import BOXED_SETS, open_boxed_set, read_boxes
 from sempart_jax.evaluation.evaluator import Evaluator, given_boxes_section
 from sempart_jax.evaluation.given_boxes import read_given_boxes
-from sempart_jax.evaluation.origin import Origin, network_origin, saved_origin
+from sempart_jax.evaluation.origin import Origin, method_origin, network_origin, saved_origin
 from sempart_jax.evaluation.protocols import FOREGROUND_RULES, PROTOCOLS
 from sempart_jax.evaluation.results import (
     Evaluation,
@@ -184,6 +185,13 @@ def _common_facts(origins: Mapping[str, Origin]) -> dict[str, str]:
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Directory of a run, a checkpoint or a model file, whose masks are scored."
 )
+_METHOD = flags.DEFINE_enum(
+    "method", None, list(METHODS), "A baseline over --backbone, whose masks are scored."
+)
+_BACKBONE = flags.DEFINE_string("backbone", "dino_vits8", "Backbone of --method.")
+_RESOLUTION = flags.DEFINE_integer(
+    "resolution", 320, "Short side at which the backbone of --method sees an image.", lower_bound=1
+)
 _PREDICTIONS = flags.DEFINE_string(
     "predictions", None, "Folder of saved masks, a file an image; with a folder a data set in it."
 )
@@ -217,8 +225,11 @@ def _main() -> None:
     )
     data_root, datasets = Path(_DATA_ROOT.value), _DATASETS.value
     check_names("data set", datasets, [*BENCHMARKS, *BOXED_SETS])
-    if sum(path is not None for path in (workdir, predictions, boxes)) != 1:
-        raise ValueError("give one of --workdir, --predictions, --boxes: what is to be scored")
+    given = [each for each in (workdir, _METHOD.value, predictions, boxes) if each is not None]
+    if len(given) != 1:
+        raise ValueError(
+            "give one of --workdir, --method, --predictions, --boxes: what is to be scored"
+        )
     if boxes is not None:
         if len(datasets) != 1:
             raise ValueError(f"--boxes are of one data set, got --datasets={','.join(datasets)}")
@@ -227,18 +238,24 @@ def _main() -> None:
         rule = _FOREGROUND_RULE.value
         if workdir is not None:
             origin = network_origin(workdir, weights=_WEIGHTS.value, batch_size=_BATCH_SIZE.value)
-            origins = dict.fromkeys(datasets, origin)
+            origins, title = dict.fromkeys(datasets, origin), f"run {workdir}"
             if (workdir / "config.json").is_file():
                 report = report or workdir / "evaluation"
         else:
-            assert predictions is not None
-            origins = {name: _saved_origin(predictions, name, len(datasets)) for name in datasets}
-            # Whoever saved them has chosen their foreground.
+            if predictions is not None:
+                title = f"masks in {predictions}"
+                origins = {
+                    name: _saved_origin(predictions, name, len(datasets)) for name in datasets
+                }
+            else:
+                title = f"{_METHOD.value}, {_BACKBONE.value}"
+                origins = dict.fromkeys(datasets, _method_origin())
+            # A baseline, or whoever saved the masks, has chosen their foreground.
             rule = rule or "none"
         evaluation = evaluate(
             origins,
             data_root,
-            title=f"masks in {predictions}" if workdir is None else f"run {workdir}",
+            title=title,
             protocols=_PROTOCOLS.value,
             postprocessings=_POSTPROCESSINGS.value,
             foreground_rule=rule,
@@ -248,6 +265,16 @@ def _main() -> None:
     print(format_evaluation(evaluation))
     if report is not None:
         print(f"the report is in {report}/report.html")
+
+
+def _method_origin() -> Origin:
+    return method_origin(
+        _METHOD.value or "",
+        _BACKBONE.value,
+        weights=_WEIGHTS.value,
+        short_side=_RESOLUTION.value,
+        batch_size=_BATCH_SIZE.value,
+    )
 
 
 def _saved_origin(folder: Path, dataset: str, count: int) -> Origin:

@@ -124,6 +124,21 @@ def test_saved_masks_are_scored_as_they_are(root):
 
 
 @pytest.mark.slow
+def test_baseline_is_scored_without_a_run(root):
+    report = root / "tokencut"
+    finished = run_module(
+        *("evaluate", "--method", "tokencut", "--backbone", "handcrafted", "--resolution", 48),
+        *("--data_root", root / "data", "--datasets", "ecssd", "--report", report),
+    )
+    assert finished.returncode == 0, finished.stderr
+    results = results_in(report)
+    rows = by_key(results["saliency"])
+    assert rows["ecssd", "crop320", "none"]["foreground_rule"] == "none"
+    assert rows["ecssd", "crop320", "none"]["iou"] > rows["ecssd", "crop320", "centre box"]["iou"]
+    assert results["facts"]["masks"] == "tokencut, without training"
+
+
+@pytest.mark.slow
 def test_killed_evaluation_continues(root):
     command = [
         *("--predictions", root / "masks/many", "--data_root", root / "many"),
@@ -207,8 +222,9 @@ def test_boxes_are_scored(root, tmp_path):
         (["--predictions", "ROOT/masks", "--datasets", "ecssd,voc07"], "no folder .*masks/voc07"),
         (["--predictions", "ROOT/run", "--datasets", "ecssd"], "none of its 9 images has"),
         (["--predictions", "ROOT/nothing"], "no folder .*nothing"),
-        (["--workdir", "ROOT/run", "--boxes", "b.json"], "give one of --workdir, --predictions"),
-        ([], "give one of --workdir, --predictions, --boxes"),
+        (["--workdir", "ROOT/run", "--boxes", "b.json"], "give one of --workdir, --method"),
+        (["--method", "movie"], "movie.*tokencut"),
+        ([], "give one of --workdir, --method, --predictions, --boxes"),
     ],
 )
 def test_errors_are_clear(root, arguments, message):

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import jax
 
+from sempart_jax.baselines.methods import METHODS
 from sempart_jax.checkpoints import fingerprint_params
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
+from sempart_jax.evaluation.method_masks import MethodMasks
+from sempart_jax.models.backbone import load_backbone
 from sempart_jax.prediction import any_size_predictor
 from sempart_jax.trained_network import load_trained
 
@@ -59,6 +62,47 @@ def network_origin(source: Path, *, weights: str | None = None, batch_size: int 
         "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }
     masks = NetworkMasks(any_size_predictor(network, batch_size=batch_size))
+    return Origin(masks, json.dumps(parts, sort_keys=True), facts)
+
+
+def method_origin(
+    method: str,
+    backbone: str,
+    *,
+    weights: str | None = None,
+    short_side: int = 320,
+    batch_size: int = 8,
+) -> Origin:
+    """Set a baseline up over a backbone; nothing is trained.
+
+    Args:
+        method: one of ``baselines.methods.METHODS``.
+        backbone: name of the backbone.
+        weights: file of its weights; downloaded by name if None.
+        short_side: short side in pixels at which the backbone sees an image.
+        batch_size: images that are processed together.
+
+    Raises:
+        ValueError: if a name is unknown.
+        FileNotFoundError: if the backbone's weights cannot be had.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+    module, params = load_backbone(backbone, weights or "")
+    parts = {
+        "method": method,
+        "backbone": fingerprint_params(params),
+        "name": backbone,
+        "short side": short_side,
+    }
+    facts = {
+        "masks": f"{method}, without training",
+        "backbone": backbone,
+        "short side seen by the network": f"{short_side} px",
+    }
+    masks = MethodMasks(
+        METHODS[method], module, params, short_side=short_side, batch_size=batch_size
+    )
     return Origin(masks, json.dumps(parts, sort_keys=True), facts)
 
 

@@ -1,0 +1,84 @@
+"""Masks of a baseline over a frozen backbone."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+from PIL import Image
+
+from sempart_jax.baselines.methods import Method
+from sempart_jax.data.images import resize
+from sempart_jax.evaluation.masks import Failure, FramedImage, Mask
+from sempart_jax.evaluation.protocols import Protocol
+from sempart_jax.input_size import input_size
+from sempart_jax.models.normalization import normalize
+
+
+class MethodMasks:
+    """A baseline's masks on patches, brought to the size of their images pixel by pixel."""
+
+    def __init__(
+        self,
+        method: Method,
+        backbone: nn.Module,
+        params: Any,
+        *,
+        short_side: int,
+        batch_size: int = 8,
+    ) -> None:
+        """Choose method and backbone.
+
+        Args:
+            method: one of ``baselines.methods.METHODS``.
+            backbone: network with ``apply({"params": p}, normalised image)["keys"]``.
+            params: its parameters.
+            short_side: short side in pixels at which the backbone sees an image.
+            batch_size: images that are processed together.
+        """
+        self._method, self._params = method, params
+        self._short_side, self._batch_size = short_side, batch_size
+        self._patch_size: int = backbone.patch_size
+
+        def keys(params: Any, image: Array) -> Array:
+            output: Any = backbone.apply({"params": params}, normalize(image))
+            found: Array = output["keys"]
+            return found
+
+        self._keys = jax.jit(keys)
+
+    def __call__(self, images: Sequence[FramedImage], protocol: Protocol) -> list[Mask | Failure]:
+        """Segment; the masks depend on the protocol only through the images."""
+        sizes = [self._input_size(framed) for framed in images]
+        masks: dict[int, Mask | Failure] = {}
+        for size in dict.fromkeys(sizes):
+            places = [place for place, other in enumerate(sizes) if other == size]
+            for start in range(0, len(places), self._batch_size):
+                members = places[start : start + self._batch_size]
+                on_patches = self._segment([images[place] for place in members], size)
+                for place, mask in zip(members, on_patches, strict=True):
+                    masks[place] = _enlarged(mask, images[place])
+        return [masks[place] for place in range(len(images))]
+
+    def _input_size(self, framed: FramedImage) -> tuple[int, int]:
+        height, width = framed.image.shape[:2]
+        return input_size(height, width, self._short_side, self._patch_size)
+
+    def _segment(self, images: Sequence[FramedImage], size: tuple[int, int]) -> np.ndarray:
+        batch = np.stack([resize(framed.image, *size) for framed in images])
+        height, width = (side // self._patch_size for side in size)
+        grid = np.stack([resize(image, height, width) for image in batch])
+        # A smaller last batch is filled up, so that it does not compile anew.
+        fill = [(0, self._batch_size - len(images)), (0, 0), (0, 0), (0, 0)]
+        batch, grid = (np.pad(each, fill) / np.float32(255) for each in (batch, grid))
+        keys = np.asarray(self._keys(self._params, jnp.asarray(batch)))
+        return self._method(keys, grid)[: len(images)]
+
+
+def _enlarged(mask: np.ndarray, framed: FramedImage) -> Mask:
+    height, width = framed.image.shape[:2]
+    picture = Image.fromarray(mask.astype(np.uint8))
+    return np.asarray(picture.resize((width, height), Image.Resampling.NEAREST)).astype(np.float32)
