@@ -189,6 +189,7 @@ _METHOD = flags.DEFINE_enum(
     "method", None, list(METHODS), "A baseline over --backbone, whose masks are scored."
 )
 _BACKBONE = flags.DEFINE_string("backbone", "dino_vits8", "Backbone of --method.")
+_DECODER = flags.DEFINE_string("decoder", None, "File of FOUND's decoder, for its methods.")
 _RESOLUTION = flags.DEFINE_integer(
     "resolution", 320, "Short side at which the backbone of --method sees an image.", lower_bound=1
 )
@@ -272,6 +273,7 @@ def _method_origin() -> Origin:
         _METHOD.value or "",
         _BACKBONE.value,
         weights=_WEIGHTS.value,
+        decoder=None if _DECODER.value is None else Path(_DECODER.value),
         short_side=_RESOLUTION.value,
         batch_size=_BATCH_SIZE.value,
     )

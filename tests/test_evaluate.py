@@ -135,7 +135,7 @@ def test_baseline_is_scored_without_a_run(root):
     rows = by_key(results["saliency"])
     assert rows["ecssd", "crop320", "none"]["foreground_rule"] == "none"
     assert rows["ecssd", "crop320", "none"]["iou"] > rows["ecssd", "crop320", "centre box"]["iou"]
-    assert results["facts"]["masks"] == "tokencut, without training"
+    assert results["facts"]["masks"] == "tokencut"
 
 
 @pytest.mark.slow

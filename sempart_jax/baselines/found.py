@@ -61,3 +61,20 @@ def _background(
     reference = jnp.argmin(jnp.sum(attention * weight[:, :, None], axis=1), axis=-1)
     with_reference = jnp.take_along_axis(similarity, reference[:, None, None], axis=1)[:, 0]
     return with_reference.reshape(batch, height, width) > tau
+
+
+def decoder_logits(
+    keys: Float[np.ndarray, "B h w D"], kernel: Float[np.ndarray, " D"], bias: float
+) -> Float[np.ndarray, "B h w"]:
+    """Apply FOUND's decoder, a 1x1 convolution of the keys (Sec. 3.2).
+
+    Args:
+        keys: keys of the backbone's last block ``[B, h, w, D]``, of the backbone that the decoder
+            was trained on.
+        kernel: its weights ``[D]``.
+        bias: its bias.
+
+    Returns:
+        Logits ``[B, h, w]``, foreground above 0.
+    """
+    return keys @ kernel + np.float32(bias)

@@ -1,41 +1,82 @@
-"""The baselines by name: from keys and images to masks on patches."""
+"""The baselines by name: from a backbone's features to masks on patches."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from sempart_jax.baselines.components import largest_component
 from sempart_jax.baselines.deep_spectral import deep_spectral
+from sempart_jax.baselines.found import background_mask, decoder_logits
 from sempart_jax.baselines.lost import lost
 from sempart_jax.baselines.tokencut import tokencut
 
 COLOR_WEIGHT = 10.0
 """Weight of colour in Deep Spectral Methods, as its authors set it."""
 
-Method = Callable[
-    [Float[np.ndarray, "B h w D"], Float[np.ndarray, "B h w 3"]], Bool[np.ndarray, "B h w"]
-]
-"""From keys, and images at the size of the grid in [0, 1], to masks of one object each."""
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Features:
+    """What a baseline sees of a batch of images.
+
+    Attributes:
+        keys: keys of the backbone's last block ``[B, h, w, D]``.
+        image: the images at the size of the grid, RGB ``[B, h, w, 3]`` in [0, 1].
+        class_attention: the class token's attention in the last block ``[B, heads, 1 + h * w]``;
+            ``None`` where the backbone has no class token.
+        decoder: kernel ``[D]`` and bias of FOUND's decoder; ``None`` without one.
+    """
+
+    keys: Float[np.ndarray, "B h w D"]
+    image: Float[np.ndarray, "B h w 3"]
+    class_attention: Float[np.ndarray, "B heads N1"] | None = None
+    decoder: tuple[np.ndarray, float] | None = None
 
 
-def _tokencut(keys: np.ndarray, images: np.ndarray) -> np.ndarray:
-    del images
-    return tokencut(keys)["mask"]
+Method = Callable[[Features], Bool[np.ndarray, "B h w"]]
 
 
-def _lost(keys: np.ndarray, images: np.ndarray) -> np.ndarray:
-    del images
-    return lost(keys)["mask"]
+def _tokencut(features: Features) -> np.ndarray:
+    return tokencut(features.keys)["mask"]
 
 
-def _deep_spectral(keys: np.ndarray, images: np.ndarray) -> np.ndarray:
-    return deep_spectral(keys, images, COLOR_WEIGHT)["mask"]
+def _lost(features: Features) -> np.ndarray:
+    return lost(features.keys)["mask"]
+
+
+def _deep_spectral(features: Features) -> np.ndarray:
+    return deep_spectral(features.keys, features.image, COLOR_WEIGHT)["mask"]
+
+
+def _found_multi(features: Features) -> np.ndarray:
+    if features.decoder is not None:
+        return decoder_logits(features.keys, *features.decoder) > 0
+    if features.class_attention is None:
+        raise ValueError(
+            "FOUND looks for the patch that the class token attends to least, and this backbone "
+            "has no class token: take a vision transformer"
+        )
+    return ~np.asarray(background_mask(features.keys, features.class_attention))
+
+
+def _found_single(features: Features) -> np.ndarray:
+    return np.stack([largest_component(mask) for mask in _found_multi(features)])
 
 
 METHODS: Mapping[str, Method] = MappingProxyType(
-    {"tokencut": _tokencut, "lost": _lost, "deep_spectral": _deep_spectral}
+    {
+        "tokencut": _tokencut,
+        "lost": _lost,
+        "deep_spectral": _deep_spectral,
+        "found_multi": _found_multi,
+        "found_single": _found_single,
+    }
 )
-"""TokenCut (arXiv 2202.11539), LOST (arXiv 2109.14279) and Deep Spectral Methods (arXiv
-2205.07839), each with its authors' settings. They need no training, and choose their foreground
-themselves."""
+"""TokenCut (arXiv 2202.11539), LOST (arXiv 2109.14279), Deep Spectral Methods (arXiv 2205.07839)
+and FOUND (arXiv 2212.07834), each with its authors' settings.
+
+All choose their foreground themselves. FOUND takes all of what is not background, or its largest
+component; by its trained decoder where one is given, else as the decoder's training targets are
+found, without their refinement."""

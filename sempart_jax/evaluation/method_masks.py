@@ -10,12 +10,13 @@ from flax import linen as nn
 from jax import Array
 from PIL import Image
 
-from sempart_jax.baselines.methods import Method
+from sempart_jax.baselines.methods import Features, Method
 from sempart_jax.data.images import resize
 from sempart_jax.evaluation.masks import Failure, FramedImage, Mask
 from sempart_jax.evaluation.protocols import Protocol
 from sempart_jax.input_size import input_size
 from sempart_jax.models.normalization import normalize
+from sempart_jax.models.vit import VisionTransformer
 
 
 class MethodMasks:
@@ -27,6 +28,7 @@ class MethodMasks:
         backbone: nn.Module,
         params: Any,
         *,
+        decoder: tuple[np.ndarray, float] | None = None,
         short_side: int,
         batch_size: int = 8,
     ) -> None:
@@ -36,19 +38,23 @@ class MethodMasks:
             method: one of ``baselines.methods.METHODS``.
             backbone: network with ``apply({"params": p}, normalised image)["keys"]``.
             params: its parameters.
+            decoder: kernel and bias of FOUND's decoder.
             short_side: short side in pixels at which the backbone sees an image.
             batch_size: images that are processed together.
         """
-        self._method, self._params = method, params
+        self._method, self._params, self._decoder = method, params, decoder
         self._short_side, self._batch_size = short_side, batch_size
         self._patch_size: int = backbone.patch_size
 
-        def keys(params: Any, image: Array) -> Array:
-            output: Any = backbone.apply({"params": params}, normalize(image))
-            found: Array = output["keys"]
-            return found
+        options: dict[str, Any] = (
+            {"class_attention": True} if isinstance(backbone, VisionTransformer) else {}
+        )
 
-        self._keys = jax.jit(keys)
+        def features(params: Any, image: Array) -> dict[str, Array]:
+            output: Any = backbone.apply({"params": params}, normalize(image), **options)
+            return {name: output[name] for name in ("keys", *options)}
+
+        self._features = jax.jit(features)
 
     def __call__(self, images: Sequence[FramedImage], protocol: Protocol) -> list[Mask | Failure]:
         """Segment; the masks depend on the protocol only through the images."""
@@ -74,8 +80,9 @@ class MethodMasks:
         # A smaller last batch is filled up, so that it does not compile anew.
         fill = [(0, self._batch_size - len(images)), (0, 0), (0, 0), (0, 0)]
         batch, grid = (np.pad(each, fill) / np.float32(255) for each in (batch, grid))
-        keys = np.asarray(self._keys(self._params, jnp.asarray(batch)))
-        return self._method(keys, grid)[: len(images)]
+        found = jax.device_get(self._features(self._params, jnp.asarray(batch)))
+        features = Features(**found, image=grid, decoder=self._decoder)
+        return self._method(features)[: len(images)]
 
 
 def _enlarged(mask: np.ndarray, framed: FramedImage) -> Mask:

@@ -13,6 +13,7 @@ from sempart_jax.data.folder import file_stamp
 from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
 from sempart_jax.evaluation.method_masks import MethodMasks
 from sempart_jax.models.backbone import load_backbone
+from sempart_jax.models.released import read_found_decoder
 from sempart_jax.prediction import any_size_predictor
 from sempart_jax.trained_network import load_trained
 
@@ -70,38 +71,49 @@ def method_origin(
     backbone: str,
     *,
     weights: str | None = None,
+    decoder: Path | None = None,
     short_side: int = 320,
     batch_size: int = 8,
 ) -> Origin:
-    """Set a baseline up over a backbone; nothing is trained.
+    """Set a baseline up over a backbone.
 
     Args:
         method: one of ``baselines.methods.METHODS``.
         backbone: name of the backbone.
         weights: file of its weights; downloaded by name if None.
+        decoder: file of FOUND's decoder, for the methods of that name.
         short_side: short side in pixels at which the backbone sees an image.
         batch_size: images that are processed together.
 
     Raises:
-        ValueError: if a name is unknown.
-        FileNotFoundError: if the backbone's weights cannot be had.
+        ValueError: if a name is unknown, or the file holds no decoder for this backbone.
+        FileNotFoundError: if a file of weights cannot be had.
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+    if decoder is not None and not method.startswith("found"):
+        raise ValueError(f"{method} has no decoder: leave it out")
     module, params = load_backbone(backbone, weights or "")
+    read_decoder = None if decoder is None else read_found_decoder(decoder)
     parts = {
+        "decoder": fingerprint_params(read_decoder),
         "method": method,
         "backbone": fingerprint_params(params),
         "name": backbone,
         "short side": short_side,
     }
     facts = {
-        "masks": f"{method}, without training",
+        "masks": method if decoder is None else f"{method}, decoder {decoder}",
         "backbone": backbone,
         "short side seen by the network": f"{short_side} px",
     }
     masks = MethodMasks(
-        METHODS[method], module, params, short_side=short_side, batch_size=batch_size
+        METHODS[method],
+        module,
+        params,
+        decoder=read_decoder,
+        short_side=short_side,
+        batch_size=batch_size,
     )
     return Origin(masks, json.dumps(parts, sort_keys=True), facts)
 

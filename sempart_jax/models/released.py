@@ -69,6 +69,32 @@ def read_released_vit(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path}: {error}") from error
 
 
+def read_found_decoder(path: str | os.PathLike[str]) -> tuple[np.ndarray, float]:
+    """Read the decoder released with FOUND (arXiv 2212.07834), a 1x1 convolution.
+
+    Args:
+        path: ``.pt``, ``.npz`` or ``.safetensors``; see ``weight_files.read_state_dict``.
+
+    Returns:
+        Kernel ``[D]``, float32, and bias.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
+        ValueError: the file is damaged, or its tensors are not the decoder's or not finite.
+    """
+    tensors = read_state_dict(path)
+    kernel, bias = (tensors.get(f"decoder.{name}") for name in ("weight", "bias"))
+    if kernel is None or bias is None or kernel.shape != (1, kernel.size, 1, 1) or bias.size != 1:
+        raise ValueError(
+            f"{path} holds no decoder of FOUND, decoder.weight [1, D, 1, 1] and decoder.bias [1]: "
+            f"{_first_names(tensors)}"
+        )
+    if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+        raise ValueError(f"{path}: the decoder has values that are not finite")
+    return kernel.reshape(-1), float(bias.reshape(-1)[0])
+
+
 def head_shape(variables: Mapping[str, Any]) -> tuple[int, int]:
     """Return the patch size that a head was made for, and the width of the keys that it reads."""
     params = variables["params"]

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from sempart_jax.baselines.found import background_mask
+from sempart_jax.baselines.found import background_mask, decoder_logits
+from sempart_jax.models.released import read_found_decoder
+from tests.conftest import REFERENCE
 
 
 def reference(keys, attention, tau):
@@ -59,3 +61,22 @@ def test_arrays_of_other_grids_are_refused():
         background_mask(keys[None], attention[None, :, :-1])
     with pytest.raises(ValueError, match="heads that divide D"):
         background_mask(keys[None, ..., :11], attention[None])
+
+
+def test_golden_decoder(golden):
+    pytest.importorskip("torch")
+    path = REFERENCE / "weights/found_decoder_weights.pt"
+    if not path.exists():
+        pytest.skip(f"released decoder not found: {path}")
+    values = golden("baselines")
+    logits = decoder_logits(values["keys"], *read_found_decoder(path))
+    np.testing.assert_allclose(logits, values["found_decoder_logits"], rtol=1e-4, atol=1e-4)
+
+
+def test_decoder_is_a_convolution_of_one_pixel():
+    keys, _ = draw(0)
+    kernel = np.random.default_rng(1).normal(size=12).astype(np.float32)
+    expected = np.einsum("hwd,d->hw", keys.astype(np.float64), kernel) + 0.5
+    logits = decoder_logits(keys[None], kernel, 0.5)
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits[0], expected, atol=1e-5)

@@ -1,9 +1,10 @@
 """Which network released weights are of."""
 
+import numpy as np
 import pytest
 
 from sempart_jax.models.porting import port_head, port_vit
-from sempart_jax.models.released import head_shape, infer_backbone, vit_shape
+from sempart_jax.models.released import head_shape, infer_backbone, read_found_decoder, vit_shape
 from tests.models import dino_reference
 from tests.models.test_porting import head_state
 
@@ -42,3 +43,27 @@ def test_backbones_that_tensors_do_not_tell():
     for shape in ((8, 384, 6), (14, 384), (8, 192)):
         with pytest.raises(ValueError, match=r"there is no backbone of patch size .* among dino_"):
             infer_backbone(*shape)
+
+
+def test_decoder_of_found(tmp_path):
+    kernel = np.arange(5, dtype=np.float32).reshape(1, 5, 1, 1)
+    path = tmp_path / "decoder.npz"
+    np.savez(path, **{"decoder.weight": kernel, "decoder.bias": np.ones(1, np.float32)})
+    read, bias = read_found_decoder(path)
+    np.testing.assert_array_equal(read, np.arange(5))
+    assert bias == 1.0
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"decoder.weight": np.ones((1, 5, 1, 1))}, "no decoder of FOUND"),
+        ({"decoder.weight": np.ones((2, 5, 1, 1)), "decoder.bias": np.ones(1)}, "no decoder of"),
+        ({"decoder.weight": np.ones((1, 5, 1, 1)), "decoder.bias": [np.nan]}, "not finite"),
+    ],
+)
+def test_other_tensors_are_no_decoder(tmp_path, tensors, message):
+    path = tmp_path / "decoder.npz"
+    np.savez(path, **{name: np.asarray(array, np.float32) for name, array in tensors.items()})
+    with pytest.raises(ValueError, match=message):
+        read_found_decoder(path)
