@@ -24,7 +24,7 @@ from jax import export
 from jaxtyping import Float, UInt8
 
 from sempart_jax.data.images import resize
-from sempart_jax.input_size import ASPECT_RATIOS, input_size
+from sempart_jax.input_size import ASPECT_RATIOS, input_size, predict_in_few_shapes
 from sempart_jax.model_format import read_tensors
 from sempart_jax.pictures import Picture, as_rgb, check_options, choose_side
 from sempart_jax.postprocessing import postprocess
@@ -86,22 +86,20 @@ class ExportedSegmenter:
         if not isinstance(images, list | tuple):
             return self([images])[0]
         pictures = [as_rgb(image) for image in images]
-        patch_size, short_side = self.description["patch_size"], self.description["short_side"]
-        places: dict[tuple[int, int], list[int]] = {}
-        for place, picture in enumerate(pictures):
-            height, width = picture.shape[:2]
-            shape = input_size(height, width, short_side, patch_size)
-            places.setdefault(shape, []).append(place)
-        masks: dict[int, np.ndarray] = {}
-        for shape, members in places.items():
-            for start in range(0, len(members), self._batch_size):
-                part = members[start : start + self._batch_size]
-                inputs = np.stack([resize(pictures[place], *shape) for place in part])
-                for place, fine in zip(part, self._predict(inputs), strict=True):
-                    mask = np.clip(resize(fine, *pictures[place].shape[:2]), 0, 1)
-                    chosen = choose_side(mask, self.invert)
-                    masks[place] = postprocess(self.refine, pictures[place], chosen)
-        return [masks[place] for place in range(len(pictures))]
+        masks = predict_in_few_shapes(
+            pictures,
+            self._predict,
+            short_side=self.description["short_side"],
+            patch_size=self.description["patch_size"],
+            batch_size=self._batch_size,
+        )
+        return [self._finish(*pair) for pair in zip(pictures, masks, strict=True)]
+
+    def _finish(
+        self, picture: UInt8[np.ndarray, "H W 3"], fine: Float[np.ndarray, "h w"]
+    ) -> Float[np.ndarray, "H W"]:
+        mask = np.clip(resize(fine, *picture.shape[:2]), 0, 1)
+        return postprocess(self.refine, picture, choose_side(mask, self.invert))
 
     def _predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B h w"]:
         # Sizes of batches that are powers of two bound how often a shape compiles.

@@ -5,6 +5,12 @@ that most photographs have. An image of another ratio is stretched on its way in
 """
 
 import math
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from sempart_jax.data.images import resize
 
 ASPECT_RATIOS = (1.0, 4 / 3, 3 / 2, 16 / 9)
 """Long side over short side; with portrait and landscape, seven shapes in all."""
@@ -34,3 +40,38 @@ def input_size(height: int, width: int, short_side: int, patch_size: int) -> tup
     short = max(1, round(short_side / patch_size)) * patch_size
     long = round(short * ratio / patch_size) * patch_size
     return (short, long) if width >= height else (long, short)
+
+
+def predict_in_few_shapes(
+    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    predict: Callable[[UInt8[np.ndarray, "B h w 3"]], Iterable[Shaped[np.ndarray, "_ _"]]],
+    *,
+    short_side: int,
+    patch_size: int,
+    batch_size: int | None = None,
+) -> list[Shaped[np.ndarray, "_ _"]]:
+    """Bring images of all sizes to those of :func:`input_size`, and predict for each size at once.
+
+    Args:
+        images: RGB uint8 images.
+        predict: from images of one size to a mask of each.
+        short_side: wanted short side in pixels.
+        patch_size: side of the backbone's patches in pixels.
+        batch_size: most images of one call; ``None`` for no limit.
+
+    Returns:
+        The masks in the order of ``images``, as ``predict`` gives them.
+    """
+    places: dict[tuple[int, int], list[int]] = {}
+    for place, image in enumerate(images):
+        height, width = image.shape[:2]
+        size = input_size(height, width, short_side, patch_size)
+        places.setdefault(size, []).append(place)
+    masks: dict[int, np.ndarray] = {}
+    for (height, width), members in places.items():
+        count = batch_size or len(members)
+        for start in range(0, len(members), count):
+            part = members[start : start + count]
+            inputs = np.stack([resize(images[place], height, width) for place in part])
+            masks |= zip(part, predict(inputs), strict=True)
+    return [masks[place] for place in range(len(images))]

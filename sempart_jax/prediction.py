@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from sempart_jax.data.images import resize
-from sempart_jax.input_size import input_size
+from sempart_jax.input_size import input_size, predict_in_few_shapes
 from sempart_jax.models.segmenter import Segmenter, Variables
 from sempart_jax.multiscale import crop_and_zoom
 from sempart_jax.train_step import TrainState, make_predict_step, replicate, shard
@@ -121,16 +121,10 @@ class AnySizePredictor:
         Returns:
             A soft mask in [0, 1] for each, of its height and width.
         """
-        inputs = [self.network_input(image) for image in images]
-        places: dict[tuple[int, ...], list[int]] = {}
-        for place, network_input in enumerate(inputs):
-            places.setdefault(network_input.shape, []).append(place)
-        masks: dict[int, np.ndarray] = {}
-        for members in places.values():
-            predicted = self.predict(np.stack([inputs[place] for place in members]))
-            for place, mask in zip(members, predicted, strict=True):
-                masks[place] = self.fit(mask, *images[place].shape[:2])
-        return [masks[place] for place in range(len(images))]
+        masks = predict_in_few_shapes(
+            images, self.predict, short_side=self._short_side, patch_size=self._patch_size
+        )
+        return [self.fit(mask, *image.shape[:2]) for image, mask in zip(images, masks, strict=True)]
 
 
 def any_size_predictor(

@@ -14,7 +14,7 @@ from sempart_jax.baselines.methods import Features, Method
 from sempart_jax.data.images import resize
 from sempart_jax.evaluation.masks import Failure, FramedImage, Mask
 from sempart_jax.evaluation.protocols import Protocol
-from sempart_jax.input_size import input_size
+from sempart_jax.input_size import predict_in_few_shapes
 from sempart_jax.models.normalization import normalize
 from sempart_jax.models.vit import VisionTransformer
 
@@ -58,31 +58,24 @@ class MethodMasks:
 
     def __call__(self, images: Sequence[FramedImage], protocol: Protocol) -> list[Mask | Failure]:
         """Segment; the masks depend on the protocol only through the images."""
-        sizes = [self._input_size(framed) for framed in images]
-        masks: dict[int, Mask | Failure] = {}
-        for size in dict.fromkeys(sizes):
-            places = [place for place, other in enumerate(sizes) if other == size]
-            for start in range(0, len(places), self._batch_size):
-                members = places[start : start + self._batch_size]
-                on_patches = self._segment([images[place] for place in members], size)
-                for place, mask in zip(members, on_patches, strict=True):
-                    masks[place] = _enlarged(mask, images[place])
-        return [masks[place] for place in range(len(images))]
+        masks = predict_in_few_shapes(
+            [framed.image for framed in images],
+            self._segment,
+            short_side=self._short_side,
+            patch_size=self._patch_size,
+            batch_size=self._batch_size,
+        )
+        return [_enlarged(mask, framed) for framed, mask in zip(images, masks, strict=True)]
 
-    def _input_size(self, framed: FramedImage) -> tuple[int, int]:
-        height, width = framed.image.shape[:2]
-        return input_size(height, width, self._short_side, self._patch_size)
-
-    def _segment(self, images: Sequence[FramedImage], size: tuple[int, int]) -> np.ndarray:
-        batch = np.stack([resize(framed.image, *size) for framed in images])
-        height, width = (side // self._patch_size for side in size)
-        grid = np.stack([resize(image, height, width) for image in batch])
+    def _segment(self, inputs: np.ndarray) -> np.ndarray:
+        height, width = (side // self._patch_size for side in inputs.shape[1:3])
+        grid = np.stack([resize(image, height, width) for image in inputs])
         # A smaller last batch is filled up, so that it does not compile anew.
-        fill = [(0, self._batch_size - len(images)), (0, 0), (0, 0), (0, 0)]
-        batch, grid = (np.pad(each, fill) / np.float32(255) for each in (batch, grid))
+        fill = [(0, self._batch_size - len(inputs)), (0, 0), (0, 0), (0, 0)]
+        batch, grid = (np.pad(each, fill) / np.float32(255) for each in (inputs, grid))
         found = jax.device_get(self._features(self._params, jnp.asarray(batch)))
         features = Features(**found, image=grid, decoder=self._decoder)
-        return self._method(features)[: len(images)]
+        return self._method(features)[: len(inputs)]
 
 
 def _enlarged(mask: np.ndarray, framed: FramedImage) -> Mask:
