@@ -1,117 +1,50 @@
-"""Random flip, colour jitter and grayscale on the device, as torchvision defines them.
+"""Random scale, flip, colour jitter, grayscale and blur on the device.
 
-Every function takes RGB images ``[..., H, W, 3]`` in [0, 1] and returns them in [0, 1], is pure,
-and works under ``jit``, ``vmap`` and ``pmap``. The definitions are those of torchvision's
-``RandomHorizontalFlip``, ``ColorJitter`` and ``RandomGrayscale`` for float tensors, which clip to
-[0, 1] after every operation.
+Every function takes RGB images ``[..., H, W, 3]`` or masks in [0, 1] and returns them in [0, 1], is
+pure, and works under ``jit``, ``vmap`` and ``pmap``. The definitions are those of torchvision's
+``RandomHorizontalFlip``, ``ColorJitter``, ``RandomGrayscale`` and ``GaussianBlur`` for float
+tensors. Random scale and blur are for SelfMask (arXiv 2203.12614), and off by default.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key, UInt8, UInt32
+from jaxtyping import Array, Float, Key, UInt8, UInt32
 
-LUMA = (0.2989, 0.587, 0.114)
-"""Weights of R, G and B in grey; torchvision's, whose sum is 0.9999."""
+from sempart_jax.data.blur import gaussian_blur
+from sempart_jax.data.color_jitter import jitter, rgb_to_grayscale
 
-# The operations of the jitter, by their number in the random order.
-_CONTRAST, _SATURATION, _HUE = 1, 2, 3
-
-
-def rgb_to_grayscale(image: Float[Array, "*B H W 3"]) -> Float[Array, "*B H W 1"]:
-    """Return the grey image, ``0.2989 R + 0.587 G + 0.114 B``.
-
-    Args:
-        image: RGB in [0, 1].
-
-    Returns:
-        One channel in [0, 1].
-    """
-    red, green, blue = jnp.split(image, 3, axis=-1)
-    return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
+# What is folded into an image's key for further random numbers. Five keys are split from it, and
+# folding in 0 to 4 would give these again.
+_SPLIT = 5
+_SCALE_DRAW, _BLUR_DRAW = 5, 6
 
 
-def adjust_brightness(
-    image: Float[Array, "*B H W 3"], factor: float | Float[Array, ""]
-) -> Float[Array, "*B H W 3"]:
-    """Multiply by ``factor`` and clip to [0, 1].
+def shrink(
+    pixels: Float[Array, "H W C"],
+    scale: float | Float[Array, ""],
+    corner: Float[Array, "2"],
+    around: Float[Array, " C"],
+) -> Float[Array, "H W C"]:
+    """Make an image smaller, by antialiased bilinear sampling, within a frame of its old size.
 
     Args:
-        image: RGB in [0, 1].
-        factor: not negative; 0 gives black, 1 the image.
+        pixels: the image.
+        scale: new height over old height, and new width over old width, in (0, 1].
+        corner: rows and columns above and left of the smaller image; parts of pixels are allowed.
+        around: what surrounds it. A pixel belongs to the smaller image if its centre does.
 
     Returns:
-        RGB in [0, 1].
+        Of the same shape.
     """
-    return jnp.clip(factor * image, 0.0, 1.0)
-
-
-def adjust_contrast(
-    image: Float[Array, "*B H W 3"], factor: float | Float[Array, ""]
-) -> Float[Array, "*B H W 3"]:
-    """Blend with the mean of the grey image, one mean an image, and clip to [0, 1].
-
-    Args:
-        image: RGB in [0, 1].
-        factor: not negative; 0 gives even grey, 1 the image.
-
-    Returns:
-        RGB in [0, 1].
-    """
-    mean = jnp.mean(rgb_to_grayscale(image), axis=(-3, -2, -1), keepdims=True)
-    # f x + (1 - f) mean(gray(x))
-    return jnp.clip(factor * image + (1 - factor) * mean, 0.0, 1.0)
-
-
-def adjust_saturation(
-    image: Float[Array, "*B H W 3"], factor: float | Float[Array, ""]
-) -> Float[Array, "*B H W 3"]:
-    """Blend with the grey image and clip to [0, 1].
-
-    Args:
-        image: RGB in [0, 1].
-        factor: not negative; 0 gives the grey image, 1 the image.
-
-    Returns:
-        RGB in [0, 1].
-    """
-    # f x + (1 - f) gray(x)
-    return jnp.clip(factor * image + (1 - factor) * rgb_to_grayscale(image), 0.0, 1.0)
-
-
-def adjust_hue(
-    image: Float[Array, "*B H W 3"], shift: float | Float[Array, ""]
-) -> Float[Array, "*B H W 3"]:
-    """Turn the hue by ``shift`` of the colour circle, with HSV value and saturation kept.
-
-    Args:
-        image: RGB in [0, 1].
-        shift: turns, in [-0.5, 0.5]; 1/3 makes red green.
-
-    Returns:
-        RGB in [0, 1].
-    """
-    red, green, blue = (image[..., channel] for channel in range(3))
-    value = jnp.max(image, axis=-1)
-    chroma = value - jnp.min(image, axis=-1)
-    divisor = jnp.where(chroma == 0, 1.0, chroma)
-    # Hue in sixths of a turn, from the channel that is largest, red before green before blue. The
-    # channels are compared with each other: a compiler that computes one of them twice, rounded
-    # differently, may leave none of them equal to the maximum.
-    sixths = jnp.where(
-        (red >= green) & (red >= blue),
-        (green - blue) / divisor,
-        jnp.where(green >= blue, 2.0 + (blue - red) / divisor, 4.0 + (red - green) / divisor),
+    frame = around[None, None]
+    # The sampler gives 0 around the image.
+    smaller = jax.image.scale_and_translate(
+        pixels - frame, pixels.shape, (0, 1), jnp.stack([scale, scale]), corner, "bilinear"
     )
-    sixths = sixths + 6.0 * shift
-
-    def channel(offset: float) -> Float[Array, "*B H W"]:
-        # v - c max(0, min(k, 4 - k, 1)) with k = (n + 6 h) mod 6 and n = 5, 3, 1 for R, G, B
-        k = jnp.mod(offset + sixths, 6.0)
-        return value - chroma * jnp.clip(jnp.minimum(k, 4.0 - k), 0.0, 1.0)
-
-    return jnp.stack([channel(5.0), channel(3.0), channel(1.0)], axis=-1)
+    return smaller + frame
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,6 +59,10 @@ class Augmentation:
         saturation: largest relative change of saturation, not negative.
         hue: largest shift of the hue in turns, in [0, 0.5].
         grayscale_probability: of turning to grey, with three equal channels.
+        blur_probability: of blurring by a Gaussian.
+        blur_sigma: smallest and largest standard deviation of the blur in pixels, positive.
+        smallest_scale: smallest factor by which the sides may shrink, in (0, 1]; 1 leaves the size
+            alone.
 
     Raises:
         ValueError: a probability or a strength is out of its range.
@@ -138,6 +75,9 @@ class Augmentation:
     saturation: float = 0.2
     hue: float = 0.1
     grayscale_probability: float = 0.2
+    blur_probability: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    smallest_scale: float = 1.0
 
     def __post_init__(self) -> None:
         """Check the ranges."""
@@ -145,16 +85,24 @@ class Augmentation:
             self.flip_probability,
             self.jitter_probability,
             self.grayscale_probability,
+            self.blur_probability,
         )
         if not all(0 <= probability <= 1 for probability in probabilities):
             raise ValueError(
-                f"flip, jitter and grayscale probability leave [0, 1]: {probabilities}"
+                f"flip, jitter, grayscale and blur probability leave [0, 1]: {probabilities}"
             )
         if min(self.brightness, self.contrast, self.saturation) < 0 or not 0 <= self.hue <= 0.5:
             raise ValueError(
                 f"brightness {self.brightness}, contrast {self.contrast} and saturation "
                 f"{self.saturation} must not be negative, hue {self.hue} must be in [0, 0.5]"
             )
+        smallest, largest = self.blur_sigma
+        if not 0 < smallest <= largest < math.inf:
+            raise ValueError(
+                f"blur_sigma {self.blur_sigma} must be the smallest and the largest, both positive"
+            )
+        if not 0 < self.smallest_scale <= 1:
+            raise ValueError(f"smallest_scale {self.smallest_scale} must be in (0, 1]")
 
 
 def augment(
@@ -162,10 +110,14 @@ def augment(
     image: Float[Array, "H W 3"],
     augmentation: Augmentation,
 ) -> Float[Array, "H W 3"]:
-    """Flip, jitter the colours of and turn to grey one image, each at random.
+    """Shrink, flip, jitter the colours of, turn to grey and blur one image, each at random.
 
-    The jitter applies brightness, contrast, saturation and hue in a random order, with factors
-    uniform in ``[max(0, 1 - x), 1 + x]`` and a hue shift uniform in ``[-hue, hue]``.
+    The factor of shrinking is uniform in ``[smallest_scale, 1]``, and the smaller image lies at a
+    uniformly random place, surrounded by its mean colour; the authors of SelfMask put it into the
+    top left corner, which the flip may make the right one. The jitter applies brightness, contrast,
+    saturation and hue in a random order, with factors uniform in ``[max(0, 1 - x), 1 + x]`` and a
+    hue shift uniform in ``[-hue, hue]``. The standard deviation of the blur is uniform in
+    ``blur_sigma``.
 
     Args:
         key: decides everything that is random.
@@ -175,10 +127,8 @@ def augment(
     Returns:
         RGB float32 in [0, 1].
     """
-    flip_key, apply_key, order_key, factor_key, gray_key = jax.random.split(key, 5)
-    flipped = jax.random.bernoulli(flip_key, augmentation.flip_probability)
-    image = jnp.where(flipped, image[:, ::-1], image)
-
+    image = _move(key, image, augmentation)
+    _, apply_key, order_key, factor_key, gray_key = jax.random.split(key, _SPLIT)
     strength = jnp.array(
         [
             augmentation.brightness,
@@ -192,13 +142,42 @@ def augment(
     low = jnp.maximum(center - strength, jnp.array([0.0, 0.0, 0.0, -0.5], jnp.float32))
     factors = jax.random.uniform(factor_key, (4,), minval=low, maxval=center + strength)
     order = jax.random.permutation(order_key, 4)
-    jittered = _jitter(image, order, factors)
+    jittered = jitter(image, order, factors)
     apply_jitter = jax.random.bernoulli(apply_key, augmentation.jitter_probability)
     image = jnp.where(apply_jitter, jittered, image)
 
     gray = jnp.broadcast_to(rgb_to_grayscale(image), image.shape)
     to_gray = jax.random.bernoulli(gray_key, augmentation.grayscale_probability)
-    return jnp.where(to_gray, gray, image)
+    image = jnp.where(to_gray, gray, image)
+
+    if augmentation.blur_probability > 0:
+        smallest, largest = augmentation.blur_sigma
+        apply_draw, sigma_draw = jax.random.uniform(jax.random.fold_in(key, _BLUR_DRAW), (2,))
+        sigma = smallest + (largest - smallest) * sigma_draw
+        blurred = gaussian_blur(image, sigma, radius=math.ceil(3 * largest))
+        apply_blur = apply_draw < augmentation.blur_probability
+        image = jnp.where(apply_blur, jnp.clip(blurred, 0.0, 1.0), image)
+    return image
+
+
+def augment_mask(
+    key: Key[Array, ""] | UInt32[Array, "2"],
+    mask: UInt8[Array, "H W"] | Float[Array, "H W"],
+    augmentation: Augmentation,
+) -> Float[Array, "H W"]:
+    """Do to a mask what :func:`augment` does to the geometry of its image: shrink and flip.
+
+    Args:
+        key: that of the image.
+        mask: of the image's size, uint8 in 0..255 or float32 in [0, 1].
+        augmentation: that of the image.
+
+    Returns:
+        float32 in [0, 1]; 0 around a smaller image.
+    """
+    if mask.dtype == jnp.uint8:
+        mask = mask.astype(jnp.float32) / 255.0
+    return _move(key, mask[..., None], augmentation, around=jnp.zeros(1))[..., 0]
 
 
 def augment_batch(
@@ -221,34 +200,37 @@ def augment_batch(
     return jax.vmap(lambda key, image: augment(key, image, augmentation))(keys, images)
 
 
-def _jitter(
-    image: Float[Array, "H W 3"], order: Int[Array, "4"], factors: Float[Array, "4"]
-) -> Float[Array, "H W 3"]:
-    """Apply brightness (0), contrast (1), saturation (2) and hue (3) in the given order.
+def augment_mask_batch(
+    keys: Key[Array, " B"] | UInt32[Array, "B 2"],
+    masks: UInt8[Array, "B H W"] | Float[Array, "B H W"],
+    augmentation: Augmentation,
+) -> Float[Array, "B H W"]:
+    """Apply :func:`augment_mask` to every mask with the key of its image.
 
-    A branch for every place in the order would, under ``vmap``, compute all four operations at
-    all four places. Three of them are one formula, so the image passes three places before the
-    hue and three after it, of which those that are not its own leave it exactly as it is.
+    Args:
+        keys: as given to :func:`augment_batch` for the images.
+        masks: of the images' size, uint8 in 0..255 or float32 in [0, 1].
+        augmentation: that of the images.
+
+    Returns:
+        float32 in [0, 1].
     """
-    hue_place = jnp.argmax(order == _HUE)
-    for place in range(3):
-        image = _blend(image, order[place], factors, place < hue_place)
-    image = adjust_hue(image, factors[_HUE])
-    for place in range(1, 4):
-        image = _blend(image, order[place], factors, place > hue_place)
-    return image
+    return jax.vmap(lambda key, mask: augment_mask(key, mask, augmentation))(keys, masks)
 
 
-def _blend(
-    image: Float[Array, "H W 3"],
-    operation: Int[Array, ""],
-    factors: Float[Array, "4"],
-    apply: Bool[Array, ""],
-) -> Float[Array, "H W 3"]:
-    """Apply brightness, contrast or saturation, whichever ``operation`` says, or nothing."""
-    factor = jnp.where(apply, factors[operation], 1.0)
-    gray = rgb_to_grayscale(image)
-    # f x + (1 - f) t with t = 0, mean(gray(x)) or gray(x); at f = 1 it is x to the last bit
-    toward_mean = jnp.where(operation == _CONTRAST, 1 - factor, 0.0)
-    toward_gray = jnp.where(operation == _SATURATION, 1 - factor, 0.0)
-    return jnp.clip(factor * image + toward_mean * jnp.mean(gray) + toward_gray * gray, 0.0, 1.0)
+def _move(
+    key: Key[Array, ""] | UInt32[Array, "2"],
+    pixels: Float[Array, "H W C"],
+    augmentation: Augmentation,
+    around: Float[Array, " C"] | None = None,
+) -> Float[Array, "H W C"]:
+    """Shrink and flip, surrounded by ``around`` or the mean colour."""
+    if augmentation.smallest_scale < 1:
+        draws = jax.random.uniform(jax.random.fold_in(key, _SCALE_DRAW), (3,))
+        scale = augmentation.smallest_scale + (1 - augmentation.smallest_scale) * draws[0]
+        corner = draws[1:] * (1 - scale) * jnp.array(pixels.shape[:2], jnp.float32)
+        around = jnp.mean(pixels, axis=(0, 1)) if around is None else around
+        pixels = jnp.clip(shrink(pixels, scale, corner, around), 0.0, 1.0)
+    flip_key = jax.random.split(key, _SPLIT)[0]
+    flipped = jax.random.bernoulli(flip_key, augmentation.flip_probability)
+    return jnp.where(flipped, pixels[:, ::-1], pixels)

@@ -43,6 +43,28 @@ def find_images(root: str | os.PathLike[str]) -> list[Path]:
         ValueError: ``root`` is a file.
         OSError: a folder may not be listed.
     """
+    folder = image_folder(root)
+    images = [path for path in _visible_files(folder) if path.suffix.lower() in EXTENSIONS]
+    if not images:
+        raise FileNotFoundError(
+            f"no image under {folder}: put files there whose names end in {', '.join(EXTENSIONS)}"
+        )
+    return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
+
+
+def image_folder(root: str | os.PathLike[str]) -> Path:
+    """Return the folder that the images of a folder lie in, see :func:`find_images`.
+
+    Args:
+        root: the folder.
+
+    Returns:
+        ``root``, or the folder of the images inside a benchmark's.
+
+    Raises:
+        FileNotFoundError: there is no ``root``.
+        ValueError: ``root`` is a file.
+    """
     folder = Path(root)
     if not folder.exists():
         raise FileNotFoundError(f"no folder {folder}: check the path, seen from {Path.cwd()}")
@@ -50,14 +72,8 @@ def find_images(root: str | os.PathLike[str]) -> list[Path]:
         raise ValueError(f"{folder} is a file: give the folder that holds the images")
     for inside, mark in _IMAGES_BESIDE_MASKS:
         if (folder / inside).is_dir() and (folder / mark).is_dir():
-            folder = folder / inside
-            break
-    images = [path for path in _visible_files(folder) if path.suffix.lower() in EXTENSIONS]
-    if not images:
-        raise FileNotFoundError(
-            f"no image under {folder}: put files there whose names end in {', '.join(EXTENSIONS)}"
-        )
-    return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
+            return folder / inside
+    return folder
 
 
 def find_pairs(
@@ -79,20 +95,20 @@ def find_pairs(
         FileNotFoundError: a folder is missing or empty, or some images have no mask.
         ValueError: two masks have the same name up to the extension.
     """
-    masks_of = _masks_by_name(masks)
+    masks_of = masks_by_name(masks)
     for candidates in masks_of.values():
         if len(candidates) > 1:
             one, other = candidates[:2]
             raise ValueError(f"two masks for one image: {one} and {other}: remove one of them")
     found = find_images(images)
-    lacking = [path.name for path in found if _stem(path, images) not in masks_of]
+    lacking = [path.name for path in found if pair_name(path, images) not in masks_of]
     if lacking:
         raise FileNotFoundError(
             f"{len(lacking)} of {len(found)} images in {images} have no mask in {masks}: "
             f"{shorten(lacking)}. A mask has the name of its image, "
             f"with one of the extensions {', '.join(EXTENSIONS)}"
         )
-    return [(path, masks_of[_stem(path, images)][0]) for path in found]
+    return [(path, masks_of[pair_name(path, images)][0]) for path in found]
 
 
 def match_pairs(
@@ -114,16 +130,48 @@ def match_pairs(
     Raises:
         FileNotFoundError: a folder is missing or empty.
     """
-    masks_of = _masks_by_name(masks)
+    masks_of = masks_by_name(masks)
     pairs: list[tuple[Path, Path]] = []
     left_out: dict[Path, str] = {}
     for path in find_images(images):
-        candidates = masks_of.get(_stem(path, images), [])
+        candidates = masks_of.get(pair_name(path, images), [])
         if len(candidates) == 1:
             pairs.append((path, candidates[0]))
         else:
             left_out[path] = mask_problem([mask.name for mask in candidates])
     return pairs, left_out
+
+
+def masks_by_name(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
+    """Find the masks of a folder by their :func:`pair_name`.
+
+    Args:
+        folder: folder of masks.
+
+    Returns:
+        Name to the masks that have it, which differ in their extensions.
+
+    Raises:
+        FileNotFoundError: the folder is missing or empty.
+        ValueError: ``folder`` is a file.
+    """
+    masks: dict[str, list[Path]] = {}
+    for mask in find_images(folder):
+        masks.setdefault(pair_name(mask, folder), []).append(mask)
+    return masks
+
+
+def pair_name(path: Path, root: str | os.PathLike[str]) -> str:
+    """Return the name by which an image and its mask are paired.
+
+    Args:
+        path: a file under ``root``.
+        root: the folder of images, or that of masks.
+
+    Returns:
+        The path relative to ``root``, with ``/``, without its extension.
+    """
+    return path.relative_to(root).with_suffix("").as_posix()
 
 
 def mask_problem(candidates: Sequence[str]) -> str:
@@ -184,17 +232,6 @@ def existing_files(paths: Mapping[str, Path], folder: Path, advice: str) -> dict
     if not found:
         raise FileNotFoundError(f"none of the {len(paths)} listed images is in {folder}: {advice}")
     return found
-
-
-def _masks_by_name(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
-    masks: dict[str, list[Path]] = {}
-    for mask in find_images(folder):
-        masks.setdefault(_stem(mask, folder), []).append(mask)
-    return masks
-
-
-def _stem(path: Path, root: str | os.PathLike[str]) -> str:
-    return path.relative_to(root).with_suffix("").as_posix()
 
 
 def _visible_files(folder: Path) -> list[Path]:

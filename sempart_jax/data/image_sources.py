@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sempart_jax.data.folder import find_images
-from sempart_jax.data.images import decode_image, read_image
+from sempart_jax.data.images import UnreadableImageError, decode_image, read_image
 from sempart_jax.data.prepared import PreparedSet, newest_version, prepared_splits
 
 
@@ -40,6 +40,53 @@ class ImageSource(Protocol):
             UnreadableImageError: it cannot be decoded.
         """
         ...
+
+
+@runtime_checkable
+class MaskedSource(ImageSource, Protocol):
+    """Images that each have a mask to learn from."""
+
+    def read_mask(self, index: int, height: int, width: int) -> UInt8[np.ndarray, "H W"]:
+        """Read the mask of an image.
+
+        Args:
+            index: 0 to ``len(names) - 1``.
+            height: height of the image that :meth:`read` gives, in pixels.
+            width: width of that image in pixels.
+
+        Returns:
+            uint8 ``[height, width]``; 255 is foreground, 0 is background.
+
+        Raises:
+            UnreadableImageError: it cannot be decoded.
+        """
+        ...
+
+
+def read_with_mask(
+    source: ImageSource, index: int
+) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"] | None]:
+    """Read an image, and its mask where the source has masks.
+
+    Args:
+        source: images.
+        index: 0 to ``len(source.names) - 1``.
+
+    Returns:
+        Image and mask of one size; no mask unless ``source`` is a :class:`MaskedSource`.
+
+    Raises:
+        UnreadableImageError: one of both cannot be decoded; its ``path`` is the image's label, or
+            what the source calls the mask.
+    """
+    try:
+        image = source.read(index)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(source.label(index), error.reason) from error
+    height, width = image.shape[:2]
+    if isinstance(source, MaskedSource):
+        return image, source.read_mask(index, height, width)
+    return image, None
 
 
 class ImageFiles:

@@ -1,4 +1,4 @@
-"""Training batches of images: shuffled, cropped, resumable at any step (grain).
+"""Training batches of images, and of their masks: shuffled, cropped, resumable at any step (grain).
 
 The batch of step ``k`` is a function of the images, the seed, the sizes, the batch size and ``k``
 alone. There is no state to save: a run resumes with ``start_step=k``, and neither the number of
@@ -22,7 +22,7 @@ import numpy as np
 from absl import flags
 from jaxtyping import UInt8
 
-from sempart_jax.data.image_sources import ImageSource
+from sempart_jax.data.image_sources import ImageSource, MaskedSource, read_with_mask
 from sempart_jax.data.images import UnreadableImageError, resize_short_side
 
 MAXIMUM_ASPECT_RATIO = 20
@@ -44,10 +44,13 @@ class Batch(NamedTuple):
         image: uint8 ``[local batch, size, size, 3]``, RGB.
         unreadable: ``(path, reason)`` of files met for the first time that could not be read; in
             this batch other images stand in for them.
+        mask: uint8 ``[local batch, size, size]``, 255 is foreground, cut as the images are; None
+            where the source has no masks.
     """
 
     image: UInt8[np.ndarray, "B size size 3"]
     unreadable: tuple[tuple[str, str], ...]
+    mask: UInt8[np.ndarray, "B size size"] | None = None
 
 
 class NoReadableImageError(Exception):
@@ -90,13 +93,15 @@ def training_batches(
     short side resized to ``resize_size`` and is cropped to a square at a uniformly random place
     (two tricks, Sec. 5). An image that cannot be read, or that is longer than
     :data:`MAXIMUM_ASPECT_RATIO` times its width, is replaced by the next readable one of
-    ``source``, and its batch names it.
+    ``source``, and its batch names it. Where the source has masks, each is resized and cropped as
+    its image is, and an image whose mask cannot be read is replaced too.
 
     Close the generator to end its threads and processes; losing the last reference to it or
     leaving the program does the same.
 
     Args:
-        source: images in a fixed order, see :func:`sempart_jax.data.image_sources.open_images`.
+        source: images in a fixed order, see :func:`sempart_jax.data.image_sources.open_images`,
+            or :func:`sempart_jax.data.pseudo_masks.open_pseudo_masks` for images with masks.
         batch_size: images a step over all processes of the run.
         image_size: pixels of a crop's side.
         resize_size: pixels of the short side before the crop.
@@ -151,7 +156,8 @@ def training_batches(
             flags.FLAGS.mark_as_parsed()
         # Each worker makes one batch and buffers some; for each, a thread here does the same.
         held = 2 * (BUFFERED + 1) * workers + 1
-        _check_shared_memory(held * local_size * image_size * image_size * 3)
+        channels = 4 if isinstance(source, MaskedSource) else 3
+        _check_shared_memory(held * local_size * image_size * image_size * channels)
         options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=BUFFERED)
         batches = batches.mp_prefetch(options, worker_init_fn=_start_worker)
     generator = _without_repeated_reports(batches)
@@ -175,54 +181,67 @@ def fingerprint(names: Sequence[str]) -> str:
 
 class _Record(NamedTuple):
     image: UInt8[np.ndarray, "size size 3"]
+    mask: UInt8[np.ndarray, "size size"] | None
     unreadable: tuple[tuple[str, str], ...]
 
 
 class _Load(grain.transforms.RandomMap):
-    """The index of an image to its random crop, or to that of the next readable image."""
+    """The index of an image to its random crop, or to that of the next readable image.
+
+    A mask is cropped as its image is.
+    """
 
     def __init__(self, source: ImageSource, image_size: int, resize_size: int):
         self._source = source
         self._image_size = image_size
         self._resize_size = resize_size
-        self._unreadable: dict[int, str] = {}
+        self._unreadable: dict[int, tuple[str, str]] = {}
 
     def random_map(self, element: int, rng: np.random.Generator) -> _Record:
         count = len(self._source.names)
         unreadable: list[tuple[str, str]] = []
         for index in ((element + offset) % count for offset in range(count)):
-            image = self._read(index)
-            if image is None:
-                unreadable.append((self._source.label(index), self._unreadable[index]))
+            pixels = self._read(index)
+            if pixels is None:
+                unreadable.append(self._unreadable[index])
                 continue
+            image, mask = pixels
             size = self._image_size
             top, left = rng.integers(0, np.array(image.shape[:2]) - size, endpoint=True)
-            crop = image[top : top + size, left : left + size]
-            return _Record(crop, tuple(unreadable))
+            window = (slice(top, top + size), slice(left, left + size))
+            return _Record(image[window], None if mask is None else mask[window], tuple(unreadable))
         raise NoReadableImageError(count, tuple(unreadable[:_SHOWN]))
 
-    def _read(self, index: int) -> UInt8[np.ndarray, "H W 3"] | None:
+    def _read(
+        self, index: int
+    ) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"] | None] | None:
         # Known failures are not tried again: a folder of mostly broken files stays fast.
         if index in self._unreadable:
             return None
         try:
-            image = self._source.read(index)
+            image, mask = read_with_mask(self._source, index)
         except UnreadableImageError as error:
-            self._unreadable[index] = error.reason
+            self._unreadable[index] = (error.path, error.reason)
             return None
         height, width = image.shape[:2]
         if max(height, width) > MAXIMUM_ASPECT_RATIO * min(height, width):
             self._unreadable[index] = (
+                self._source.label(index),
                 f"{width}x{height} pixels: one side is more than "
-                f"{MAXIMUM_ASPECT_RATIO} times the other"
+                f"{MAXIMUM_ASPECT_RATIO} times the other",
             )
             return None
-        return resize_short_side(image, self._resize_size)
+        size = self._resize_size
+        return resize_short_side(image, size), (
+            None if mask is None else resize_short_side(mask, size)
+        )
 
 
 def _collate(records: Sequence[_Record]) -> Batch:
     image = np.stack([record.image for record in records])
-    return Batch(image, tuple(failure for record in records for failure in record.unreadable))
+    masks = [record.mask for record in records if record.mask is not None]
+    unreadable = tuple(failure for record in records for failure in record.unreadable)
+    return Batch(image, unreadable, np.stack(masks) if masks else None)
 
 
 def _without_repeated_reports(
@@ -237,8 +256,9 @@ def _without_repeated_reports(
             reported.update(new)
             # A worker's array is shared memory, which must not outlive this iterator.
             image = np.array(batch.image)
+            mask = None if batch.mask is None else np.array(batch.mask)
             del batch
-            yield Batch(image, tuple(new.items()))
+            yield Batch(image, tuple(new.items()), mask)
     finally:
         iterator.close()
 

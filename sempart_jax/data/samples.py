@@ -1,10 +1,24 @@
-"""A few fixed images of a data set to watch a run by."""
+"""A few fixed images of a data set to watch a run by, and their masks."""
+
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
-from sempart_jax.data.image_sources import ImageSource
+from sempart_jax.data.image_sources import ImageSource, MaskedSource, read_with_mask
 from sempart_jax.data.images import UnreadableImageError, center_crop, resize_short_side
+
+
+class Samples(NamedTuple):
+    """Images and their masks, cropped alike.
+
+    Attributes:
+        image: uint8 ``[N, S, S, 3]``, RGB.
+        mask: uint8 ``[N, S, S]``, 255 is foreground; None where the source has no masks.
+    """
+
+    image: UInt8[np.ndarray, "N S S 3"]
+    mask: UInt8[np.ndarray, "N S S"] | None
 
 
 def sample_images(
@@ -19,21 +33,41 @@ def sample_images(
         resize_size: short side before the crop in pixels.
 
     Returns:
-        RGB ``[N, S, S, 3]``; fewer than ``count`` where there are no more readable ones, perhaps
-        none. An unreadable image is passed over: whoever trains on it names it.
+        RGB ``[N, S, S, 3]``, those of :func:`read_samples`.
+    """
+    return read_samples(source, count, image_size=image_size, resize_size=resize_size).image
+
+
+def read_samples(source: ImageSource, count: int, *, image_size: int, resize_size: int) -> Samples:
+    """Read images spread evenly over a data set, and their masks, cropped in the middle.
+
+    Args:
+        source: images in a fixed order.
+        count: number of images wanted.
+        image_size: side of the crop in pixels.
+        resize_size: short side before the crop in pixels.
+
+    Returns:
+        Fewer than ``count`` images where there are no more readable ones, perhaps none. An image
+        that is unreadable, or whose mask is, is passed over: whoever trains on it names it.
     """
     available = len(source.names)
     wanted = min(count, available)
     spread = [index * available // wanted for index in range(wanted)]
     # The others stand in for unreadable ones.
     others = sorted(set(range(available)) - set(spread))
-    images: list[np.ndarray] = []
+    images = np.zeros((wanted, image_size, image_size, 3), np.uint8)
+    masks = np.zeros((wanted, image_size, image_size), np.uint8)
+    filled = 0
     for index in (*spread, *others):
-        if len(images) == wanted:
+        if filled == wanted:
             break
         try:
-            image = source.read(index)
+            image, mask = read_with_mask(source, index)
         except UnreadableImageError:
             continue
-        images.append(center_crop(resize_short_side(image, resize_size), image_size))
-    return np.stack(images) if images else np.zeros((0, image_size, image_size, 3), np.uint8)
+        images[filled] = center_crop(resize_short_side(image, resize_size), image_size)
+        if mask is not None:
+            masks[filled] = center_crop(resize_short_side(mask, resize_size), image_size)
+        filled += 1
+    return Samples(images[:filled], masks[:filled] if isinstance(source, MaskedSource) else None)

@@ -1,5 +1,5 @@
-import colorsys
 import itertools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -7,18 +7,18 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from sempart_jax.data import augment as module
 from sempart_jax.data.augment import (
     Augmentation,
-    adjust_brightness,
-    adjust_contrast,
-    adjust_hue,
-    adjust_saturation,
     augment,
     augment_batch,
-    rgb_to_grayscale,
+    augment_mask,
+    augment_mask_batch,
+    shrink,
 )
+from tests.data.blur_reference import blurred
 
 NOTHING = {
     "flip_probability": 0.0,
@@ -47,86 +47,8 @@ def gray(image: np.ndarray) -> np.ndarray:
     return (image @ np.array([0.2989, 0.587, 0.114]))[..., None]
 
 
-def brightness(image: np.ndarray, factor: float) -> np.ndarray:
-    return np.clip(factor * image, 0, 1)
-
-
-def contrast(image: np.ndarray, factor: float) -> np.ndarray:
-    return np.clip(factor * image + (1 - factor) * gray(image).mean(), 0, 1)
-
-
-def saturation(image: np.ndarray, factor: float) -> np.ndarray:
-    return np.clip(factor * image + (1 - factor) * gray(image), 0, 1)
-
-
-def hue(image: np.ndarray, shift: float) -> np.ndarray:
-    turned = np.empty_like(image)
-    for place in np.ndindex(image.shape[:-1]):
-        h, s, v = colorsys.rgb_to_hsv(*image[place].tolist())
-        turned[place] = colorsys.hsv_to_rgb((h + shift) % 1.0, s, v)
-    return turned
-
-
-OPERATIONS = (
-    (adjust_brightness, brightness),
-    (adjust_contrast, contrast),
-    (adjust_saturation, saturation),
-    (adjust_hue, hue),
-)
-
-
 def close(actual, expected, atol=2e-6):
     np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=atol)
-
-
-@pytest.mark.parametrize("factor", [0.0, 0.6, 1.0, 1.4, 3.0])
-@pytest.mark.parametrize("operation", range(3))
-def test_blends(operation, factor):
-    ours, reference = OPERATIONS[operation]
-    image = picture()
-    close(ours(jnp.asarray(image), factor), reference(image.astype(np.float64), factor))
-
-
-@pytest.mark.parametrize("shift", [-0.5, -0.1, 0.0, 0.07, 1 / 3, 0.5])
-def test_hue(shift):
-    image = picture((17, 13, 3), seed=1)
-    # Ties between channels, greys, black, white and pure colours, where the hue has cases.
-    corners = np.array(list(itertools.product([0.0, 0.5, 1.0], repeat=3)), np.float32)
-    for pixels in (image, corners[None]):
-        close(adjust_hue(jnp.asarray(pixels), shift), hue(pixels.astype(np.float64), shift))
-
-
-def test_hue_by_hand():
-    red = jnp.array([[[1.0, 0.0, 0.0]]])
-    close(adjust_hue(red, 1 / 3), [[[0, 1, 0]]], 1e-6)
-    close(adjust_hue(red, -1 / 3), [[[0, 0, 1]]], 1e-6)
-    close(adjust_hue(red, 0.5), [[[0, 1, 1]]], 1e-6)
-
-
-def test_grayscale():
-    image = picture()
-    close(rgb_to_grayscale(jnp.asarray(image)), gray(image.astype(np.float64)), 1e-6)
-    close(rgb_to_grayscale(jnp.eye(3)[None]), np.array([[[0.2989], [0.587], [0.114]]]), 1e-7)
-
-
-@pytest.mark.parametrize("operation", range(4))
-def test_a_stack_of_images_is_images_one_by_one(operation):
-    ours, _ = OPERATIONS[operation]
-    stack = jnp.asarray(picture((2, 3, 5, 7, 3)))
-    whole = ours(stack, 0.3)
-    for place in np.ndindex(2, 3):
-        close(whole[place], ours(stack[place], 0.3), 1e-6)
-
-
-@pytest.mark.parametrize("order", ORDERS)
-def test_every_order_of_the_jitter(order):
-    image = picture(seed=2)
-    factors = np.array([1.35, 0.7, 1.2, 0.08], np.float32)
-    expected = image.astype(np.float64)
-    for operation in order:
-        expected = OPERATIONS[operation][1](expected, float(factors[operation]))
-    jittered = jax.jit(module._jitter)(jnp.asarray(image), jnp.array(order), jnp.asarray(factors))
-    close(jittered, expected, 5e-6)
 
 
 def batch_of(image: np.ndarray, count: int, **options) -> np.ndarray:
@@ -183,7 +105,7 @@ def test_orders_and_factors_are_uniform(monkeypatch, strengths, low, high):
         drawn = jnp.concatenate([order.astype(jnp.float32), factors, jnp.zeros(1)])
         return drawn.reshape(image.shape)
 
-    monkeypatch.setattr(module, "_jitter", show)
+    monkeypatch.setattr(module, "jitter", show)
     names = ("brightness", "contrast", "saturation", "hue")
     options = dict(zip(names, strengths, strict=True))
     drawn = batch_of(picture((1, 3, 3)), 4800, jitter_probability=1.0, **options).reshape(-1, 9)
@@ -244,7 +166,16 @@ def test_any_size_stays_in_range(height, width, seed):
     with jax.numpy_dtype_promotion("strict"):
         run = jax.jit(
             lambda key, image: augment(
-                key, image, Augmentation(brightness=3.0, contrast=3.0, saturation=3.0, hue=0.5)
+                key,
+                image,
+                Augmentation(
+                    brightness=3.0,
+                    contrast=3.0,
+                    saturation=3.0,
+                    hue=0.5,
+                    blur_probability=1.0,
+                    smallest_scale=0.2,
+                ),
             )
         )
         done = run(jax.random.key(seed), jnp.asarray(picture((height, width, 3), seed)))
@@ -260,8 +191,205 @@ def test_any_size_stays_in_range(height, width, seed):
         ({"grayscale_probability": -0.1}, "probability leave"),
         ({"brightness": -0.1}, "brightness -0.1"),
         ({"hue": 0.6}, "hue 0.6"),
+        ({"blur_probability": 1.1}, "probability leave"),
+        ({"blur_sigma": (0.0, 2.0)}, "blur_sigma .0.0, 2.0. must"),
+        ({"blur_sigma": (2.0, 1.0)}, "blur_sigma .2.0, 1.0. must"),
+        ({"blur_sigma": (1.0, math.inf)}, "blur_sigma .1.0, inf. must"),
+        ({"smallest_scale": 0.0}, "smallest_scale 0.0"),
+        ({"smallest_scale": 1.5}, "smallest_scale 1.5"),
     ],
 )
 def test_senseless_arguments_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         Augmentation(**options)
+
+
+def test_the_draws_are_those_of_every_run_so_far():
+    images = jnp.asarray(picture((4, 9, 11, 3)))
+    done = RUN(jax.random.split(jax.random.key(11), 4), images)
+    corner = [
+        [0.7338110, 0.2442130, 0.0690930],
+        [1.0, 0.9175770, 1.0],
+        [0.7575360, 0.1498360, 1.0],
+        [0.0667960, 0.5265840, 0.6019409],
+    ]
+    close(done[:, 0, 0], corner)
+
+
+def shrunk(pixels: np.ndarray, scale: float, corner, around) -> np.ndarray:
+    """Sample each axis with a triangle as wide as the factor needs; in float64."""
+    result = pixels.astype(np.float64)
+    inside = np.ones(pixels.shape[:2], bool)
+    for axis in range(2):
+        size = pixels.shape[axis]
+        centres = (np.arange(size) + 0.5 - corner[axis]) / scale
+        weights = np.maximum(0, 1 - abs(centres[:, None] - 0.5 - np.arange(size)) * min(scale, 1))
+        sums = weights.sum(axis=1, keepdims=True)
+        weights = np.divide(weights, sums, out=np.zeros_like(weights), where=sums > 0)
+        result = np.moveaxis(np.tensordot(weights, result, (1, axis)), 0, axis)
+        hit = (centres > 0) & (centres < size)
+        inside &= np.expand_dims(hit, 1 - axis)
+    return np.where(inside[..., None], result, around)
+
+
+@pytest.mark.parametrize(
+    ("scale", "corner"),
+    [(1.0, (0.0, 0.0)), (0.61, (3.3, 5.7)), (0.5, (11.9, 0.2)), (0.13, (20.1, 13.4))],
+)
+def test_shrink(scale, corner):
+    pixels, around = picture((24, 32, 3)), np.array([0.9, 0.1, 0.4], np.float32)
+    done = jax.jit(shrink)(jnp.asarray(pixels), scale, jnp.asarray(corner), jnp.asarray(around))
+    close(done, shrunk(pixels, scale, corner, around))
+
+
+@pytest.mark.parametrize("factor", [2, 4])
+def test_shrink_is_an_antialiased_resize_within_a_frame(factor):
+    pixels = picture((24, 32))
+    height, width = 24 // factor, 32 // factor
+    expected = np.zeros((24, 32))
+    expected[3 : 3 + height, 5 : 5 + width] = np.asarray(
+        Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    )
+    corner = jnp.array([3.0, 5.0])
+    done = shrink(jnp.asarray(pixels)[..., None], 1 / factor, corner, jnp.zeros(1))
+    close(done[..., 0], expected)
+
+
+SMALLER = {"flip_probability": 0.5, "smallest_scale": 0.2}
+
+
+def masks_of(masks: np.ndarray, **options) -> np.ndarray:
+    """Masks under the keys of ``batch_of``."""
+    keys = jax.random.split(jax.random.key(7), len(masks))
+    augmentation = Augmentation(**{**NOTHING, **options})
+    run = jax.jit(lambda keys, masks: augment_mask_batch(keys, masks, augmentation))
+    return np.asarray(run(keys, jnp.asarray(masks)))
+
+
+def test_a_mask_moves_with_its_image():
+    mask = picture((18, 22))
+    images = batch_of(np.repeat(mask[..., None], 3, axis=-1), 12, **SMALLER)
+    masks = masks_of(np.broadcast_to(mask, (12, 18, 22)), **SMALLER)
+    inside = masks_of(np.ones((12, 18, 22), np.float32), **SMALLER)
+    assert 0 < np.mean(inside > 0.5) < 0.8
+    np.testing.assert_allclose(inside, inside > 0.5, atol=1e-6)
+    # The image is surrounded by its mean colour, the mask by nothing.
+    close(np.where(inside > 0.5, images[..., 0], 0.0), masks)
+    close(images[inside < 0.5], mask.mean(dtype=np.float64), 1e-6)
+    assert (masks[inside < 0.5] == 0).all()
+
+
+def test_colours_and_blur_leave_masks_alone():
+    mask = np.broadcast_to(picture((9, 11)), (6, 9, 11))
+    done = masks_of(mask, **SMALLER, jitter_probability=1.0, brightness=0.4, blur_probability=1.0)
+    np.testing.assert_array_equal(done, masks_of(mask, **SMALLER))
+
+
+def test_a_mask_is_flipped_exactly():
+    data = np.random.default_rng(0).integers(0, 256, (3, 9, 11), dtype=np.uint8)
+    flipped = masks_of(data, flip_probability=1.0)
+    assert flipped.dtype == np.float32
+    close(flipped, data[:, :, ::-1] / 255, 1e-7)
+    floats = data.astype(np.float32) / 255
+    np.testing.assert_array_equal(masks_of(floats, flip_probability=1.0), floats[:, :, ::-1])
+    np.testing.assert_array_equal(masks_of(floats), floats)
+    np.testing.assert_array_equal(masks_of(np.full_like(data, 255), **SMALLER).max((1, 2)), 1.0)
+
+
+def test_one_mask_is_that_of_the_batch():
+    masks = picture((3, 9, 11))
+    keys = jax.random.split(jax.random.key(7), 3)
+    augmentation = Augmentation(**{**NOTHING, **SMALLER})
+    one = jax.jit(lambda key, mask: augment_mask(key, mask, augmentation))
+    for key, mask, expected in zip(keys, masks, masks_of(masks, **SMALLER), strict=True):
+        close(one(key, jnp.asarray(mask)), expected)
+        close(one(jax.random.key_data(key), jnp.asarray(mask)), expected)
+
+
+def test_factor_and_place_are_uniform_and_independent_of_the_flip():
+    count, size = 3000, 60
+    half = np.zeros((count, size, size), np.float32)
+    half[:, :, : size // 2] = 1.0
+    whole = masks_of(np.ones_like(half), **SMALLER)
+    columns = np.arange(size)
+
+    def balance(masks):
+        weight = masks.sum(axis=1)
+        return (weight * columns).sum(axis=1) / weight.sum(axis=1)
+
+    flipped = balance(masks_of(half, **SMALLER)) > balance(whole)
+    # The area falls with the square of the factor.
+    scale = np.sqrt(whole.mean(axis=(1, 2)))
+    counts, _ = np.histogram(scale, 8, (0.19, 1.01))
+    # 375 each, standard deviation 18; the ends of the range are in no bin's middle.
+    assert counts.sum() == count
+    assert abs(counts - 375).max() < 85, counts
+    room = size * (1 - scale)
+    free = room > 15
+    places = [
+        whole.max(axis=2).argmax(axis=1)[free] / room[free],
+        whole.max(axis=1).argmax(axis=1)[free] / room[free],
+    ]
+    for place in places:
+        counts, _ = np.histogram(place, 4, (-0.05, 1.05))
+        share = counts / free.sum()
+        assert abs(share - 0.25).max() < 0.05, share
+    # The place of a flipped image is mirrored; uniform all the same.
+    drawn = np.corrcoef([scale[free], flipped[free], *places])
+    assert abs(drawn - np.eye(4)).max() < 0.08, drawn
+    rest = np.corrcoef(scale, flipped)[0, 1]
+    assert abs(rest) < 0.07
+
+
+def test_blur_comes_last_and_is_of_the_given_strength():
+    options = {
+        "jitter_probability": 1.0,
+        "brightness": 2.0,
+        "contrast": 2.0,
+        "blur_sigma": (1.3,) * 2,
+    }
+    image = picture((14, 17, 3))
+    sharp = batch_of(image, 5, **options)
+    assert (sharp == 1).any()
+    done = batch_of(image, 5, **options, blur_probability=1.0)
+    for before, after in zip(sharp, done, strict=True):
+        close(after, blurred(before, 1.3, 4))
+
+
+def test_strength_and_frequency_of_the_blur():
+    count = 3000
+    image = np.zeros((15, 15, 3), np.float32)
+    image[7, 7] = 1.0
+    options = {"blur_probability": 0.3, "blur_sigma": (0.5, 2.0)}
+    middle = batch_of(image, count, **options)[:, 7, 7, 0]
+    hits = middle < 1
+    # standard deviation 0.0084
+    assert abs(hits.mean() - 0.3) < 0.034
+    sigmas = np.linspace(0.5, 2.0, 301)
+    peaks = [blurred(image[..., :1], sigma, 6)[7, 7, 0] for sigma in sigmas]
+    drawn = np.interp(-middle[hits], -np.array(peaks), sigmas)
+    counts, _ = np.histogram(drawn, 5, (0.49, 2.01))
+    # 180 each, standard deviation 12
+    assert counts.sum() == hits.sum()
+    assert abs(counts / hits.sum() - 0.2).max() < 0.06, counts
+
+
+def test_blur_is_drawn_for_itself():
+    count = 3000
+    image = picture((12, 12, 3))
+    options = {**SMALLER, "jitter_probability": 0.5, "hue": 0.1, "grayscale_probability": 0.5}
+    sharp = batch_of(image, count, **options)
+    done = batch_of(image, count, **options, blur_probability=0.5)
+    hits = (done != sharp).any(axis=(1, 2, 3))
+    gray_hits = (abs(sharp - sharp[..., :1]) < 1e-6).all(axis=(1, 2, 3))
+    inside = masks_of(np.ones((count, 12, 12), np.float32), **SMALLER)
+    ramp = np.broadcast_to(np.linspace(0, 1, 12, dtype=np.float32), (count, 12, 12))
+    flip_hits = (masks_of(ramp, **SMALLER) != masks_of(ramp, smallest_scale=0.2)).any(axis=(1, 2))
+    drawn = np.corrcoef([hits, gray_hits, flip_hits, np.sqrt(inside.mean(axis=(1, 2)))])
+    assert abs(hits.mean() - 0.5) < 0.04
+    assert abs(drawn[0, 1:]).max() < 0.08, drawn
+
+
+def test_a_constant_image_stays_constant():
+    done = batch_of(np.full((9, 11, 3), 0.3, np.float32), 4, **SMALLER, blur_probability=1.0)
+    close(done, 0.3, 1e-6)

@@ -3,7 +3,14 @@ from pathlib import Path
 import pytest
 
 from sempart_jax.data.benchmarks import BENCHMARKS
-from sempart_jax.data.folder import find_images, find_pairs, match_pairs
+from sempart_jax.data.folder import (
+    find_images,
+    find_pairs,
+    image_folder,
+    masks_by_name,
+    match_pairs,
+    pair_name,
+)
 
 
 def touch(root: Path, *names: str) -> None:
@@ -73,6 +80,14 @@ def test_masks_beside_the_images_of_a_benchmark_are_no_images(tmp_path, name):
     assert find_images(tmp_path / masks) == [tmp_path / masks / "a.png"]
 
 
+def test_the_folder_of_the_images(tmp_path):
+    touch(tmp_path, "DUTS/DUTS-TR/DUTS-TR-Image/a.jpg", "own/images/a.jpg")
+    assert image_folder(tmp_path / "DUTS") == tmp_path / "DUTS/DUTS-TR/DUTS-TR-Image"
+    assert image_folder(tmp_path / "own") == tmp_path / "own"
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        image_folder(tmp_path / "nowhere")
+
+
 def test_a_folder_called_images_is_not_always_that_of_ecssd(tmp_path):
     touch(tmp_path, "images/a.jpg", "more/b.jpg")
     assert names(tmp_path) == ["images/a.jpg", "more/b.jpg"]
@@ -96,6 +111,15 @@ def test_pairs_by_name(tmp_path):
         (tmp_path / "images/b.jpg", tmp_path / "masks/b.png"),
         (tmp_path / "images/c/b.png", tmp_path / "masks/c/b.png"),
     ]
+
+
+def test_masks_by_their_names(tmp_path):
+    touch(tmp_path, "a.x.png", "c/b.png", "c/b.jpg")
+    assert masks_by_name(tmp_path) == {
+        "a.x": [tmp_path / "a.x.png"],
+        "c/b": [tmp_path / "c/b.jpg", tmp_path / "c/b.png"],
+    }
+    assert pair_name(tmp_path / "c/b.jpg", tmp_path / "c") == "b"
 
 
 def test_images_without_mask_are_named(tmp_path):

@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from sempart_jax.data.builders import prepare
-from sempart_jax.data.image_sources import ImageFiles, PreparedImages, open_images
+from sempart_jax.data.image_sources import (
+    ImageFiles,
+    MaskedSource,
+    PreparedImages,
+    open_images,
+    read_with_mask,
+)
 from sempart_jax.data.images import UnreadableImageError, read_image
 from tests.commands import REPOSITORY
 from tests.data.labelled_files import encode, photo, write_unpacked
@@ -56,6 +62,26 @@ def test_the_only_split_is_taken(tmp_path):
 def test_a_missing_folder(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
         open_images(tmp_path / "nowhere")
+
+
+class Masked(ImageFiles):
+    def read_mask(self, index, height, width):
+        return np.full((height, width), index, np.uint8)
+
+
+def test_masks_are_read_where_there_are_some(tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(encode(photo(1)))
+    paths = [tmp_path / "a.png", tmp_path / "b.png"]
+    source, without = Masked(paths, tmp_path), ImageFiles(paths, tmp_path)
+    assert isinstance(source, MaskedSource)
+    assert not isinstance(without, MaskedSource)
+    image, mask = read_with_mask(source, 1)
+    np.testing.assert_array_equal(image, photo(1))
+    np.testing.assert_array_equal(mask, np.ones(image.shape[:2]))
+    image, mask = read_with_mask(without, 1)
+    np.testing.assert_array_equal(image, photo(1))
+    assert mask is None
 
 
 READ = """

@@ -5,8 +5,9 @@ import pytest
 from PIL import Image
 
 from sempart_jax.data.image_sources import ImageFiles
-from sempart_jax.data.images import center_crop, read_image, resize_short_side
-from sempart_jax.data.samples import sample_images
+from sempart_jax.data.images import center_crop, read_grey, read_image, resize_short_side
+from sempart_jax.data.pseudo_masks import MaskedImages
+from sempart_jax.data.samples import read_samples, sample_images
 
 
 @pytest.fixture
@@ -62,3 +63,42 @@ def test_image_is_resized_and_cropped_in_the_middle(tmp_path):
     Image.fromarray(pixels).save(path)
     (image,) = sample_images(ImageFiles([path], tmp_path), 1, image_size=16, resize_size=20)
     np.testing.assert_array_equal(image, center_crop(resize_short_side(read_image(path), 20), 16))
+
+
+@pytest.fixture
+def pairs(tmp_path, paths):
+    """The files of ``paths`` and random masks."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "masks").mkdir()
+    pairs = [(path, tmp_path / "masks" / path.name) for path in paths]
+    for _, mask in pairs:
+        Image.fromarray(rng.integers(0, 256, (12, 16), dtype=np.uint8)).save(mask)
+    return pairs
+
+
+def test_masks_are_those_of_the_images(pairs, tmp_path):
+    pairs[0][1].write_bytes(b"no image")
+    pairs[5][0].unlink()
+    source = MaskedImages(pairs, tmp_path)
+    image, mask = read_samples(source, 4, image_size=8, resize_size=10)
+    np.testing.assert_array_equal(sample_images(source, 4, image_size=8, resize_size=10), image)
+    numbers = (image[:, 4, 4, 0] // 10).tolist()
+    # Those that can be read of 0, 2, 5 and 8, and the first others.
+    assert numbers == [2, 8, 1, 3]
+    assert mask.dtype == np.uint8
+    for number, sample in zip(numbers, mask, strict=True):
+        expected = center_crop(resize_short_side(read_grey(pairs[number][1]), 10), 8)
+        np.testing.assert_array_equal(sample, expected)
+
+
+def test_no_readable_mask_gives_no_sample(pairs, tmp_path):
+    for _, mask in pairs:
+        mask.unlink()
+    image, mask = read_samples(MaskedImages(pairs, tmp_path), 3, image_size=8, resize_size=10)
+    assert image.shape == (0, 8, 8, 3)
+    assert mask.shape == (0, 8, 8)
+
+
+def test_images_without_masks(paths):
+    source = ImageFiles(paths, paths[0].parent)
+    assert read_samples(source, 3, image_size=8, resize_size=10).mask is None

@@ -1,0 +1,114 @@
+import colorsys
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sempart_jax.data.color_jitter import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_hue,
+    adjust_saturation,
+    jitter,
+    rgb_to_grayscale,
+)
+
+ORDERS = list(itertools.permutations(range(4)))
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion():
+    with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+def picture(shape=(9, 11, 3), seed=0) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape).astype(np.float32)
+
+
+def gray(image: np.ndarray) -> np.ndarray:
+    return (image @ np.array([0.2989, 0.587, 0.114]))[..., None]
+
+
+def brightness(image: np.ndarray, factor: float) -> np.ndarray:
+    return np.clip(factor * image, 0, 1)
+
+
+def contrast(image: np.ndarray, factor: float) -> np.ndarray:
+    return np.clip(factor * image + (1 - factor) * gray(image).mean(), 0, 1)
+
+
+def saturation(image: np.ndarray, factor: float) -> np.ndarray:
+    return np.clip(factor * image + (1 - factor) * gray(image), 0, 1)
+
+
+def hue(image: np.ndarray, shift: float) -> np.ndarray:
+    turned = np.empty_like(image)
+    for place in np.ndindex(image.shape[:-1]):
+        h, s, v = colorsys.rgb_to_hsv(*image[place].tolist())
+        turned[place] = colorsys.hsv_to_rgb((h + shift) % 1.0, s, v)
+    return turned
+
+
+OPERATIONS = (
+    (adjust_brightness, brightness),
+    (adjust_contrast, contrast),
+    (adjust_saturation, saturation),
+    (adjust_hue, hue),
+)
+
+
+def close(actual, expected, atol=2e-6):
+    np.testing.assert_allclose(np.asarray(actual), expected, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("factor", [0.0, 0.6, 1.0, 1.4, 3.0])
+@pytest.mark.parametrize("operation", range(3))
+def test_blends(operation, factor):
+    ours, reference = OPERATIONS[operation]
+    image = picture()
+    close(ours(jnp.asarray(image), factor), reference(image.astype(np.float64), factor))
+
+
+@pytest.mark.parametrize("shift", [-0.5, -0.1, 0.0, 0.07, 1 / 3, 0.5])
+def test_hue(shift):
+    image = picture((17, 13, 3), seed=1)
+    # Ties between channels, greys, black, white and pure colours, where the hue has cases.
+    corners = np.array(list(itertools.product([0.0, 0.5, 1.0], repeat=3)), np.float32)
+    for pixels in (image, corners[None]):
+        close(adjust_hue(jnp.asarray(pixels), shift), hue(pixels.astype(np.float64), shift))
+
+
+def test_hue_by_hand():
+    red = jnp.array([[[1.0, 0.0, 0.0]]])
+    close(adjust_hue(red, 1 / 3), [[[0, 1, 0]]], 1e-6)
+    close(adjust_hue(red, -1 / 3), [[[0, 0, 1]]], 1e-6)
+    close(adjust_hue(red, 0.5), [[[0, 1, 1]]], 1e-6)
+
+
+def test_grayscale():
+    image = picture()
+    close(rgb_to_grayscale(jnp.asarray(image)), gray(image.astype(np.float64)), 1e-6)
+    close(rgb_to_grayscale(jnp.eye(3)[None]), np.array([[[0.2989], [0.587], [0.114]]]), 1e-7)
+
+
+@pytest.mark.parametrize("operation", range(4))
+def test_a_stack_of_images_is_images_one_by_one(operation):
+    ours, _ = OPERATIONS[operation]
+    stack = jnp.asarray(picture((2, 3, 5, 7, 3)))
+    whole = ours(stack, 0.3)
+    for place in np.ndindex(2, 3):
+        close(whole[place], ours(stack[place], 0.3), 1e-6)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_order_of_the_jitter(order):
+    image = picture(seed=2)
+    factors = np.array([1.35, 0.7, 1.2, 0.08], np.float32)
+    expected = image.astype(np.float64)
+    for operation in order:
+        expected = OPERATIONS[operation][1](expected, float(factors[operation]))
+    jittered = jax.jit(jitter)(jnp.asarray(image), jnp.array(order), jnp.asarray(factors))
+    close(jittered, expected, 5e-6)
