@@ -7,14 +7,25 @@ if TYPE_CHECKING:
     from sempart_jax.bilateral import bilateral_solver
     from sempart_jax.filters import guided_filter
     from sempart_jax.image_segmenter import ImageSegmenter, load_segmenter
+    from sempart_jax.method_segmenter import MethodSegmenter, load_method_segmenter
 
 __version__ = version("sempart_jax")
-__all__ = ["ImageSegmenter", "__version__", "bilateral_solver", "guided_filter", "load_segmenter"]
+__all__ = [
+    "ImageSegmenter",
+    "MethodSegmenter",
+    "__version__",
+    "bilateral_solver",
+    "guided_filter",
+    "load_method_segmenter",
+    "load_segmenter",
+]
 
 _HOMES = {
     "bilateral_solver": "bilateral",
     "guided_filter": "filters",
     "ImageSegmenter": "image_segmenter",
+    "MethodSegmenter": "method_segmenter",
+    "load_method_segmenter": "method_segmenter",
     "load_segmenter": "image_segmenter",
 }
 

@@ -9,6 +9,10 @@ import ml_collections
 from ml_collections import ConfigDict
 
 from sempart_jax.evaluation.protocols import FOREGROUND_RULES
+from sempart_jax.models.networks import NETWORKS, SELFMASK
+
+SCHEDULES = ("constant", "step", "polynomial")
+"""How the learning rate can change."""
 
 RESUMABLE_FIELDS = (
     "steps",
@@ -16,6 +20,7 @@ RESUMABLE_FIELDS = (
     "log",
     "checkpoint",
     "data.train",
+    "pseudo_masks",
     "data.workers",
     "backbone.weights",
     "validation",
@@ -32,6 +37,8 @@ def default_config() -> ConfigDict:
     config.epochs = 30
     config.steps = 0  # 0: as many as the epochs take
 
+    config.network = "sempart"  # or found, selfmask: see models/networks.py
+
     config.backbone = ConfigDict()
     config.backbone.name = "dino_vits8"  # or handcrafted, which needs no weights
     config.backbone.weights = ""  # a file; empty: download
@@ -42,6 +49,7 @@ def default_config() -> ConfigDict:
     config.data.image_size = 320
     config.data.resize_size = 355  # short side before the random crop
     config.data.workers = 0  # processes; 0: threads of this one
+    config.pseudo_masks = ""  # folder that segment has written for these images; selfmask only
 
     config.augmentation = ConfigDict()
     config.augmentation.enabled = True
@@ -52,6 +60,8 @@ def default_config() -> ConfigDict:
     config.augmentation.saturation = 0.2
     config.augmentation.hue = 0.1
     config.augmentation.grayscale_probability = 0.2
+    config.augmentation.blur_probability = 0.0
+    config.augmentation.smallest_scale = 1.0  # below: images shrink at random, in their mean colour
 
     config.loss = ConfigDict()
     config.loss.tau = 0.4
@@ -70,6 +80,18 @@ def default_config() -> ConfigDict:
     config.multiscale.crop_fraction = 0.5
     config.multiscale.filtered_teacher = True
 
+    config.found = ConfigDict()
+    config.found.tau = 0.3  # cosine above which a patch is background
+    config.found.background_steps = 100  # that learn from the background, before self-training
+    config.found.refinement_weight = 1.5
+    config.found.self_weight = 4.0
+
+    config.selfmask = ConfigDict()
+    config.selfmask.queries = 20
+    config.selfmask.decoder_layers = 6
+    config.selfmask.ranking_weight = 1.0
+    config.selfmask.unmatched_weight = 1.0  # 0: only the matched query learns its mask
+
     config.guided_filter = ConfigDict()
     config.guided_filter.radius = 9
     config.guided_filter.eps = 1e-3
@@ -80,6 +102,10 @@ def default_config() -> ConfigDict:
     config.optimizer.b2 = 0.99
     config.optimizer.eps = 1e-8
     config.optimizer.weight_decay = 0.0
+    config.optimizer.schedule = "constant"  # or step, polynomial
+    config.optimizer.decay_steps = 0  # of step: between two decays; of polynomial: 0 is the run
+    config.optimizer.decay_rate = 0.95  # of step
+    config.optimizer.decay_power = 0.9  # of polynomial
 
     config.validation = ConfigDict()
     config.validation.images = ""  # folder; empty: no validation, the last checkpoint is the result
@@ -133,6 +159,8 @@ def check_config(config: ConfigDict) -> None:
         "checkpoint.keep",
         "log.every_steps",
         "health.collapse_steps",
+        "selfmask.queries",
+        "selfmask.decoder_layers",
     ):
         require(field, lookup(field) >= 1, "at least 1")
     for field in (
@@ -144,6 +172,13 @@ def check_config(config: ConfigDict) -> None:
         "validation.every_steps",
         "guided_filter.radius",
         "seed",
+        "found.background_steps",
+        "found.refinement_weight",
+        "found.self_weight",
+        "selfmask.ranking_weight",
+        "selfmask.unmatched_weight",
+        "optimizer.decay_steps",
+        "optimizer.decay_power",
     ):
         require(field, lookup(field) >= 0, "at least 0")
     for field in (
@@ -158,6 +193,7 @@ def check_config(config: ConfigDict) -> None:
         "augmentation.flip_probability",
         "augmentation.jitter_probability",
         "augmentation.grayscale_probability",
+        "augmentation.blur_probability",
         "health.lowest_mean_mask",
         "health.highest_mean_mask",
     ):
@@ -175,6 +211,23 @@ def check_config(config: ConfigDict) -> None:
     for field in config.loss.weights:
         require(f"loss.weights.{field}", config.loss.weights[field] >= 0, "at least 0")
     require("optimizer.weight_decay", config.optimizer.weight_decay >= 0, "at least 0")
+    scale = config.augmentation.smallest_scale
+    require("augmentation.smallest_scale", 0 < scale <= 1, "above 0 and at most 1")
+    require("found.tau", -1 <= config.found.tau < 1, "a cosine, at least -1 and below 1")
+    require("network", config.network in NETWORKS, f"one of {', '.join(NETWORKS)}")
+    learns_from_masks = config.network == SELFMASK
+    require(
+        "pseudo_masks",
+        bool(config.pseudo_masks) == learns_from_masks,
+        "the folder that `segment` has written for the training images"
+        if learns_from_masks
+        else f"empty where config.network is {config.network}, which learns from no masks",
+    )
+    schedule = config.optimizer.schedule
+    require("optimizer.schedule", schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
+    if schedule == "step":
+        require("optimizer.decay_steps", config.optimizer.decay_steps >= 1, "at least 1")
+    require("optimizer.decay_rate", 0 < config.optimizer.decay_rate <= 1, "above 0 and at most 1")
     require("loss.tau", -1 <= config.loss.tau < 1, "a cosine, at least -1 and below 1")
     require("loss.eps", config.loss.eps < 0.5, "below 0.5")
     require("multiscale.crop_fraction", 0 < config.multiscale.crop_fraction <= 1, "in (0, 1]")
@@ -211,12 +264,17 @@ def changed_fields(old: ConfigDict, new: ConfigDict) -> list[str]:
         new: configuration asked for now.
 
     Returns:
-        Lines ``field: old -> new``, without :data:`RESUMABLE_FIELDS`.
+        Lines ``field: old -> new``, without :data:`RESUMABLE_FIELDS`; but how long a run is stands
+        among them where its learning rate falls until its end.
     """
     before, after = flatten(old), flatten(new)
+    resumable_fields = set(RESUMABLE_FIELDS)
+    if new.optimizer.schedule == "polynomial" and not new.optimizer.decay_steps:
+        # The learning rate of every step follows from how many there will be.
+        resumable_fields -= {"steps", "epochs"}
     lines = []
     for field in sorted(before.keys() | after.keys()):
-        resumable = any(field == f or field.startswith(f"{f}.") for f in RESUMABLE_FIELDS)
+        resumable = any(field == f or field.startswith(f"{f}.") for f in resumable_fields)
         if not resumable and before.get(field) != after.get(field):
             lines.append(f"{field}: {before.get(field)!r} -> {after.get(field)!r}")
     return lines

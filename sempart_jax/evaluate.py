@@ -29,6 +29,7 @@ from sempart_jax.evaluation.results import (
     LocalizationSection,
     SaliencySection,
 )
+from sempart_jax.method_predictor import SHORT_SIDE
 from sempart_jax.postprocessing import POSTPROCESSINGS
 from sempart_jax.report import format_evaluation, write_report
 
@@ -191,7 +192,10 @@ _METHOD = flags.DEFINE_enum(
 _BACKBONE = flags.DEFINE_string("backbone", "dino_vits8", "Backbone of --method.")
 _DECODER = flags.DEFINE_string("decoder", None, "File of FOUND's decoder, for its methods.")
 _RESOLUTION = flags.DEFINE_integer(
-    "resolution", 320, "Short side at which the backbone of --method sees an image.", lower_bound=1
+    "resolution",
+    SHORT_SIDE,
+    "Short side at which the backbone of --method sees an image.",
+    lower_bound=1,
 )
 _PREDICTIONS = flags.DEFINE_string(
     "predictions", None, "Folder of saved masks, a file an image; with a folder a data set in it."
@@ -231,6 +235,8 @@ def _main() -> None:
         raise ValueError(
             "give one of --workdir, --method, --predictions, --boxes: what is to be scored"
         )
+    if _DECODER.value is not None and _METHOD.value is None:
+        raise ValueError("--decoder is FOUND's: give --method=found_multi or found_single with it")
     if boxes is not None:
         if len(datasets) != 1:
             raise ValueError(f"--boxes are of one data set, got --datasets={','.join(datasets)}")
@@ -273,7 +279,7 @@ def _method_origin() -> Origin:
         _METHOD.value or "",
         _BACKBONE.value,
         weights=_WEIGHTS.value,
-        decoder=None if _DECODER.value is None else Path(_DECODER.value),
+        decoder=_DECODER.value,
         short_side=_RESOLUTION.value,
         batch_size=_BATCH_SIZE.value,
     )

@@ -29,8 +29,8 @@ from sempart_jax.exported import (
 )
 from sempart_jax.model_file import write_model
 from sempart_jax.model_format import BACKBONE, HEAD
+from sempart_jax.models.mask_network import MaskNetwork
 from sempart_jax.models.network import TrainedNetwork
-from sempart_jax.models.segmenter import Segmenter
 from sempart_jax.tensor_tree import flatten, unflatten
 
 PLATFORMS = ("cpu", "cuda")
@@ -84,7 +84,7 @@ def _write_files(
     dtype: str,
 ) -> None:
     write_model(folder / WEIGHTS_FILE, network, dtype=dtype)
-    tensors = flatten(network.head_variables, HEAD) | flatten(network.backbone_params, BACKBONE)
+    tensors = flatten(network.variables, HEAD) | flatten(network.frozen_params, BACKBONE)
     weights = {name: jax.ShapeDtypeStruct(x.shape, jnp.float32) for name, x in tensors.items()}
     for height, width in input_shapes(short_side, network.patch_size):
         program = export_program(network.segmenter, weights, height, width)
@@ -109,7 +109,7 @@ def _write_files(
 
 
 def export_program(
-    segmenter: Segmenter, weights: dict[str, jax.ShapeDtypeStruct], height: int, width: int
+    segmenter: MaskNetwork, weights: dict[str, jax.ShapeDtypeStruct], height: int, width: int
 ) -> export.Exported:
     """Trace a network for images of one size, in any number.
 
@@ -125,9 +125,9 @@ def export_program(
     """
 
     def predict(weights: dict[str, Any], image: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W"]:
-        backbone_params, head_variables = unflatten(weights, BACKBONE), unflatten(weights, HEAD)
+        frozen_params, variables = unflatten(weights, BACKBONE), unflatten(weights, HEAD)
         rgb = image.astype(jnp.float32) / 255
-        return segmenter.predict(backbone_params, head_variables, rgb).fine[..., 0]
+        return segmenter.predict(frozen_params, variables, rgb).fine[..., 0]
 
     (batch,) = export.symbolic_shape("batch", constraints=["batch >= 1"])
     image = jax.ShapeDtypeStruct((batch, height, width, 3), jnp.uint8)

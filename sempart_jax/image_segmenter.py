@@ -1,13 +1,11 @@
 """Masks for anybody's pictures, from Python."""
 
 import os
-from collections.abc import Sequence
-from typing import Any, overload
+from collections.abc import Mapping
 
-import numpy as np
-from jaxtyping import Float, UInt8
-
+from sempart_jax.checkpoints import fingerprint_params
 from sempart_jax.export import export_network
+from sempart_jax.picture_segmenter import PictureSegmenter
 from sempart_jax.pictures import (
     INVERSIONS,
     Picture,
@@ -15,7 +13,6 @@ from sempart_jax.pictures import (
     check_options,
     choose_side,
 )
-from sempart_jax.postprocessing import postprocess
 from sempart_jax.prediction import any_size_predictor
 from sempart_jax.trained_network import TrainedNetwork, load_trained
 
@@ -29,8 +26,8 @@ __all__ = [
 ]
 
 
-class ImageSegmenter:
-    """Gives soft foreground masks of images of any size.
+class ImageSegmenter(PictureSegmenter):
+    """Gives soft foreground masks of images of any size by a trained network.
 
     Attributes:
         network: the trained network.
@@ -63,50 +60,10 @@ class ImageSegmenter:
             ValueError: if a name is unknown, or a size not positive.
         """
         check_options(refine, invert, resolution=resolution, batch_size=batch_size)
+        predictor = any_size_predictor(network, short_side=resolution, batch_size=batch_size)
+        super().__init__(predictor, refine=refine, invert=invert)
         self.network = network
-        self.predictor = any_size_predictor(network, short_side=resolution, batch_size=batch_size)
-        self.refine, self.invert = refine, invert
         self._resolution = resolution
-
-    @overload
-    def __call__(self, images: Picture) -> Float[np.ndarray, "H W"]: ...
-
-    @overload
-    def __call__(self, images: Sequence[Picture]) -> list[Float[np.ndarray, "_ _"]]: ...
-
-    def __call__(self, images: Any) -> Any:
-        """Segment an image, or several.
-
-        Args:
-            images: an image or a list of images, of any sizes: RGB ``[H, W, 3]`` or grey
-                ``[H, W]``, uint8 or float in [0, 1], or an image of Pillow, whose EXIF rotation is
-                applied.
-
-        Returns:
-            Soft mask, float32 ``[H, W]`` in [0, 1], 1 is foreground; a list of masks for a list.
-
-        Raises:
-            ValueError: if something is no image.
-        """
-        if isinstance(images, list | tuple):
-            arrays = [as_rgb(image) for image in images]
-            masks = self.predictor(arrays)
-            return [self.finish(image, mask) for image, mask in zip(arrays, masks, strict=True)]
-        return self([images])[0]
-
-    def finish(
-        self, image: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "H W"]
-    ) -> Float[np.ndarray, "H W"]:
-        """Choose the foreground of a predicted mask and refine it.
-
-        Args:
-            image: RGB ``[H, W, 3]``.
-            mask: what the network predicts, in [0, 1].
-
-        Returns:
-            Soft mask in [0, 1].
-        """
-        return postprocess(self.refine, image, choose_side(mask, self.invert))
 
     def export(self, path: str | os.PathLike[str], *, dtype: str = "float32") -> None:
         """Write the segmenter as a folder of programs that need no model code to run.
@@ -130,6 +87,15 @@ class ImageSegmenter:
             invert=self.invert,
             dtype=dtype,
         )
+
+    def _origin(self) -> Mapping[str, str]:
+        parts = (
+            fingerprint_params(self.network.frozen_params),
+            fingerprint_params(self.network.variables),
+            self.network.backbone,
+            self.network.dtype,
+        )
+        return {"network": " ".join(parts)}
 
 
 def load_segmenter(

@@ -14,10 +14,9 @@ from sempart_jax.model_format import (
     read_tensors,
     write_tensors,
 )
-from sempart_jax.models.backbone import load_backbone
-from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.network import TrainedNetwork
-from sempart_jax.models.segmenter import Segmenter
+from sempart_jax.models.networks import create_network, load_frozen, name_network
+from sempart_jax.models.selfmask_network import SelfMaskNetwork
 from sempart_jax.tensor_tree import check_tensors, flatten, unflatten
 
 
@@ -33,8 +32,8 @@ def write_model(
     Args:
         path: file to write, ending in ``.safetensors``; it is whole or as before.
         network: the network.
-        include_backbone: without it the file is small, and whoever reads it needs the backbone's
-            weights besides.
+        include_backbone: without it the file is small, and whoever reads it needs the frozen
+            backbone's weights besides.
         dtype: ``float32``, or ``bfloat16`` for half the size; biases, norms and running averages
             stay float32. The type of computation is the network's own.
 
@@ -42,14 +41,18 @@ def write_model(
         ValueError: if the file's name ends otherwise, the type is unknown, or a tensor is not
             finite.
     """
-    tensors = flatten(network.head_variables, HEAD)
+    tensors = flatten(network.variables, HEAD)
     if include_backbone:
-        tensors |= flatten(network.backbone_params, BACKBONE)
+        tensors |= flatten(network.frozen_params, BACKBONE)
     write_tensors(path, describe(network), tensors, dtype)
 
 
 def describe(network: TrainedNetwork) -> Description:
     """Say what a model file tells of a network beside its tensors."""
+    sizes = {}
+    if isinstance(network.segmenter, SelfMaskNetwork):
+        mask_former = network.segmenter.mask_former
+        sizes = {"queries": mask_former.num_queries, "decoder_layers": mask_former.num_layers}
     return Description(
         backbone=network.backbone,
         patch_size=network.patch_size,
@@ -58,6 +61,8 @@ def describe(network: TrainedNetwork) -> Description:
         filter_radius=network.segmenter.radius,
         filter_eps=network.segmenter.filter_eps,
         compute_dtype=network.dtype,
+        network=name_network(network.segmenter),
+        **sizes,
     )
 
 
@@ -89,7 +94,8 @@ def read_model(
         if weights is not None:
             raise ValueError(f"{path} holds its backbone: leave out the weights {weights}")
         weights = path
-    module, backbone_params = load_backbone(
+    module, frozen_params = load_frozen(
+        description.network,
         description.backbone,
         "" if weights is None else os.fspath(weights),
         description.compute_dtype,
@@ -99,21 +105,23 @@ def read_model(
             f"{path} says that {description.backbone} has patches of {description.patch_size} "
             f"pixels, and it has {module.patch_size}: the file is damaged, get it again"
         )
-    segmenter = Segmenter(
+    segmenter = create_network(
+        description.network,
         module,
-        SegmentationHead(patch_size=description.patch_size),
         radius=description.filter_radius,
         filter_eps=description.filter_eps,
+        queries=description.queries,
+        decoder_layers=description.decoder_layers,
     )
     variables = jax.eval_shape(
-        lambda: segmenter.init(jax.random.key(0), backbone_params, description.patch_size)
+        lambda: segmenter.init(jax.random.key(0), frozen_params, description.patch_size)
     )
     shapes = {name: leaf.shape for name, leaf in flatten(variables, HEAD).items()}
-    check_tensors(path, head, shapes, f"a head for {description.backbone}")
+    check_tensors(path, head, shapes, f"{description.network} over {description.backbone}")
     return TrainedNetwork(
         segmenter=segmenter,
-        backbone_params=backbone_params,
-        head_variables=unflatten(head, HEAD),
+        frozen_params=frozen_params,
+        variables=unflatten(head, HEAD),
         short_side=description.short_side,
         backbone=description.backbone,
         dtype=description.compute_dtype,

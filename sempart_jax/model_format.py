@@ -26,6 +26,8 @@ SUFFIX = ".safetensors"
 BACKBONE, HEAD = "backbone/", "head/"
 PARTS = (BACKBONE, "head/params/", "head/batch_stats/")
 DTYPES = ("float32", "bfloat16")
+LATER_FIELDS = ("network", "queries", "decoder_layers")
+"""Fields that files of the first release lack; they are of the network ``sempart``."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,9 @@ class Description:
         filter_radius: radius of the guided filter behind it in pixels.
         filter_eps: regularisation of the guided filter.
         compute_dtype: type of the backbone's matrix products.
+        network: name of what is on the backbone, or around it, see ``models.networks``.
+        queries: queries of the network ``selfmask``.
+        decoder_layers: layers of its transformer decoder.
 
     Raises:
         ValueError: if a value is out of range.
@@ -52,6 +57,9 @@ class Description:
     filter_radius: int = 9
     filter_eps: float = 1e-3
     compute_dtype: str = "float32"
+    network: str = "sempart"
+    queries: int = 20
+    decoder_layers: int = 6
 
     def __post_init__(self) -> None:
         """Check the values, which may come from a damaged file."""
@@ -60,6 +68,8 @@ class Description:
             ("short_side", self.short_side >= 1, "1 or more"),
             ("filter_radius", self.filter_radius >= 0, "0 or more"),
             ("filter_eps", 0 < self.filter_eps < math.inf, "above 0"),
+            ("queries", self.queries >= 1, "1 or more"),
+            ("decoder_layers", self.decoder_layers >= 1, "1 or more"),
             ("compute_dtype", self.compute_dtype in DTYPES, " or ".join(DTYPES)),
         ):
             if not holds:
@@ -138,12 +148,20 @@ def read_description(path: str | os.PathLike[str]) -> Description:
             f"{path} has the format version {version}, and this program reads {VERSION}: install "
             "the sempart_jax that wrote it, or a newer one"
         )
-    parsers = {"patch_size": int, "short_side": int, "filter_radius": int, "filter_eps": float}
+    parsers = {
+        "patch_size": int,
+        "short_side": int,
+        "filter_radius": int,
+        "filter_eps": float,
+        "queries": int,
+        "decoder_layers": int,
+    }
     try:
         return Description(
             **{
                 field.name: parsers.get(field.name, str)(metadata[field.name])
                 for field in dataclasses.fields(Description)
+                if field.name in metadata or field.name not in LATER_FIELDS
             }
         )
     except KeyError as error:

@@ -10,10 +10,10 @@ from jaxtyping import Float, UInt8
 
 from sempart_jax.data.images import resize
 from sempart_jax.input_size import input_size, predict_in_few_shapes
-from sempart_jax.models.segmenter import Segmenter, Variables
+from sempart_jax.models.mask_network import MaskNetwork, Variables
+from sempart_jax.models.network import TrainedNetwork
 from sempart_jax.multiscale import crop_and_zoom
 from sempart_jax.train_step import TrainState, make_predict_step, replicate, shard
-from sempart_jax.trained_network import TrainedNetwork
 
 MASK_NAMES = ("coarse", "fine", "refined")
 
@@ -21,26 +21,26 @@ MASK_NAMES = ("coarse", "fine", "refined")
 class Predictor:
     """The network with one set of variables, from uint8 images to soft masks on the host."""
 
-    def __init__(self, segmenter: Segmenter, replicated_backbone_params: Any) -> None:
+    def __init__(self, network: MaskNetwork, replicated_frozen_params: Any) -> None:
         """Prepare the prediction step; it compiles at the first call of each image size.
 
         Args:
-            segmenter: network.
-            replicated_backbone_params: frozen parameters on all devices.
+            network: network.
+            replicated_frozen_params: parameters that are not trained, on all devices.
         """
-        self._step = make_predict_step(segmenter)
-        self._backbone_params = replicated_backbone_params
+        self._step = make_predict_step(network)
+        self._frozen_params = replicated_frozen_params
 
     def __call__(
         self,
-        replicated_head_variables: Variables,
+        replicated_variables: Variables,
         images: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"],
         batch_size: int,
     ) -> dict[str, Float[np.ndarray, "B _ _"]]:
         """Predict.
 
         Args:
-            replicated_head_variables: ``{"params", "batch_stats"}`` on all devices.
+            replicated_variables: ``{"params", "batch_stats"}`` on all devices.
             images: RGB, uint8 or float in [0, 1], sides divisible by the patch.
             batch_size: images that are processed together; fewer are padded to it, so that the
                 last batch of a data set does not compile anew.
@@ -57,9 +57,7 @@ class Predictor:
             part = images[start : start + size].astype(np.float32) / scale
             missing = size - len(part)
             padded = np.pad(part, ((0, missing), (0, 0), (0, 0), (0, 0)))
-            masks = self._step(
-                self._backbone_params, replicated_head_variables, shard(padded, devices)
-            )
+            masks = self._step(self._frozen_params, replicated_variables, shard(padded, devices))
             for name in MASK_NAMES:
                 mask = np.asarray(getattr(masks, name))[..., 0]
                 parts[name].append(mask.reshape(size, *mask.shape[2:])[: size - missing])
@@ -76,7 +74,7 @@ class AnySizePredictor:
     def __init__(
         self,
         predictor: Predictor,
-        replicated_head_variables: Variables,
+        replicated_variables: Variables,
         *,
         short_side: int,
         patch_size: int,
@@ -86,13 +84,13 @@ class AnySizePredictor:
 
         Args:
             predictor: network.
-            replicated_head_variables: ``{"params", "batch_stats"}`` on all devices.
+            replicated_variables: ``{"params", "batch_stats"}`` on all devices.
             short_side: short side in pixels at which it sees an image.
             patch_size: side of the backbone's patches in pixels.
             batch_size: images that are processed together.
         """
         self._predictor = predictor
-        self._variables = replicated_head_variables
+        self._variables = replicated_variables
         self._short_side, self._patch_size = short_side, patch_size
         self.batch_size = batch_size
 
@@ -138,24 +136,25 @@ def any_size_predictor(
         batch_size: images that are processed together.
     """
     return AnySizePredictor(
-        Predictor(network.segmenter, replicate(network.backbone_params)),
-        replicate(network.head_variables),
+        Predictor(network.segmenter, replicate(network.frozen_params)),
+        replicate(network.variables),
         short_side=network.short_side if short_side is None else short_side,
         patch_size=network.patch_size,
         batch_size=batch_size,
     )
 
 
-def head_variables(replicated_state: TrainState) -> Variables:
+def trained_variables(replicated_state: TrainState) -> Variables:
     """Take from a training state what prediction needs."""
     return {"params": replicated_state.params, "batch_stats": replicated_state.batch_stats}
 
 
 def panel_columns(
     predictor: Predictor,
-    replicated_head_variables: Variables,
+    replicated_variables: Variables,
     images: UInt8[np.ndarray, "B H W 3"],
     *,
+    pseudo_masks: UInt8[np.ndarray, "B H W"] | None = None,
     crop_size: tuple[int, int] | None,
     filtered_teacher: bool,
 ) -> dict[str, np.ndarray]:
@@ -163,8 +162,9 @@ def panel_columns(
 
     Args:
         predictor: network.
-        replicated_head_variables: ``{"params", "batch_stats"}`` on all devices.
+        replicated_variables: ``{"params", "batch_stats"}`` on all devices.
         images: RGB images.
+        pseudo_masks: what the network learns from, where it learns from masks.
         crop_size: height and width in pixels of the region that the teacher zooms into, here the
             middle of each image; ``None`` without trick 2.
         filtered_teacher: whether the teacher's target is filtered.
@@ -173,9 +173,11 @@ def panel_columns(
         Title to images or masks ``[B, h, w, 3 or 1]`` in [0, 1].
     """
     image = images.astype(np.float32) / 255
-    masks = predictor(replicated_head_variables, image, len(image))
-    columns = {
-        "image": image,
+    masks = predictor(replicated_variables, image, len(image))
+    columns = {"image": image}
+    if pseudo_masks is not None:
+        columns["pseudo-mask"] = pseudo_masks[..., None].astype(np.float32) / 255
+    columns |= {
         "coarse": masks["coarse"][..., None],
         "fine": masks["fine"][..., None],
         "fine, guided filter": masks["refined"][..., None],
@@ -184,7 +186,7 @@ def panel_columns(
         corner = [(image.shape[1] - crop_size[0]) // 2, (image.shape[2] - crop_size[1]) // 2]
         corners = jnp.broadcast_to(jnp.asarray(corner, jnp.int32), (len(image), 2))
         zoomed = np.asarray(crop_and_zoom(jnp.asarray(image), corners, *crop_size))
-        teacher = predictor(replicated_head_variables, zoomed, len(zoomed))
+        teacher = predictor(replicated_variables, zoomed, len(zoomed))
         columns["crop, zoomed"] = zoomed
         columns["teacher target"] = teacher["refined" if filtered_teacher else "fine"][..., None]
     return columns

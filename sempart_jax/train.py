@@ -1,4 +1,4 @@
-r"""Train a segmentation head on unlabelled images.
+r"""Train a network on unlabelled images.
 
     python -m sempart_jax.train --config configs/tricks.py --workdir runs/tricks \
         --config.data.train=data/DUTS
@@ -22,7 +22,8 @@ from sempart_jax.data.folder import find_pairs
 from sempart_jax.data.image_sources import ImageSource, open_images
 from sempart_jax.data.labelled import LabelledFolder
 from sempart_jax.data.pipeline import Batch, fingerprint, training_batches
-from sempart_jax.data.samples import sample_images
+from sempart_jax.data.pseudo_masks import open_pseudo_masks
+from sempart_jax.data.samples import read_samples
 from sempart_jax.default_config import check_config
 from sempart_jax.evaluation.masks import NetworkMasks
 from sempart_jax.evaluation.protocols import Protocol
@@ -32,7 +33,9 @@ from sempart_jax.evaluation.scoring import score
 from sempart_jax.experiment import Experiment, build_experiment
 from sempart_jax.health import HealthMonitor
 from sempart_jax.metrics.saliency import SaliencyResult
-from sempart_jax.prediction import AnySizePredictor, Predictor, head_variables, panel_columns
+from sempart_jax.objectives.base import Examples
+from sempart_jax.objectives.sempart import SempartObjective
+from sempart_jax.prediction import AnySizePredictor, Predictor, panel_columns, trained_variables
 from sempart_jax.report.panels import draw_panel
 from sempart_jax.train_step import (
     Metrics,
@@ -72,15 +75,15 @@ class TrainingRun:
         self._checkpoints, self._best, self._log = checkpoints, best, log
         self._state = replicate(state)
         self._step = int(state.step)
-        self._backbone_params = replicate(experiment.backbone_params)
+        self._frozen_params = replicate(experiment.frozen_params)
         self._train_step = make_train_step(
-            experiment.segmenter,
+            experiment.network,
             experiment.objective,
             experiment.optimizer,
             seed=config.seed,
             augmentation=experiment.augmentation,
         )
-        self._predictor = Predictor(experiment.segmenter, self._backbone_params)
+        self._predictor = Predictor(experiment.network, self._frozen_params)
         self._health = HealthMonitor(
             config.health.collapse_steps,
             config.health.lowest_mean_mask,
@@ -90,7 +93,7 @@ class TrainingRun:
         self._unreadable = 0
         self._clock_started = time.monotonic()
         self._validations: Validations = {}
-        self._panel_images = sample_images(
+        self._samples = read_samples(
             images,
             config.log.panel_images,
             image_size=config.data.image_size,
@@ -151,8 +154,8 @@ class TrainingRun:
         for path, reason in batch.unreadable:
             self._unreadable += 1
             self._log.say(f"skipped {path}: {reason} ({self._unreadable} unreadable so far)")
-        image = shard(batch.image, jax.local_device_count())
-        self._state, metrics = self._train_step(self._state, self._backbone_params, image)
+        examples = Examples(*shard((batch.image, batch.mask), jax.local_device_count()))
+        self._state, metrics = self._train_step(self._state, self._frozen_params, examples)
         self._unlogged.append(metrics)
         if len(self._unlogged) > _STEPS_IN_FLIGHT:
             jax.block_until_ready(self._unlogged[-1 - _STEPS_IN_FLIGHT])
@@ -176,15 +179,19 @@ class TrainingRun:
         self._clock_started = time.monotonic()
 
     def _draw_panel(self) -> None:
-        if len(self._panel_images) == 0:
+        if len(self._samples.image) == 0:
             return
         objective, size = self._experiment.objective, self._config.data.image_size
+        crop_size, filtered = None, False
+        if isinstance(objective, SempartObjective) and objective.crop_fraction is not None:
+            crop_size, filtered = objective.crop_size(size, size), objective.filtered_teacher
         columns = panel_columns(
             self._predictor,
-            head_variables(self._state),
-            self._panel_images,
-            crop_size=None if objective.crop_fraction is None else objective.crop_size(size, size),
-            filtered_teacher=objective.filtered_teacher,
+            trained_variables(self._state),
+            self._samples.image,
+            pseudo_masks=self._samples.mask,
+            crop_size=crop_size,
+            filtered_teacher=filtered,
         )
         self._log.panel(self._step, draw_panel(columns))
 
@@ -194,9 +201,9 @@ class TrainingRun:
             return
         predictor = AnySizePredictor(
             self._predictor,
-            head_variables(self._state),
+            trained_variables(self._state),
             short_side=self._config.data.image_size,
-            patch_size=self._experiment.segmenter.head.patch_size,
+            patch_size=self._experiment.network.patch_size,
         )
         protocol = Protocol(
             "validation",
@@ -251,22 +258,28 @@ def train(config: ConfigDict, workdir: Path) -> Validations:
             f"config.batch_size must be a multiple of the number of devices, {devices}, "
             f"got {config.batch_size}"
         )
-    images = open_images(config.data.train)
+    fingerprints = {}
+    images: ImageSource
+    if config.pseudo_masks:
+        images = masked = open_pseudo_masks(config.data.train, config.pseudo_masks)
+        fingerprints["pseudo-masks"] = masked.mask_fingerprint()
+    else:
+        images = open_images(config.data.train)
+    fingerprints["training images"] = fingerprint(images.names)
     count = len(images.names)
-    experiment = build_experiment(config)
-    fingerprints = {
-        "training images": fingerprint(images.names),
-        "backbone weights": fingerprint_params(experiment.backbone_params),
-    }
-    register_run(workdir, config, fingerprints)
     last_step = config.steps or math.ceil(config.epochs * count / config.batch_size)
+    experiment = build_experiment(config, last_step)
+    if experiment.load_encoder is None:
+        fingerprints["backbone weights"] = fingerprint_params(experiment.frozen_params)
+    register_run(workdir, config, fingerprints)
     with (
         Checkpoints(workdir, keep=config.checkpoint.keep) as checkpoints,
         Checkpoints(workdir, name="best", keep=1, best=True) as best,
     ):
-        state = experiment.initial_state(config.seed, config.data.image_size)
-        if checkpoints.latest_step is not None:
-            state = checkpoints.restore(state)
+        if checkpoints.latest_step is None:
+            state = experiment.initial_state(config.seed, config.data.image_size)
+        else:
+            state = checkpoints.restore(experiment.empty_state(config.data.image_size))
         first_step = int(state.step)
         with TrainingLog(
             workdir, first_step=first_step, last_step=last_step, batch_size=config.batch_size

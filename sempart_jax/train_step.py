@@ -9,10 +9,9 @@ import optax
 from flax import jax_utils, struct
 from jax import Array, lax
 
-from sempart_jax.data.augment import Augmentation, augment_batch
-from sempart_jax.models.segmenter import Segmenter, Variables
-from sempart_jax.multiscale import random_corners
-from sempart_jax.objective import Objective, evaluate_objective
+from sempart_jax.data.augment import Augmentation, augment_batch, augment_mask_batch
+from sempart_jax.models.mask_network import MaskNetwork, Variables
+from sempart_jax.objectives.base import Examples, Objective
 
 DEVICE_AXIS = "device"
 
@@ -24,8 +23,8 @@ class TrainState(struct.PyTreeNode):
 
     Attributes:
         step: number of steps taken, int32 array, on the device or the host.
-        params: parameters of the head.
-        batch_stats: running averages of its batch norm.
+        params: parameters that are trained.
+        batch_stats: running averages of their batch norm.
         opt_state: state of the optimizer.
     """
 
@@ -49,13 +48,11 @@ class Masks(NamedTuple):
     refined: Array
 
 
-def create_train_state(
-    head_variables: Variables, optimizer: optax.GradientTransformation
-) -> TrainState:
-    """Put the head's first variables and a fresh optimizer together, on one device.
+def create_train_state(variables: Variables, optimizer: optax.GradientTransformation) -> TrainState:
+    """Put the first variables and a fresh optimizer together, on one device.
 
     Args:
-        head_variables: ``{"params", "batch_stats"}``.
+        variables: ``{"params", "batch_stats"}``.
         optimizer: the optimizer that the step will use.
 
     Returns:
@@ -63,9 +60,9 @@ def create_train_state(
     """
     return TrainState(
         step=jnp.zeros((), jnp.int32),
-        params=head_variables["params"],
-        batch_stats=head_variables["batch_stats"],
-        opt_state=optimizer.init(head_variables["params"]),
+        params=variables["params"],
+        batch_stats=variables["batch_stats"],
+        opt_state=optimizer.init(variables["params"]),
     )
 
 
@@ -106,22 +103,22 @@ def shard(batch: Any, device_count: int) -> Any:
 
 
 def make_train_step(
-    segmenter: Segmenter,
-    objective: Objective,
+    network: MaskNetwork,
+    objective: Objective[Any],
     optimizer: optax.GradientTransformation,
     *,
     seed: int,
     augmentation: Augmentation | None,
     devices: Sequence[jax.Device] | None = None,
-) -> Callable[[TrainState, Variables, Array], tuple[TrainState, Metrics]]:
+) -> Callable[[TrainState, Variables, Examples], tuple[TrainState, Metrics]]:
     """Build the training step, mapped over all local devices of all processes.
 
     The random numbers of an image depend on the seed, the step and the image's place in the global
     batch alone, so that the number of devices changes nothing. The step waits for nothing on the
-    host; the old state's memory is reused.
+    host, unless its objective does (FOUND's); the old state's memory is reused.
 
     Args:
-        segmenter: network whose head averages its batch norm over :data:`DEVICE_AXIS`.
+        network: network that averages its batch norm, if it has any, over :data:`DEVICE_AXIS`.
         objective: what is minimised.
         optimizer: the optimizer of the state.
         seed: seed of augmentation and crops.
@@ -129,7 +126,7 @@ def make_train_step(
         devices: local devices to run on, as given to :func:`replicate`; all by default.
 
     Returns:
-        ``step(state, backbone_params, image) -> (state, metrics)`` on replicated trees and uint8
+        ``step(state, frozen_params, examples) -> (state, metrics)`` on replicated trees and uint8
         images ``[devices, B, H, W, 3]``. Metrics are the loss terms by name, ``total``,
         ``grad_norm``, ``mean_coarse`` and ``mean_fine``: scalars averaged over all devices,
         ``[devices]``.
@@ -137,26 +134,22 @@ def make_train_step(
     local_devices = len(devices) if devices is not None else jax.local_device_count()
 
     def step(
-        state: TrainState, backbone_params: Variables, image: Array
+        state: TrainState, frozen_params: Variables, examples: Examples
     ) -> tuple[TrainState, Metrics]:
-        batch, height, width, _ = image.shape
+        batch = examples.image.shape[0]
         process, device = jnp.divmod(lax.axis_index(DEVICE_AXIS), local_devices)
         # The data pipeline deals the global batch out to the processes in turn.
         place = (device * batch + jnp.arange(batch)) * jax.process_count() + process
         step_key = jax.random.fold_in(jax.random.key(seed), state.step)
         keys = jax.vmap(lambda index: jax.random.split(jax.random.fold_in(step_key, index)))(place)
-        image = image.astype(jnp.float32) / 255
+        examples = jax.tree.map(lambda x: x.astype(jnp.float32) / 255, examples)
         if augmentation is not None:
-            image = augment_batch(keys[:, 0], image, augmentation)
-        corners = None
-        if objective.crop_fraction is not None:
-            crop = objective.crop_size(height, width)
-            corners = random_corners(keys[:, 1], height, width, *crop)
+            examples = _augment(keys[:, 0], examples, augmentation)
 
         def total_loss(params: Variables) -> tuple[Array, tuple[Metrics, Variables]]:
             variables = {"params": params, "batch_stats": state.batch_stats}
-            total, terms, student = evaluate_objective(
-                objective, segmenter, backbone_params, variables, image, corners
+            total, terms, student = objective.evaluate(
+                network, frozen_params, variables, examples, keys=keys[:, 1], step=state.step
             )
             metrics = {
                 "total": total,
@@ -181,22 +174,29 @@ def make_train_step(
     return jax.pmap(step, axis_name=DEVICE_AXIS, donate_argnums=(0,), devices=devices)
 
 
+def _augment(keys: Array, examples: Examples, augmentation: Augmentation) -> Examples:
+    image = augment_batch(keys, examples.image, augmentation)
+    if examples.mask is None:
+        return Examples(image)
+    return Examples(image, augment_mask_batch(keys, examples.mask, augmentation))
+
+
 def make_predict_step(
-    segmenter: Segmenter,
+    network: MaskNetwork,
 ) -> Callable[[Variables, Variables, Array], Masks]:
     """Build the prediction step, mapped over all local devices.
 
     Args:
-        segmenter: network.
+        network: network.
 
     Returns:
-        ``predict(backbone_params, head_variables, image) -> Masks`` on replicated trees and float
+        ``predict(frozen_params, variables, image) -> Masks`` on replicated trees and float
         RGB images ``[devices, B, H, W, 3]`` in [0, 1].
     """
 
-    def predict(backbone_params: Variables, head_variables: Variables, image: Array) -> Masks:
-        prediction = segmenter.predict(backbone_params, head_variables, image)
-        refined = segmenter.refine(image, prediction.fine)
+    def predict(frozen_params: Variables, variables: Variables, image: Array) -> Masks:
+        prediction = network.predict(frozen_params, variables, image)
+        refined = network.refine(image, prediction.fine)
         return Masks(prediction.coarse, prediction.fine, refined)
 
     return jax.pmap(predict, axis_name=DEVICE_AXIS)

@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import jax
-import numpy as np
 from ml_collections import ConfigDict
 
 from sempart_jax.checkpoints import Checkpoints, read_config
@@ -147,7 +145,7 @@ def load_released(
             backbone = infer_backbone(patch_size, width)
         except ValueError as error:
             raise ValueError(f"the head in {path} needs its backbone: {error}") from error
-    module, backbone_params = load_backbone(backbone, "" if weights is None else os.fspath(weights))
+    module, frozen_params = load_backbone(backbone, "" if weights is None else os.fspath(weights))
     if (module.patch_size, module.width) != (patch_size, width):
         raise ValueError(
             f"the head in {path} is for patches of {patch_size} pixels and keys of {width} "
@@ -156,8 +154,8 @@ def load_released(
         )
     return TrainedNetwork(
         segmenter=Segmenter(module, SegmentationHead(patch_size=patch_size)),
-        backbone_params=backbone_params,
-        head_variables=variables,
+        frozen_params=frozen_params,
+        variables=variables,
         short_side=RELEASED_SHORT_SIDE,
         backbone=backbone,
         dtype="float32",
@@ -169,19 +167,18 @@ def _open_run(workdir: Path, weights: str | None) -> tuple[ConfigDict, Experimen
     config = read_config(workdir)
     if weights is not None:
         config.backbone.weights = weights
-    experiment = build_experiment(config)
-    # The first parameters are not needed, only their shapes: drawing them would compile for long.
-    shapes = jax.eval_shape(lambda: experiment.initial_state(0, config.data.image_size))
-    return config, experiment, jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+    # Whatever the last step is, no schedule plays a part in prediction.
+    experiment = build_experiment(config, last_step=1)
+    return config, experiment, experiment.empty_state(config.data.image_size)
 
 
 def _network(
     config: ConfigDict, experiment: Experiment, state: TrainState, origin: str
 ) -> TrainedNetwork:
     return TrainedNetwork(
-        segmenter=experiment.segmenter,
-        backbone_params=experiment.backbone_params,
-        head_variables={"params": state.params, "batch_stats": state.batch_stats},
+        segmenter=experiment.network,
+        frozen_params=experiment.frozen_params,
+        variables={"params": state.params, "batch_stats": state.batch_stats},
         short_side=config.data.image_size,
         backbone=config.backbone.name,
         dtype=config.backbone.dtype,

@@ -21,6 +21,40 @@ CONFIGS = {
     "tricks": {},
     "dino_vits16": {"backbone.name": "dino_vits16"},
     "ibot_vits16": {"backbone.name": "ibot_vits16"},
+    "found": {
+        "network": "found",
+        "batch_size": 50,
+        "epochs": 2,
+        "data.image_size": 224,
+        "data.resize_size": 224,
+        "augmentation.jitter_probability": 0.0,
+        "augmentation.grayscale_probability": 0.0,
+        "augmentation.blur_probability": 0.5,
+        "optimizer.learning_rate": 5e-2,
+        "optimizer.b2": 0.999,
+        "optimizer.weight_decay": 0.01,
+        "optimizer.schedule": "step",
+        "optimizer.decay_steps": 50,
+        "checkpoint.every_steps": 100,
+        "log.every_steps": 10,
+        "log.panels_every_steps": 100,
+    },
+    "selfmask": {
+        "network": "selfmask",
+        "epochs": 12,
+        "data.image_size": 224,
+        "data.resize_size": 224,
+        "augmentation.brightness": 0.8,
+        "augmentation.contrast": 0.8,
+        "augmentation.saturation": 0.8,
+        "augmentation.hue": 0.2,
+        "augmentation.blur_probability": 0.5,
+        "augmentation.smallest_scale": 0.1,
+        "optimizer.learning_rate": 6e-6,
+        "optimizer.b2": 0.999,
+        "optimizer.weight_decay": 0.01,
+        "optimizer.schedule": "polynomial",
+    },
     "demo": {
         "steps": 120,
         "epochs": 0,
@@ -65,7 +99,12 @@ def test_every_experiment_is_listed_here():
 def test_experiment_changes_what_it_is_about_and_nothing_else(name):
     path = REPOSITORY / "configs" / f"{name}.py"
     config = runpy.run_path(str(path))["get_config"]()
-    check_config(config)
+    if name == "selfmask":
+        with pytest.raises(ValueError, match=r"config\.pseudo_masks must be the folder"):
+            check_config(config)
+        check_config(ConfigDict({**config, "pseudo_masks": "masks"}))
+    else:
+        check_config(config)
     default, fields = flat(default_config()), flat(config)
     assert fields.keys() == default.keys()
     assert {k: v for k, v in fields.items() if v != default[k]} == CONFIGS[name]
@@ -161,6 +200,23 @@ BAD_VALUES = [
     ("multiscale.crop_fraction", 1.1),
     ("backbone.dtype", "float16"),
     ("validation.foreground_rule", "majority"),
+    ("network", "unet"),
+    ("pseudo_masks", "masks"),
+    ("augmentation.blur_probability", 1.1),
+    ("augmentation.smallest_scale", 0.0),
+    ("augmentation.smallest_scale", 1.1),
+    ("found.tau", 1.0),
+    ("found.background_steps", -1),
+    ("found.refinement_weight", -1.0),
+    ("found.self_weight", -1.0),
+    ("selfmask.queries", 0),
+    ("selfmask.decoder_layers", 0),
+    ("selfmask.ranking_weight", -1.0),
+    ("selfmask.unmatched_weight", -1.0),
+    ("optimizer.schedule", "cosine"),
+    ("optimizer.decay_steps", -1),
+    ("optimizer.decay_rate", 0.0),
+    ("optimizer.decay_power", -1.0),
 ]
 
 
@@ -238,6 +294,7 @@ def test_resumable_fields_may_change():
         "log",
         "checkpoint",
         "data",
+        "pseudo_masks",
         "backbone",
         "validation",
     }
@@ -245,6 +302,21 @@ def test_resumable_fields_may_change():
     new = changed({name: other[type(fields[name])] for name in free})
     assert changed_fields(default_config(), new) == []
     assert not free & {"backbone.name", "backbone.dtype", "data.image_size", "data.resize_size"}
+
+
+def test_a_learning_rate_that_falls_until_the_end_fixes_the_end():
+    fields = {"optimizer.schedule": "polynomial", "steps": 5}
+    longer = fields | {"steps": 6}
+    assert changed_fields(changed(fields), changed(longer)) == ["steps: 5 -> 6"]
+    own_end = {"optimizer.decay_steps": 100}
+    assert changed_fields(changed(fields | own_end), changed(longer | own_end)) == []
+
+
+def test_step_decay_needs_its_interval():
+    with pytest.raises(
+        ValueError, match=r"config\.optimizer\.decay_steps must be at least 1, got 0"
+    ):
+        check_config(changed({"optimizer.schedule": "step"}))
 
 
 def test_prefix_of_a_name_does_not_make_a_field_resumable():

@@ -224,6 +224,11 @@ def test_boxes_are_scored(root, tmp_path):
         (["--predictions", "ROOT/nothing"], "no folder .*nothing"),
         (["--workdir", "ROOT/run", "--boxes", "b.json"], "give one of --workdir, --method"),
         (["--method", "movie"], "movie.*tokencut"),
+        (
+            ["--method", "found_multi", "--backbone", "handcrafted"],
+            "handcrafted has no class token",
+        ),
+        (["--workdir", "ROOT/run", "--decoder", "d.pt"], "--decoder is FOUND's: give --method"),
         ([], "give one of --workdir, --method, --predictions, --boxes"),
     ],
 )

@@ -21,6 +21,7 @@ from sempart_jax.models import vit
 from sempart_jax.models.handcrafted import HandcraftedBackbone
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.network import TrainedNetwork
+from sempart_jax.models.networks import create_network
 from sempart_jax.models.segmenter import Segmenter
 from sempart_jax.postprocessing import postprocess
 from sempart_jax.trained_network import load_trained
@@ -49,6 +50,13 @@ def handcrafted():
 
 
 @pytest.fixture(scope="module")
+def selfmask():
+    network = create_network("selfmask", BACKBONE, queries=3, decoder_layers=2)
+    variables = jax.device_get(network.init(jax.random.key(0), {}, 4))
+    return TrainedNetwork(network, {}, variables, 4, "tiny", "float32", "drawn")
+
+
+@pytest.fixture(scope="module")
 def exported(tiny, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "tiny"
     export_network(path, tiny)
@@ -66,12 +74,14 @@ def in_new_process(code, *arguments):
     )
 
 
-@pytest.mark.parametrize("name", ["tiny", pytest.param("handcrafted", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "name", ["tiny", "selfmask", pytest.param("handcrafted", marks=pytest.mark.slow)]
+)
 def test_masks_are_those_of_the_segmenter(name, tmp_path, request):
     network = request.getfixturevalue(name)
     segmenter = ImageSegmenter(network, refine="none", invert="never", batch_size=2)
     segmenter.export(tmp_path / "exported")
-    pictures = PICTURES if name == "tiny" else PICTURES[:2]
+    pictures = PICTURES[:2] if name == "handcrafted" else PICTURES
     exported = load_exported(tmp_path / "exported")
     for found, expected in zip(exported(pictures), segmenter(pictures), strict=True):
         assert found.dtype == np.float32
@@ -143,7 +153,7 @@ def test_weights_are_a_model_file(exported, tiny, monkeypatch):
     known = vit.Architecture(BACKBONE.patch_size, BACKBONE.width, BACKBONE.depth, 2)
     monkeypatch.setitem(vit.BACKBONES, "tiny", known)
     network = load_trained(exported / "weights.safetensors")
-    jax.tree.map(np.testing.assert_array_equal, network.head_variables, tiny.head_variables)
+    jax.tree.map(np.testing.assert_array_equal, network.variables, tiny.variables)
 
 
 def test_one_picture_gives_one_mask_and_a_list_gives_a_list(exported):
@@ -199,10 +209,10 @@ def test_all_shapes_are_there(short_side, patch_size):
 
 
 def test_the_folder_appears_whole_or_not_at_all(tiny, exported, tmp_path):
-    spoilt = jax.tree.map(np.copy, tiny.head_variables)
+    spoilt = jax.tree.map(np.copy, tiny.variables)
     spoilt["params"]["fine_projection"]["bias"][:] = np.nan
     with pytest.raises(ValueError, match="fine_projection/bias"):
-        export_network(tmp_path / "new", dataclasses.replace(tiny, head_variables=spoilt))
+        export_network(tmp_path / "new", dataclasses.replace(tiny, variables=spoilt))
     assert list(tmp_path.iterdir()) == []
     before = (exported / "model.json").read_bytes()
     with pytest.raises(ValueError, match="tiny exists: remove it, or export to another folder"):

@@ -1,5 +1,7 @@
 """Pictures of all kinds to masks, from Python."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -66,6 +68,28 @@ def test_resolution_is_the_short_side_that_the_network_sees(network):
     segmenter = ImageSegmenter(network, resolution=61)
     assert segmenter.predictor.network_input(RGB).shape == (64, 88, 3)
     assert ImageSegmenter(network).predictor.network_input(RGB).shape == (32, 40, 3)
+
+
+def test_settings_are_all_that_masks_follow_from(network, segmenter):
+    settings = segmenter.settings()
+    assert {name: settings[name] for name in ("resolution", "refine", "invert")} == {
+        "resolution": 32,
+        "refine": "none",
+        "invert": "never",
+    }
+    assert settings.keys() == {"network", "resolution", "refine", "invert"}
+    params = jax.tree.map(lambda leaf: leaf + 1, network.variables)
+    for part in (
+        {"variables": params},
+        {"frozen_params": {"w": np.ones(2)}},
+        {"backbone": "other"},
+        {"dtype": "bfloat16"},
+    ):
+        other = ImageSegmenter(
+            dataclasses.replace(network, **part), refine="none", invert="never", batch_size=2
+        )
+        different = other.settings()
+        assert {name for name in settings if settings[name] != different[name]} == {"network"}
 
 
 def test_sides():
@@ -149,8 +173,8 @@ def test_options_reach_the_network_and_its_finish(network, tmp_path):
     assert segmenter.predictor.batch_size == 2
     jax.tree.map(
         np.testing.assert_array_equal,
-        segmenter.network.head_variables,
-        jax.device_get(network.head_variables),
+        segmenter.network.variables,
+        jax.device_get(network.variables),
     )
 
 

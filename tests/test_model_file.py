@@ -13,6 +13,7 @@ from sempart_jax.model_format import (
     BACKBONE,
     HEAD,
     Description,
+    holds_backbone,
     is_model_file,
     read_description,
     read_tensors,
@@ -20,6 +21,7 @@ from sempart_jax.model_format import (
 )
 from sempart_jax.models import vit
 from sempart_jax.models.network import TrainedNetwork
+from sempart_jax.models.networks import create_network
 from sempart_jax.models.pretrained import load_backbone_params
 from sempart_jax.tensor_tree import flatten
 from tests.models.small_network import BACKBONE as SMALL_VIT
@@ -58,7 +60,7 @@ def change(path, *, tensors=None, drop=(), **metadata):
 
 def masks(network):
     predict = jax.jit(lambda *arguments: network.segmenter.predict(*arguments).fine)
-    return np.asarray(predict(network.backbone_params, network.head_variables, IMAGE))
+    return np.asarray(predict(network.frozen_params, network.variables, IMAGE))
 
 
 def assert_same_tree(found, expected):
@@ -68,8 +70,8 @@ def assert_same_tree(found, expected):
 
 def test_a_network_comes_back_as_it_was(network, path):
     found = read_model(path)
-    assert_same_tree(found.backbone_params, network.backbone_params)
-    assert_same_tree(found.head_variables, network.head_variables)
+    assert_same_tree(found.frozen_params, network.frozen_params)
+    assert_same_tree(found.variables, network.variables)
     for field in ("short_side", "backbone", "dtype", "patch_size"):
         assert getattr(found, field) == getattr(network, field)
     assert (found.segmenter.radius, found.segmenter.filter_eps) == (3, 1e-2)
@@ -95,7 +97,31 @@ def test_names_and_description_are_those_of_the_format(path):
         "filter_eps": "0.01",
         "compute_dtype": "float32",
         "origin": "drawn",
+        "network": "sempart",
+        "queries": "20",
+        "decoder_layers": "6",
     }
+
+
+def test_files_from_before_there_were_other_networks_are_read(network, path):
+    change(path, network=None, queries=None, decoder_layers=None)
+    np.testing.assert_array_equal(masks(read_model(path)), masks(network))
+
+
+@pytest.mark.parametrize("name", ["found", "selfmask"])
+def test_the_other_networks_come_back_as_they_were(network, tmp_path, name):
+    backbone = vit.create_backbone("small")
+    segmenter = create_network(name, backbone, radius=3, queries=5, decoder_layers=2)
+    frozen = {} if name == "selfmask" else network.frozen_params
+    variables = jax.device_get(segmenter.init(jax.random.key(2), frozen, 8))
+    other = dataclasses.replace(
+        network, segmenter=segmenter, frozen_params=frozen, variables=variables
+    )
+    write_model(tmp_path / "m.safetensors", other)
+    found = read_model(tmp_path / "m.safetensors")
+    assert found.segmenter == segmenter
+    assert holds_backbone(tmp_path / "m.safetensors") == (name == "found")
+    np.testing.assert_array_equal(masks(found), masks(other))
 
 
 def test_computation_in_half_precision_is_remembered(network, tmp_path):
@@ -126,8 +152,8 @@ def test_without_backbone_the_weights_are_named_or_loaded_by_name(network, path,
     head = tmp_path / "head.safetensors"
     write_model(head, network, include_backbone=False)
     assert all(name.startswith(HEAD) for name in read_tensors(head))
-    assert_same_tree(read_model(head, path).backbone_params, network.backbone_params)
-    assert read_model(head, "random").backbone_params.keys() == network.backbone_params.keys()
+    assert_same_tree(read_model(head, path).frozen_params, network.frozen_params)
+    assert read_model(head, "random").frozen_params.keys() == network.frozen_params.keys()
     with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
         read_model(head, tmp_path / "absent.npz")
     with pytest.raises(ValueError, match=r"holds its backbone: leave out the weights absent\.npz"):
@@ -137,9 +163,9 @@ def test_without_backbone_the_weights_are_named_or_loaded_by_name(network, path,
 def test_a_backbone_alone_is_weights_and_no_network(network, tmp_path):
     path = tmp_path / "backbone.safetensors"
     description = Description("small", 2, "drawn")
-    write_tensors(path, description, flatten(network.backbone_params, BACKBONE))
+    write_tensors(path, description, flatten(network.frozen_params, BACKBONE))
     assert read_description(path) == description
-    assert_same_tree(load_backbone_params("small", path), network.backbone_params)
+    assert_same_tree(load_backbone_params("small", path), network.frozen_params)
     with pytest.raises(ValueError, match="holds the backbone small and no head"):
         read_model(path)
 
@@ -236,10 +262,10 @@ def test_only_our_files_are_ours(path, tmp_path):
 
 def test_what_could_not_be_read_back_is_not_written(network, path):
     before = path.read_bytes()
-    spoilt = jax.tree.map(np.copy, network.head_variables)
+    spoilt = jax.tree.map(np.copy, network.variables)
     spoilt["params"]["fine_projection"]["bias"][:] = np.nan
     for arguments, message in (
-        ({"network": dataclasses.replace(network, head_variables=spoilt)}, "fine_projection/bias"),
+        ({"network": dataclasses.replace(network, variables=spoilt)}, "fine_projection/bias"),
         ({"dtype": "float16"}, "unknown dtype 'float16': choose one of float32, bfloat16"),
     ):
         with pytest.raises(ValueError, match=message):

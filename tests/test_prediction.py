@@ -11,8 +11,8 @@ from sempart_jax.prediction import (
     MASK_NAMES,
     AnySizePredictor,
     Predictor,
-    head_variables,
     panel_columns,
+    trained_variables,
 )
 from sempart_jax.train_step import TrainState, replicate
 from tests.models.small_network import SEGMENTER, seeded_variables
@@ -91,11 +91,11 @@ def test_smaller_last_batch_does_not_compile_anew(network, variables, images, ca
         assert "Compiling" in caplog.text
 
 
-def test_head_variables_are_those_of_the_state():
+def test_trained_variables_are_those_of_the_state():
     state = TrainState(
         step=jnp.zeros((), jnp.int32), params={"a": 1}, batch_stats={"b": 2}, opt_state=()
     )
-    assert head_variables(state) == {"params": {"a": 1}, "batch_stats": {"b": 2}}
+    assert trained_variables(state) == {"params": {"a": 1}, "batch_stats": {"b": 2}}
 
 
 def test_panel_without_crop(predictor, variables, images, expected):

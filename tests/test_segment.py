@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 from PIL import Image
 
-from sempart_jax.data.images import read_grey
+from sempart_jax.data.images import read_grey, read_image
 from sempart_jax.data.synthetic import write_scenes
+from sempart_jax.method_segmenter import load_method_segmenter
 from tests.commands import REPOSITORY, run_module, run_train
 
 
@@ -133,6 +135,56 @@ def test_what_makes_no_sense_is_told_in_one_line(root, tmp_path):
         ([images, "--refine=crf"], "refine"),
     ):
         finished = segment(root, *arguments, "--out", tmp_path / "out")
+        assert finished.returncode == 1
+        (line,) = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
+        assert message in line
+        assert "Traceback" not in finished.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_method_segments_without_a_run(tmp_path):
+    write_scenes(tmp_path / "scenes", 2, size=48)
+    images, out = tmp_path / "scenes/images", tmp_path / "out"
+
+    def run(method, *arguments):
+        common = ("--backbone", "handcrafted", "--resolution", "48", "--outputs=mask")
+        return run_module("segment", images, "--method", method, *common, "--out", out, *arguments)
+
+    first = run("tokencut")
+    assert first.returncode == 0, first.stderr
+    assert "2 images in" in first.stdout
+    segmenter = load_method_segmenter("tokencut", backbone="handcrafted", resolution=48)
+    assert set(records(out)) == {str(path) for path in images.iterdir()}
+    for image, record in records(out).items():
+        mask = segmenter(read_image(image)) > 0.5
+        np.testing.assert_array_equal(read_grey(out / record["mask"]) > 0, mask)
+        assert 0 < mask.mean() < 1
+    again = run("tokencut")
+    assert again.returncode == 0, again.stderr
+    assert "2 skipped" in again.stdout
+    other = run("lost")
+    assert other.returncode == 1
+    assert "was written with method = tokencut, now it is lost" in other.stderr
+    inverted = run("tokencut", "--invert", "auto")
+    assert "was written with invert = never, now it is auto" in inverted.stderr
+    anew = run("lost", "--overwrite")
+    assert anew.returncode == 0, anew.stderr
+    assert "2 images in" in anew.stdout
+
+
+@pytest.mark.slow
+def test_what_segments_is_named_once(tmp_path):
+    write_scenes(tmp_path / "scenes", 1, size=48)
+    for arguments, message in (
+        ((), "give one of --workdir, --method"),
+        (("--workdir=w", "--method=lost"), "give one of --workdir, --method"),
+        (("--workdir=w", "--decoder=d.pt"), "--decoder is FOUND's: give --method=found_multi or"),
+        (("--method=lost", "--decoder=d.pt"), "lost has no decoder: leave it out"),
+        (("--method=movie",), "tokencut"),
+        (("--method=found_multi", "--backbone=handcrafted"), "handcrafted has no class token"),
+    ):
+        finished = run_module("segment", tmp_path / "scenes", *arguments, "--out", tmp_path / "out")
         assert finished.returncode == 1
         (line,) = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
         assert message in line

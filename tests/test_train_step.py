@@ -11,7 +11,8 @@ from sempart_jax.models.handcrafted import HandcraftedBackbone
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.segmenter import Segmenter
 from sempart_jax.models.vit import VisionTransformer
-from sempart_jax.objective import Objective
+from sempart_jax.objectives.base import Examples
+from sempart_jax.objectives.sempart import SempartObjective
 from sempart_jax.train_step import (
     DEVICE_AXIS,
     create_train_state,
@@ -57,7 +58,7 @@ def run(start, device_count, *, steps=1, seed=0, objective=None, segmenter=None,
     devices = jax.local_devices()[:device_count]
     step = make_train_step(
         segmenter or default,
-        objective or Objective(),
+        objective or SempartObjective(),
         OPTIMIZER,
         seed=seed,
         augmentation=AUGMENTATION if augment else None,
@@ -66,7 +67,7 @@ def run(start, device_count, *, steps=1, seed=0, objective=None, segmenter=None,
     state, backbone_params = replicate(state, devices), replicate(backbone_params, devices)
     history = []
     for _ in range(steps):
-        state, metrics = step(state, backbone_params, shard(images, device_count))
+        state, metrics = step(state, backbone_params, shard(Examples(images), device_count))
         history.append({name: float(value[0]) for name, value in metrics.items()})
     return unreplicate(state), history
 
@@ -123,7 +124,7 @@ def test_random_numbers_follow_seed_and_step(start, one_device):
 
 
 def test_augmentation_can_be_switched_off(start):
-    objective = Objective(crop_fraction=None)
+    objective = SempartObjective(crop_fraction=None)
     _, plain = run(start, 1, augment=False, objective=objective)
     _, again = run(start, 1, augment=False, objective=objective, seed=5)
     assert plain == again
@@ -138,14 +139,14 @@ def test_steps_compile_once(start):
     devices = jax.local_devices()[:2]
     segmenter, backbone_params, state, images = start
     step = make_train_step(
-        segmenter, Objective(), OPTIMIZER, seed=0, augmentation=None, devices=devices
+        segmenter, SempartObjective(), OPTIMIZER, seed=0, augmentation=None, devices=devices
     )
     state, backbone_params = replicate(state, devices), replicate(backbone_params, devices)
-    state, _ = step(state, backbone_params, shard(images, 2))
+    state, _ = step(state, backbone_params, shard(Examples(images), 2))
     assert compiled
     compiled.clear()
     for _ in range(2):
-        state, _ = step(state, backbone_params, shard(images, 2))
+        state, _ = step(state, backbone_params, shard(Examples(images), 2))
     assert not compiled
 
 
@@ -165,7 +166,7 @@ def test_the_loss_finds_a_square_on_a_ground(start):
     state = replicate(create_train_state(variables, optax.adam(2e-3)), jax.local_devices()[:1])
     step = make_train_step(
         segmenter,
-        Objective(crop_fraction=None),
+        SempartObjective(crop_fraction=None),
         optax.adam(2e-3),
         seed=0,
         augmentation=None,
@@ -173,7 +174,7 @@ def test_the_loss_finds_a_square_on_a_ground(start):
     )
     losses = []
     for _ in range(70):
-        state, metrics = step(state, {}, shard(images, 1))
+        state, metrics = step(state, {}, shard(Examples(images), 1))
         losses.append(float(metrics["total"][0]))
     assert losses[-1] < 0.5 * losses[0]
     state = unreplicate(state)

@@ -25,11 +25,10 @@ def run(tmp_path_factory):
     config.data.image_size = 32
     config.guided_filter.radius = 2
     register_run(workdir, config, {})
-    experiment = build_experiment(config)
-    shapes = jax.eval_shape(lambda: experiment.initial_state(0, 32))
+    zeros = build_experiment(config, last_step=5).empty_state(32)
 
     def state(step):
-        filled = jax.tree.map(lambda leaf: np.full(leaf.shape, step, leaf.dtype), shapes)
+        filled = jax.tree.map(lambda leaf: np.full(leaf.shape, step, leaf.dtype), zeros)
         return filled.replace(step=np.asarray(step, np.int32))
 
     for name, steps in (("checkpoints", (3, 5)), ("best", (4,))):
@@ -49,7 +48,7 @@ def head(tmp_path):
 
 def value_of(network):
     """Return the number that all parameters of a test's checkpoint are filled with."""
-    values = {float(x) for leaf in jax.tree.leaves(network.head_variables) for x in leaf.flat}
+    values = {float(x) for leaf in jax.tree.leaves(network.variables) for x in leaf.flat}
     (value,) = values
     return value
 
@@ -106,7 +105,7 @@ def test_a_released_head_with_the_backbone_that_is_named(tmp_path, suffix):
     else:
         safetensors.numpy.save_file(state, path)
     network = load_trained(path, backbone="handcrafted")
-    jax.tree.map(np.testing.assert_array_equal, network.head_variables, port_head(state))
+    jax.tree.map(np.testing.assert_array_equal, network.variables, port_head(state))
     assert (network.backbone, network.short_side, network.patch_size) == ("handcrafted", 320, 8)
     assert (network.segmenter.radius, network.segmenter.filter_eps) == (9, 1e-3)
     assert network.origin == f"released head {path}"

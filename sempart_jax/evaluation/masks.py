@@ -1,4 +1,4 @@
-"""Where the masks come from that are scored: a trained network, or files of any method."""
+"""Where the masks come from that are scored: a predictor, or files of any method."""
 
 import dataclasses
 import os
@@ -11,7 +11,6 @@ from jaxtyping import Float, UInt8
 from sempart_jax.data.folder import find_images
 from sempart_jax.data.images import UnreadableImageError, read_grey, resize
 from sempart_jax.evaluation.protocols import Protocol
-from sempart_jax.prediction import AnySizePredictor
 
 Mask = Float[np.ndarray, "_ _"]
 
@@ -44,13 +43,16 @@ says why there is none."""
 
 
 class NetworkMasks:
-    """The fine masks of a network."""
+    """The masks of a trained network, or of a method over a frozen one."""
 
-    def __init__(self, predictor: AnySizePredictor) -> None:
+    def __init__(
+        self, predictor: Callable[[Sequence[UInt8[np.ndarray, "_ _ 3"]]], list[Mask]]
+    ) -> None:
         """Choose the network.
 
         Args:
-            predictor: network.
+            predictor: ``AnySizePredictor`` or ``MethodPredictor``: from images of any sizes to a
+                mask of each, of its height and width.
         """
         self._predictor = predictor
 

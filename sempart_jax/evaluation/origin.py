@@ -1,19 +1,17 @@
-"""Whose masks are scored: a trained run's, or saved ones; and how to tell them from others."""
+"""Whose masks are scored: a trained run's, a method's, or saved ones; what tells them apart."""
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 
-from sempart_jax.baselines.methods import METHODS
 from sempart_jax.checkpoints import fingerprint_params
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
-from sempart_jax.evaluation.method_masks import MethodMasks
-from sempart_jax.models.backbone import load_backbone
-from sempart_jax.models.released import read_found_decoder
+from sempart_jax.method_predictor import SHORT_SIDE, load_method
 from sempart_jax.prediction import any_size_predictor
 from sempart_jax.trained_network import load_trained
 
@@ -50,8 +48,8 @@ def network_origin(source: Path, *, weights: str | None = None, batch_size: int 
     """
     network = load_trained(source, weights=weights)
     parts = {
-        "backbone": fingerprint_params(network.backbone_params),
-        "head": fingerprint_params(network.head_variables),
+        "backbone": fingerprint_params(network.frozen_params),
+        "head": fingerprint_params(network.variables),
         "name": network.backbone,
         "dtype": network.dtype,
         "short side": network.short_side,
@@ -71,8 +69,8 @@ def method_origin(
     backbone: str,
     *,
     weights: str | None = None,
-    decoder: Path | None = None,
-    short_side: int = 320,
+    decoder: str | os.PathLike[str] | None = None,
+    short_side: int = SHORT_SIDE,
     batch_size: int = 8,
 ) -> Origin:
     """Set a baseline up over a backbone.
@@ -86,36 +84,32 @@ def method_origin(
         batch_size: images that are processed together.
 
     Raises:
-        ValueError: if a name is unknown, or the file holds no decoder for this backbone.
         FileNotFoundError: if a file of weights cannot be had.
+        ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
+        ValueError: if a name is unknown, the method does not go with the backbone, or a file holds
+            no weights or no decoder for it.
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-    if decoder is not None and not method.startswith("found"):
-        raise ValueError(f"{method} has no decoder: leave it out")
-    module, params = load_backbone(backbone, weights or "")
-    read_decoder = None if decoder is None else read_found_decoder(decoder)
+    loaded = load_method(
+        method,
+        backbone,
+        weights=weights,
+        decoder=decoder,
+        short_side=short_side,
+        batch_size=batch_size,
+    )
     parts = {
-        "decoder": fingerprint_params(read_decoder),
-        "method": method,
-        "backbone": fingerprint_params(params),
-        "name": backbone,
-        "short side": short_side,
+        "decoder": loaded.decoder_fingerprint,
+        "method": loaded.name,
+        "backbone": loaded.backbone_fingerprint,
+        "name": loaded.backbone,
+        "short side": loaded.short_side,
     }
     facts = {
         "masks": method if decoder is None else f"{method}, decoder {decoder}",
         "backbone": backbone,
         "short side seen by the network": f"{short_side} px",
     }
-    masks = MethodMasks(
-        METHODS[method],
-        module,
-        params,
-        decoder=read_decoder,
-        short_side=short_side,
-        batch_size=batch_size,
-    )
-    return Origin(masks, json.dumps(parts, sort_keys=True), facts)
+    return Origin(NetworkMasks(loaded.predictor), json.dumps(parts, sort_keys=True), facts)
 
 
 def saved_origin(folder: Path) -> Origin:

@@ -37,20 +37,39 @@ def load_backbone(
         FileNotFoundError: the weights are not there and cannot be had.
         ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
     """
+    module = backbone_module(name, dtype)
     if name == HANDCRAFTED:
-        if weights or dtype != "float32":
+        if weights:
             raise ValueError(
-                "the handcrafted backbone has no weights and computes in float32: leave "
-                "backbone.weights empty and backbone.dtype at float32"
+                "the handcrafted backbone has no weights: leave backbone.weights empty"
             )
-        return HandcraftedBackbone(), {}
-    if name not in BACKBONES:
-        known = ", ".join([*BACKBONES, HANDCRAFTED])
-        raise ValueError(f"unknown backbone {name!r}: choose one of {known}")
-    module = create_backbone(name, jnp.dtype(dtype))
+        return module, {}
     if weights == RANDOM_WEIGHTS:
         logging.warning("%s has random weights: good for timing alone", name)
         side = module.patch_size
         variables = jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, side, side, 3)))
         return module, variables["params"]
     return module, load_backbone_params(name, weights or None)
+
+
+def backbone_module(name: str, dtype: str = "float32") -> nn.Module:
+    """Make a backbone without its parameters.
+
+    Args:
+        name: one of ``sempart_jax.models.vit.BACKBONES``, or ``handcrafted``.
+        dtype: type of the matrix products, ``float32`` or ``bfloat16``.
+
+    Raises:
+        ValueError: the name is unknown, or the handcrafted backbone is asked for another type than
+            float32.
+    """
+    if name == HANDCRAFTED:
+        if dtype != "float32":
+            raise ValueError(
+                "the handcrafted backbone computes in float32: leave backbone.dtype at float32"
+            )
+        return HandcraftedBackbone()
+    if name not in BACKBONES:
+        known = ", ".join([*BACKBONES, HANDCRAFTED])
+        raise ValueError(f"unknown backbone {name!r}: choose one of {known}")
+    return create_backbone(name, jnp.dtype(dtype))

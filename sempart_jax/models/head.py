@@ -4,9 +4,6 @@ Sempart (arXiv 2309.10972), Sec. 3.2, as re-implemented for "Two Tricks" (arXiv 
 App. A): 748,165 parameters at patch 8.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -14,6 +11,7 @@ from jax import Array
 from jaxtyping import Float
 
 from sempart_jax.models.convolution import convolve_3x3
+from sempart_jax.models.initializers import fan_in_dense, fan_in_uniform
 from sempart_jax.resize import double_bilinear, resize_bilinear
 
 _WIDTH = 64
@@ -22,23 +20,6 @@ _HEAD_WIDTH = 64
 _NUM_LAYERS = 2
 _STAGE_CHANNELS = (192, 128)
 """Output channels of the first stages; the last number repeats."""
-
-
-def _fan_in_uniform(fan_in: int) -> nn.initializers.Initializer:
-    """Draw from +-1/sqrt(fan_in), kernels and biases alike: how the released head starts."""
-    bound = fan_in**-0.5
-
-    def initialise(key: Array, shape: Sequence[int], dtype: Any = jnp.float32) -> Array:
-        return jax.random.uniform(key, shape, dtype, -bound, bound)
-
-    return initialise
-
-
-def _dense(features: int, fan_in: int, name: str, use_bias: bool = True) -> nn.Dense:
-    initialiser = _fan_in_uniform(fan_in)
-    return nn.Dense(
-        features, use_bias=use_bias, kernel_init=initialiser, bias_init=initialiser, name=name
-    )
 
 
 class TransformerLayer(nn.Module):
@@ -50,13 +31,13 @@ class TransformerLayer(nn.Module):
         batch, patches, width = x.shape
         y = nn.LayerNorm(epsilon=1e-5, name="attention_norm")(x)
         inner = _NUM_HEADS * _HEAD_WIDTH
-        y = _dense(3 * inner, width, "query_key_value", use_bias=False)(y)
+        y = fan_in_dense(3 * inner, width, "query_key_value", use_bias=False)(y)
         query, key, value = jnp.split(y.reshape(batch, patches, 3 * _NUM_HEADS, _HEAD_WIDTH), 3, 2)
         y = jax.nn.dot_product_attention(query, key, value).reshape(batch, patches, inner)
-        x = x + _dense(width, inner, "attention_output")(y)
+        x = x + fan_in_dense(width, inner, "attention_output")(y)
         y = nn.LayerNorm(epsilon=1e-5, name="mlp_norm")(x)
-        y = nn.gelu(_dense(_WIDTH, width, "mlp_hidden")(y), approximate=False)
-        return x + _dense(width, _WIDTH, "mlp_output")(y)
+        y = nn.gelu(fan_in_dense(_WIDTH, width, "mlp_hidden")(y), approximate=False)
+        return x + fan_in_dense(width, _WIDTH, "mlp_output")(y)
 
 
 class Convolution(nn.Module):
@@ -68,7 +49,7 @@ class Convolution(nn.Module):
     def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W F"]:
         """Convolve with zero padding, keeping the size."""
         shape = (3, 3, x.shape[-1], self.features)
-        initialiser = _fan_in_uniform(9 * x.shape[-1])
+        initialiser = fan_in_uniform(9 * x.shape[-1])
         kernel = self.param("kernel", initialiser, shape)
         bias = self.param("bias", initialiser, (self.features,))
         return convolve_3x3(x, kernel) + bias.reshape(1, 1, 1, -1)
@@ -155,11 +136,13 @@ class SegmentationHead(nn.Module):
                 f"keys of {height}x{width} patches of {self.patch_size} belong to an image of "
                 f"{wanted[0]}x{wanted[1]} pixels, got {image.shape[1]}x{image.shape[2]}"
             )
-        x = _dense(_WIDTH, keys.shape[-1], "input_projection")(keys).reshape(batch, -1, _WIDTH)
+        x = fan_in_dense(_WIDTH, keys.shape[-1], "input_projection")(keys).reshape(
+            batch, -1, _WIDTH
+        )
         for layer in range(_NUM_LAYERS):
             x = TransformerLayer(name=f"transformer_{layer}")(x)
         x = x.reshape(batch, height, width, _WIDTH)
-        coarse = _dense(1, _WIDTH, "coarse_projection")(x)
+        coarse = fan_in_dense(1, _WIDTH, "coarse_projection")(x)
         for stage in range(stages):
             features = _STAGE_CHANNELS[min(stage, len(_STAGE_CHANNELS) - 1)]
             blocks = 2 if stage == stages - 1 else 1
@@ -167,5 +150,5 @@ class SegmentationHead(nn.Module):
                 x, image, train
             )
         x = jnp.concatenate([x, image], axis=-1)
-        fine = _dense(1, x.shape[-1], "fine_projection")(x)
+        fine = fan_in_dense(1, x.shape[-1], "fine_projection")(x)
         return {"coarse": coarse, "fine": fine}

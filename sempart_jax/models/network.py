@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from sempart_jax.models.segmenter import Segmenter, Variables
+from sempart_jax.models.mask_network import MaskNetwork, Variables
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -11,18 +11,18 @@ class TrainedNetwork:
     """A network that is ready to predict.
 
     Attributes:
-        segmenter: backbone and head.
-        backbone_params: parameters of the backbone, on the host.
-        head_variables: ``{"params", "batch_stats"}`` of the head, on the host.
+        segmenter: the modules.
+        frozen_params: parameters of the frozen backbone, on the host; none where it was trained.
+        variables: ``{"params", "batch_stats"}`` of what was trained, on the host.
         short_side: short side in pixels at which it was trained to see images.
         backbone: name of the backbone.
         dtype: type of the backbone's matrix products.
         origin: where it comes from, in a few words.
     """
 
-    segmenter: Segmenter
-    backbone_params: Any
-    head_variables: Variables
+    segmenter: MaskNetwork
+    frozen_params: Any
+    variables: Variables
     short_side: int
     backbone: str
     dtype: str
@@ -31,4 +31,4 @@ class TrainedNetwork:
     @property
     def patch_size(self) -> int:
         """Side of the backbone's patches in pixels."""
-        return self.segmenter.head.patch_size
+        return self.segmenter.patch_size

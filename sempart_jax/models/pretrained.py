@@ -28,7 +28,7 @@ HUB_REPOSITORIES: Mapping[str, str] = {
 
 HUB_FILE = "model.safetensors"
 IBOT_SOURCE = "https://github.com/bytedance/ibot"
-WEIGHTS_FLAG = "--config.backbone.weights=PATH"
+WEIGHTS_FLAG = "--config.backbone.weights=PATH (in training) or --weights=PATH (elsewhere)"
 
 
 def load_backbone_params(
@@ -95,10 +95,10 @@ def _square_grid(expected: tuple[int, ...], found: tuple[int, ...]) -> tuple[int
 
 def _download(name: str, cache_dir: str | Path | None) -> Path:
     if name not in HUB_REPOSITORIES:
-        raise FileNotFoundError(
-            f"backbone {name!r} has no download: get its teacher checkpoint (ViT-S/16, .pth) from "
-            f"{IBOT_SOURCE} and name the file with {WEIGHTS_FLAG}"
-        )
+        source = "name a file of weights"
+        if name.startswith("ibot"):
+            source = f"get its teacher checkpoint (.pth) from {IBOT_SOURCE} and name the file"
+        raise FileNotFoundError(f"backbone {name!r} has no download: {source} with {WEIGHTS_FLAG}")
     repository = HUB_REPOSITORIES[name]
     try:
         return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE, cache_dir=cache_dir))

@@ -1,7 +1,7 @@
-"""Backbone and head as one network from an RGB image in [0, 1] to masks in [0, 1]."""
+"""Frozen backbone and trained head as one network from RGB in [0, 1] to masks in [0, 1]."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,110 +9,96 @@ from flax import linen as nn
 from jax import Array, lax
 from jaxtyping import Float
 
-from sempart_jax.filters import grey_guide, guided_filter
+from sempart_jax.models.found_decoder import FoundDecoder
 from sempart_jax.models.head import SegmentationHead
+from sempart_jax.models.mask_network import MaskNetwork, Prediction, Variables
 from sempart_jax.models.normalization import normalize
-
-Variables = dict[str, Any]
-
-
-class Prediction(NamedTuple):
-    """What the network says of a batch of images.
-
-    Attributes:
-        keys: backbone keys ``[B, h, w, D]``, without gradient.
-        coarse: mask on patches ``[B, h, w, 1]`` in [0, 1]; 1 is foreground.
-        fine: mask on pixels ``[B, H, W, 1]`` in [0, 1].
-        batch_stats: running averages of the head's batch norm after this call.
-    """
-
-    keys: Array
-    coarse: Array
-    fine: Array
-    batch_stats: Variables
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmenter:
-    """A frozen backbone, the head on it, and the guided filter behind both.
+class Segmenter(MaskNetwork):
+    """A frozen backbone and the head on its keys.
 
     Attributes:
         backbone: network with ``apply({"params": p}, normalised image)["keys"]``.
         head: the trained part.
-        radius: radius of the guided filter in pixels.
-        filter_eps: regularisation of the guided filter.
     """
 
     backbone: nn.Module
-    head: SegmentationHead
-    radius: int = 9
-    filter_eps: float = 1e-3
+    head: SegmentationHead | FoundDecoder
 
-    def init(self, key: Array, backbone_params: Variables, image_size: int) -> Variables:
-        """Draw the head's first parameters.
+    @property
+    def patch_size(self) -> int:
+        """Side of the backbone's patches in pixels."""
+        return self.head.patch_size
+
+    def init(self, key: Array, frozen_params: Variables, image_size: int) -> Variables:
+        """Draw the head's first parameters, see :class:`MaskNetwork`."""
+
+        # Compiled as one: op by op, each of the many small ones would compile on its own.
+        def initialise(frozen_params: Variables, key: Array) -> Variables:
+            image = jnp.zeros((1, image_size, image_size, 3))
+            keys = self.features(frozen_params, image)["keys"]
+            return {"batch_stats": {}, **self.head.init(key, keys, image)}
+
+        return jax.jit(initialise)(frozen_params, key)
+
+    def features(
+        self, frozen_params: Variables, image: Float[Array, "B H W 3"], **options: Any
+    ) -> dict[str, Array]:
+        """Compute what the backbone says of images; no gradient flows into it.
 
         Args:
-            key: random key.
-            backbone_params: parameters of the backbone, for the width of its keys.
-            image_size: side of a square image in pixels that the patch divides.
+            frozen_params: parameters of the backbone.
+            image: ImageNet-normalised RGB ``[B, H, W, 3]``.
+            options: passed on to the backbone, such as ``class_attention=True``.
 
         Returns:
-            ``{"params", "batch_stats"}`` of the head.
+            ``keys`` ``[B, h, w, D]``, and what the options ask for.
         """
+        output: Any = self.backbone.apply({"params": frozen_params}, image, **options)
+        return lax.stop_gradient(dict(output))
 
-        def initialise(backbone_params: Variables, key: Array) -> Variables:
-            image = jnp.zeros((1, image_size, image_size, 3))
-            keys = self._keys(backbone_params, image)
-            return dict(self.head.init(key, keys, image))
+    def logits(
+        self,
+        variables: Variables,
+        keys: Float[Array, "B h w D"],
+        image: Float[Array, "B H W 3"],
+        *,
+        train: bool = False,
+    ) -> tuple[dict[str, Array], Variables]:
+        """Apply the head.
 
-        return jax.jit(initialise)(backbone_params, key)
+        Args:
+            variables: ``{"params", "batch_stats"}`` of the head.
+            keys: keys of the backbone.
+            image: ImageNet-normalised RGB ``[B, H, W, 3]``.
+            train: batch norm by the statistics of the batch instead of the running averages.
 
-    def _keys(self, backbone_params: Variables, image: Array) -> Array:
-        output: Any = self.backbone.apply({"params": backbone_params}, image)
-        return lax.stop_gradient(output["keys"])
+        Returns:
+            Logits ``coarse`` ``[B, h, w, 1]`` and ``fine`` ``[B, H, W, 1]``, and the running
+            averages after this call.
+        """
+        logits, updates = self.head.apply(
+            variables, keys, image, train=train, mutable=["batch_stats"]
+        )
+        return logits, dict(updates.get("batch_stats", {}))
 
     def predict(
         self,
-        backbone_params: Variables,
-        head_variables: Variables,
+        frozen_params: Variables,
+        variables: Variables,
         image: Float[Array, "B H W 3"],
         *,
         train: bool = False,
     ) -> Prediction:
-        """Predict both masks.
-
-        Args:
-            backbone_params: parameters of the backbone; no gradient flows into it.
-            head_variables: ``{"params", "batch_stats"}`` of the head.
-            image: RGB ``[B, H, W, 3]`` in [0, 1], sides divisible by the patch.
-            train: batch norm by the statistics of the batch instead of the running averages.
-
-        Returns:
-            Keys, masks and running averages.
-        """
+        """Predict both masks, see :class:`MaskNetwork`."""
         image = normalize(image)
-        keys = self._keys(backbone_params, image)
-        logits, updates = self.head.apply(
-            head_variables, keys, image, train=train, mutable=["batch_stats"]
-        )
+        keys = self.features(frozen_params, image)["keys"]
+        logits, batch_stats = self.logits(variables, keys, image, train=train)
         return Prediction(
-            keys=keys,
             coarse=nn.sigmoid(logits["coarse"]),
             fine=nn.sigmoid(logits["fine"]),
-            batch_stats=dict(updates["batch_stats"]),
+            batch_stats=batch_stats,
+            keys=keys,
         )
-
-    def refine(
-        self, image: Float[Array, "B H W 3"], mask: Float[Array, "B H W 1"]
-    ) -> Float[Array, "B H W 1"]:
-        """Sharpen a mask by the guided filter (trick 1) and clip it to [0, 1].
-
-        Args:
-            image: RGB ``[B, H, W, 3]`` in [0, 1].
-            mask: mask ``[B, H, W, 1]`` in [0, 1].
-
-        Returns:
-            Mask ``[B, H, W, 1]`` in [0, 1].
-        """
-        filtered = guided_filter(grey_guide(image), mask, self.radius, self.filter_eps)
-        return jnp.clip(filtered, 0.0, 1.0)

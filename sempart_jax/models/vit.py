@@ -44,8 +44,10 @@ BACKBONES: Mapping[str, Architecture] = {
     "dino_vitb8": Architecture(patch_size=8, width=768, depth=12, num_heads=12),
     "dino_vitb16": Architecture(patch_size=16, width=768, depth=12, num_heads=12),
     "ibot_vits16": Architecture(patch_size=16, width=384, depth=12, num_heads=6),
+    "vit_tiny8": Architecture(patch_size=8, width=192, depth=12, num_heads=3),
+    "vit_tiny16": Architecture(patch_size=16, width=192, depth=12, num_heads=3),
 }
-"""The self-supervised backbones known by name."""
+"""The self-supervised backbones known by name; nobody has released weights of the tiny ones."""
 
 
 def interpolate_position_embedding(

@@ -6,15 +6,13 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
-from sempart_jax.checkpoints import fingerprint_params
 from sempart_jax.data.folder import file_stamp
-from sempart_jax.image_segmenter import ImageSegmenter
+from sempart_jax.picture_segmenter import PictureSegmenter
 from sempart_jax.segmentation.finishing import Finisher
 from sempart_jax.segmentation.inputs import ImageFile, find_inputs, name_outputs
 from sempart_jax.segmentation.outputs import FOLDERS, OutputFolder, claim_folder, settings_digest
@@ -60,7 +58,7 @@ class Summary:
 def segment(
     arguments: Sequence[str],
     out: Path,
-    segmenter: ImageSegmenter,
+    segmenter: PictureSegmenter,
     *,
     outputs: Sequence[str] = tuple(FOLDERS),
     mask: str = "binary",
@@ -98,9 +96,7 @@ def segment(
     check_settings(outputs, mask, threshold)
     wanted = find_inputs(arguments)
     settings = {
-        **_network_settings(segmenter),
-        "refine": segmenter.refine,
-        "invert": segmenter.invert,
+        **segmenter.settings(),
         "outputs": sorted(outputs),
         "mask": mask,
         "threshold": threshold,
@@ -131,6 +127,7 @@ def segment(
         _progress(len(files), summary.skipped) as bar,
     ):
         finisher = Finisher(
+            segmenter.predictor.fit,
             segmenter.finish,
             folder,
             record_file,
@@ -172,22 +169,6 @@ def check_settings(outputs: Sequence[str], mask: str, threshold: float) -> None:
         raise ValueError(f"unknown mask {mask!r}: choose one of {', '.join(MASKS)}")
     if not 0 <= threshold < 1:
         raise ValueError(f"--threshold lies in [0, 1), got {threshold}")
-
-
-def _network_settings(segmenter: ImageSegmenter) -> dict[str, Any]:
-    """Say all that predicted masks follow from, but for the image."""
-    network = segmenter.network
-    parts = (
-        fingerprint_params(network.backbone_params),
-        fingerprint_params(network.head_variables),
-        network.backbone,
-        network.dtype,
-    )
-    pixel = np.zeros((1, 1, 3), np.uint8)
-    return {
-        "network": " ".join(parts),
-        "resolution": segmenter.predictor.network_input(pixel).shape[0],
-    }
 
 
 def _progress(total: int, skipped: int) -> "tqdm[NoReturn]":

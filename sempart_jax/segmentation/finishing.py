@@ -1,4 +1,4 @@
-"""From what the network predicts for an image to its files and its record."""
+"""From what is predicted for an image to its files and its record."""
 
 import dataclasses
 import errno
@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from sempart_jax.data.images import resize
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.postprocessing import BILATERAL_PIXELS
 from sempart_jax.segmentation.budget import PixelBudget
@@ -34,8 +33,11 @@ class UnfinishedImageError(Exception):
     """One image cannot be finished, for the reason given; the others can."""
 
 
+Fit = Callable[[Float[np.ndarray, "h w"], int, int], Float[np.ndarray, "H W"]]
+"""``MaskPredictor.fit``: brings a predicted mask to the height and width of its image."""
+
 Refine = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]], Float[np.ndarray, "H W"]]
-"""``ImageSegmenter.finish``: chooses the foreground of an image's mask and refines it."""
+"""``PictureSegmenter.finish``: chooses the foreground of an image's mask and refines it."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Finisher:
     """Refines, measures, draws and writes; called from several threads.
 
     Attributes:
+        fit: what brings predicted masks to the size of their images.
         refine: what chooses the foreground and sharpens it.
         outputs: where files go.
         records: where the record goes.
@@ -55,6 +58,7 @@ class Finisher:
         budget: pixels that are worked on at a time.
     """
 
+    fit: Fit
     refine: Refine
     outputs: OutputFolder
     records: RecordFile
@@ -80,7 +84,7 @@ class Finisher:
             file: the image's.
             stamp: of the file, from before it was read.
             image: RGB.
-            predicted: mask as the network gives it, at the size at which it saw the image.
+            predicted: mask as the predictor gives it, at the size that it has there.
             seconds: time that it took until now.
 
         Raises:
@@ -115,7 +119,7 @@ class Finisher:
         image: UInt8[np.ndarray, "H W 3"],
         predicted: Float[np.ndarray, "h w"],
     ) -> Record:
-        mask = self.refine(image, _fit(predicted, *image.shape[:2]))
+        mask = self.refine(image, self.fit(predicted, *image.shape[:2]))
         binary = mask > self.threshold
         if self.only_largest:
             component = largest_component(binary)
@@ -148,11 +152,6 @@ class Finisher:
         if kind == "cutout":
             return Image.fromarray(cutout(image, mask))
         return Image.fromarray(eight_bits(mask) if self.soft else binary.view(np.uint8) * 255)
-
-
-def _fit(mask: Float[np.ndarray, "h w"], height: int, width: int) -> Float[np.ndarray, "H W"]:
-    # Bilinear sampling stays between its neighbours, but for rounding.
-    return np.clip(resize(mask, height, width), 0, 1)
 
 
 def printable(path: Path | str) -> str:

@@ -11,35 +11,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import UnreadableImageError, count_pixels, read_image
+from sempart_jax.picture_segmenter import MaskPredictor
 from sempart_jax.segmentation.budget import PixelBudget
 from sempart_jax.segmentation.finishing import UnfinishedImageError
 from sempart_jax.segmentation.inputs import ImageFile
 
 HELD_PIXELS = 160_000_000
 """Pixels in memory between reading and writing, of three bytes each; a larger image goes alone."""
-
-Inputs = UInt8[np.ndarray, "B h w 3"]
-
-
-@runtime_checkable
-class AnySize(Protocol):
-    """What of ``prediction.AnySizePredictor`` a stream needs."""
-
-    batch_size: int
-
-    def network_input(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """Bring an image to one of a few sizes."""
-
-    def predict(self, inputs: Inputs) -> Float[np.ndarray, "B h w"]:
-        """Predict for inputs of one size."""
-
 
 Finish = Callable[
     [ImageFile, str, UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "h w"], float], None
@@ -60,7 +45,7 @@ class Stream:
 
     def __init__(
         self,
-        predictor: AnySize,
+        predictor: MaskPredictor,
         finish: Finish,
         *,
         done: Callable[[ImageFile], None],
@@ -71,7 +56,7 @@ class Stream:
         """Choose what is done to the images.
 
         Args:
-            predictor: the network; called from the thread that calls :meth:`run`.
+            predictor: what predicts; called from the thread that calls :meth:`run`.
             finish: called from several threads with the image's file, the file's stamp, the image,
                 its predicted mask and the seconds that it took until then.
             done: called after ``finish``, from any thread.

@@ -49,7 +49,13 @@ def _handcrafted(images):
 
 def seeded_vit_keys(images):
     """Keys of a small vision transformer with weights drawn from a seed."""
+    return seeded_vit_features(images)["keys"]
+
+
+def seeded_vit_features(images):
+    """The same, and the attention of its class token."""
     vit = VisionTransformer(patch_size=8, width=48, depth=2, num_heads=3)
     images = normalize(jnp.asarray(images))
     params = jax.jit(vit.init)(jax.random.key(0), images[:1])
-    return np.asarray(jax.jit(vit.apply)(params, images)["keys"])
+    features = jax.jit(lambda params: vit.apply(params, images, class_attention=True))(params)
+    return jax.tree.map(np.asarray, features)

@@ -14,6 +14,7 @@ from tests.baselines.references import (
     generalised_eigenvector,
     handcrafted_keys,
     photographs,
+    seeded_vit_keys,
 )
 
 
@@ -49,9 +50,10 @@ def test_color_affinity_is_that_of_all_pairs():
 
 
 @pytest.mark.parametrize("color_weight", [0.0, 10.0])
-def test_real_photographs(reference_data, color_weight):
-    images = photographs(reference_data, 4, 128)
-    keys = handcrafted_keys(images)
+@pytest.mark.parametrize(("keys_of", "side"), [(handcrafted_keys, 128), (seeded_vit_keys, 96)])
+def test_real_photographs(reference_data, keys_of, side, color_weight):
+    images = photographs(reference_data, 4, side)
+    keys = keys_of(images)
     grid = photographs(reference_data, 4, keys.shape[1])
     result = deep_spectral(keys, grid, color_weight)
     for each, image, ours in zip(keys, grid, result["eigenvector"], strict=True):

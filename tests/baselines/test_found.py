@@ -5,6 +5,7 @@ import pytest
 
 from sempart_jax.baselines.found import background_mask, decoder_logits
 from sempart_jax.models.released import read_found_decoder
+from tests.baselines.references import photographs, seeded_vit_features
 from tests.conftest import REFERENCE
 
 
@@ -41,6 +42,16 @@ def test_random_keys(tau):
     ours = np.asarray(background_mask(keys, attention, tau))
     for mask, (key, heads) in zip(ours, pairs, strict=True):
         np.testing.assert_array_equal(mask, reference(key, heads, tau))
+
+
+def test_real_photographs(reference_data):
+    features = seeded_vit_features(photographs(reference_data, 4, 96))
+    keys = features["keys"] - features["keys"].mean(axis=(1, 2), keepdims=True)
+    ours = np.asarray(background_mask(keys, features["class_attention"]))
+    for mask, key, heads in zip(ours, keys, features["class_attention"], strict=True):
+        expected = reference(key, heads, 0.3)
+        assert 0.05 < expected.mean() < 0.95
+        assert (mask == expected).mean() >= 0.995
 
 
 def test_degenerate_inputs_give_a_mask():

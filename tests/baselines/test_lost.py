@@ -5,7 +5,7 @@ import pytest
 import scipy.ndimage
 
 from sempart_jax.baselines.lost import lost
-from tests.baselines.references import photographs, seeded_vit_keys
+from tests.baselines.references import handcrafted_keys, photographs, seeded_vit_keys
 
 
 def reference(keys, k):
@@ -39,9 +39,10 @@ def test_random_keys(k):
         np.testing.assert_array_equal(mask, expected)
 
 
-def test_real_photographs(reference_data):
-    keys = seeded_vit_keys(photographs(reference_data, 4, 96))
-    # Keys of untrained weights all look one way; around their mean they do not.
+@pytest.mark.parametrize(("keys_of", "side"), [(handcrafted_keys, 128), (seeded_vit_keys, 96)])
+def test_real_photographs(reference_data, keys_of, side):
+    keys = keys_of(photographs(reference_data, 4, side))
+    # These keys all look one way, as DINO's do not; around their mean they do not either.
     keys = keys - keys.mean(axis=(1, 2), keepdims=True)
     result = lost(keys)
     for each, seed, mask in zip(keys, result["seed"], result["mask"], strict=True):

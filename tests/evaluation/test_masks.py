@@ -21,7 +21,6 @@ def framed(name, image):
     return FramedImage(name, image, image.shape[:2])
 
 
-@pytest.mark.usefixtures("unchecked_shapes")
 def test_network_is_given_what_the_protocol_looks_at():
     source = NetworkMasks(lambda images: [image[..., 0] / np.float32(255) for image in images])
     masks = source([framed("a", ramp(4, 6)), framed("b", ramp(3, 3))], NATIVE)

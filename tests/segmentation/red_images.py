@@ -9,6 +9,7 @@ from sempart_jax.input_size import input_size
 from sempart_jax.models.handcrafted import HandcraftedBackbone
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.segmenter import Segmenter
+from sempart_jax.prediction import AnySizePredictor
 from sempart_jax.trained_network import TrainedNetwork
 
 
@@ -32,6 +33,13 @@ class RedPredictor:
             raise self._error
         self.batches.append(inputs.shape)
         return inputs[..., 0].astype(np.float32) / 255
+
+    fit = staticmethod(AnySizePredictor.fit)
+
+    def __call__(self, images):
+        inputs = [self.network_input(image)[None] for image in images]
+        masks = [self.predict(each)[0] for each in inputs]
+        return [self.fit(mask, *image.shape[:2]) for image, mask in zip(images, masks, strict=True)]
 
 
 def red_segmenter(*, refine="none", invert="never", **options):

@@ -126,7 +126,7 @@ def test_another_network_or_resolution_is_another_setting(photos, tmp_path):
     with pytest.raises(ValueError, match="resolution = 32, now it is 64"):
         run(out, photos, segmenter=other)
     other = red_segmenter()
-    other.network.head_variables["params"]["w"] += 1
+    other.network.variables["params"]["w"] += 1
     with pytest.raises(ValueError, match="was written with network = "):
         run(out, photos, segmenter=other)
 

@@ -13,6 +13,7 @@ from sempart_jax.data.images import read_grey, read_image, resize
 from sempart_jax.image_segmenter import ImageSegmenter
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.postprocessing import postprocess
+from sempart_jax.prediction import AnySizePredictor
 from sempart_jax.segmentation.finishing import (
     Finisher,
     UnfinishedImageError,
@@ -40,6 +41,7 @@ def soft_mask():
 
 def finish(root, mask=None, image=IMAGE, file=FILE, **options):
     options = {
+        "fit": AnySizePredictor.fit,
         "refine": red_segmenter(refine="guided").finish,
         "kinds": tuple(FOLDERS),
         "soft": False,
@@ -87,6 +89,18 @@ def test_files_and_record_are_of_the_mask_refined_at_the_size_of_the_image(tmp_p
         "stamp": "1 2",
         "settings": "s",
     }
+
+
+def test_masks_are_brought_to_the_size_of_the_image_as_their_predictor_says(tmp_path):
+    asked = []
+
+    def fit(mask, height, width):
+        asked.append((mask.shape, height, width))
+        return np.ones((height, width), np.float32)
+
+    record = finish(tmp_path, fit=fit, refine=lambda image, mask: mask)
+    assert asked == [((30, 45), 60, 90)]
+    assert record["area"] == 1
 
 
 def test_only_the_kinds_that_are_wanted_are_written(tmp_path):

@@ -182,7 +182,7 @@ def test_two_hundred_sizes_compile_at_most_eight_times(tmp_path, caplog):
         files.append(ImageFile(write_red(tmp_path / f"{i}.png", height, width), str(i)))
     network = red_segmenter().network
     variables = network.segmenter.init(jax.random.key(0), {}, 32)
-    drawn = dataclasses.replace(network, head_variables=variables)
+    drawn = dataclasses.replace(network, variables=variables)
     predictor = ImageSegmenter(drawn, batch_size=8).predictor
     collector = Collector()
     with jax.log_compiles(), caplog.at_level("WARNING"):

@@ -14,7 +14,7 @@ from sempart_jax.models.pretrained import port_head, port_vit
 from sempart_jax.models.segmenter import Segmenter
 from sempart_jax.models.vit import VisionTransformer
 from sempart_jax.multiscale import crop_and_zoom, teacher_target
-from sempart_jax.objective import LossWeights, Objective, evaluate_objective
+from sempart_jax.objectives.sempart import LossWeights, SempartObjective, evaluate_objective
 
 
 def with_prefix(values, prefix):
@@ -33,7 +33,7 @@ def test_golden_training_history(golden, run):
         SegmentationHead(patch_size=8),
         radius=3,
     )
-    objective = Objective(crop_fraction=0.5 if run == "tricks" else None)
+    objective = SempartObjective(crop_fraction=0.5 if run == "tricks" else None)
     backbone_params = port_vit(with_prefix(values, "vit/"))
     head_variables = port_head(with_prefix(values, "head/"))
     image = denormalize(jnp.asarray(np.moveaxis(values["image"], 1, -1)))
@@ -98,7 +98,7 @@ def small():
 def test_total_is_the_weighted_sum_of_the_terms(small):
     weights = LossWeights(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
     corners = jnp.array([[0, 3], [16, 8]])
-    evaluate = jax.jit(lambda c: evaluate_objective(Objective(weights=weights), *small, c))
+    evaluate = jax.jit(lambda c: evaluate_objective(SempartObjective(weights=weights), *small, c))
     total, terms, _ = evaluate(corners)
     expected = sum(getattr(weights, name) * float(value) for name, value in terms.items())
     assert set(terms) == {field.name for field in dataclasses.fields(weights)}
@@ -110,8 +110,10 @@ def test_the_teacher_moves_no_running_average(small):
 
     @jax.jit
     def running_averages(corners):
-        with_crop = evaluate_objective(Objective(), *small, corners).student.batch_stats
-        without = evaluate_objective(Objective(crop_fraction=None), *small).student.batch_stats
+        with_crop = evaluate_objective(SempartObjective(), *small, corners).student.batch_stats
+        without = evaluate_objective(
+            SempartObjective(crop_fraction=None), *small
+        ).student.batch_stats
         return with_crop, without
 
     with_crop, without = running_averages(jnp.array([[0, 3], [16, 8]]))
@@ -125,7 +127,7 @@ def test_the_teacher_moves_no_running_average(small):
 
 def test_teacher_and_student_agree_when_the_crop_is_the_whole_image(small):
     segmenter, backbone_params, head_variables, image = small
-    objective = Objective(
+    objective = SempartObjective(
         crop_fraction=1.0, filtered_teacher=False, weights=LossWeights(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
     )
 
@@ -150,7 +152,7 @@ def test_filtered_teacher_changes_the_target(small):
     @jax.jit
     def terms(corners):
         return [
-            evaluate_objective(Objective(filtered_teacher=filtered), *small, corners).terms
+            evaluate_objective(SempartObjective(filtered_teacher=filtered), *small, corners).terms
             for filtered in (True, False)
         ]
 
@@ -161,18 +163,18 @@ def test_filtered_teacher_changes_the_target(small):
 
 def test_errors(small):
     with pytest.raises(ValueError, match="corners"):
-        evaluate_objective(Objective(), *small)
+        evaluate_objective(SempartObjective(), *small)
     with pytest.raises(ValueError, match="crop_fraction"):
-        Objective(crop_fraction=1.5).crop_size(10, 10)
+        SempartObjective(crop_fraction=1.5).crop_size(10, 10)
     with pytest.raises(ValueError, match="no region"):
-        Objective(crop_fraction=None).crop_size(10, 10)
+        SempartObjective(crop_fraction=None).crop_size(10, 10)
 
 
 def test_equivariance_gradient_is_that_of_a_constant_target(small):
     """The same network on both sides, but the loss pulls on the student alone."""
     segmenter, backbone_params, head_variables, image = small
     weights = LossWeights(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
-    objective = Objective(weights=weights)
+    objective = SempartObjective(weights=weights)
     corners = jnp.array([[4, 3], [10, 8]])
     zoomed = crop_and_zoom(image, corners, 16, 16)
 

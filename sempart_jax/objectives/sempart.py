@@ -1,16 +1,17 @@
-"""The training objective: all loss terms of a batch and their weighted sum (Eq. 10, Sec. 5.1)."""
+"""Sempart with the tricks: all loss terms of a batch and their weighted sum (Eq. 10, Sec. 5.1)."""
 
 import dataclasses
-from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int
 
 from sempart_jax import losses
+from sempart_jax.models.mask_network import Variables
 from sempart_jax.models.normalization import normalize
-from sempart_jax.models.segmenter import Prediction, Segmenter, Variables
-from sempart_jax.multiscale import crop_and_zoom, teacher_target
+from sempart_jax.models.segmenter import Segmenter
+from sempart_jax.multiscale import crop_and_zoom, random_corners, teacher_target
+from sempart_jax.objectives.base import Evaluation, Examples, Objective
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +27,7 @@ class LossWeights:
 
 
 @dataclasses.dataclass(frozen=True)
-class Objective:
+class SempartObjective(Objective[Segmenter]):
     """Constants of the objective.
 
     Attributes:
@@ -62,23 +63,26 @@ class Objective:
             raise ValueError(f"crop_fraction must lie in (0, 1], got {self.crop_fraction}")
         return max(1, round(height * self.crop_fraction)), max(1, round(width * self.crop_fraction))
 
-
-class Evaluation(NamedTuple):
-    """The objective of one batch.
-
-    Attributes:
-        total: weighted sum of the terms.
-        terms: each term before weighting, by name.
-        student: prediction for the whole images.
-    """
-
-    total: Array
-    terms: dict[str, Array]
-    student: Prediction
+    def evaluate(
+        self,
+        network: Segmenter,
+        frozen_params: Variables,
+        variables: Variables,
+        examples: Examples,
+        *,
+        keys: Array,
+        step: Array,
+    ) -> Evaluation:
+        """Draw the regions of trick 2 and compute all terms, see :func:`evaluate_objective`."""
+        corners = None
+        if self.crop_fraction is not None:
+            height, width = examples.image.shape[1:3]
+            corners = random_corners(keys, height, width, *self.crop_size(height, width))
+        return evaluate_objective(self, network, frozen_params, variables, examples.image, corners)
 
 
 def evaluate_objective(
-    objective: Objective,
+    objective: SempartObjective,
     segmenter: Segmenter,
     backbone_params: Variables,
     head_variables: Variables,

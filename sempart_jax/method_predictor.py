@@ -1,0 +1,211 @@
+"""Masks of the methods without training, over a frozen backbone, for images of any size."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from sempart_jax.baselines.methods import METHODS, Features, Method
+from sempart_jax.checkpoints import fingerprint_params
+from sempart_jax.data.images import resize
+from sempart_jax.input_size import input_size, predict_in_few_shapes
+from sempart_jax.model_format import is_model_file
+from sempart_jax.models.backbone import load_backbone
+from sempart_jax.models.found_decoder import decoder_weights
+from sempart_jax.models.networks import FOUND, name_network
+from sempart_jax.models.normalization import normalize
+from sempart_jax.models.released import read_found_decoder
+from sempart_jax.models.vit import BACKBONES, VisionTransformer
+from sempart_jax.trained_network import load_trained
+
+SHORT_SIDE = 320
+"""Short side in pixels at which a backbone sees an image, where no other is asked for."""
+
+
+class MethodPredictor:
+    """A method's masks on patches; for whoever feeds images as ``AnySizePredictor`` is fed."""
+
+    def __init__(
+        self,
+        method: Method,
+        backbone: nn.Module,
+        params: Any,
+        *,
+        class_attention: bool = False,
+        decoder: tuple[np.ndarray, float] | None = None,
+        short_side: int = SHORT_SIDE,
+        batch_size: int = 8,
+    ) -> None:
+        """Choose method and backbone; each of seven image shapes compiles at first use.
+
+        Args:
+            method: one of ``baselines.methods.METHODS``.
+            backbone: network with ``apply({"params": p}, normalised image)["keys"]``.
+            params: its parameters.
+            class_attention: whether the method is shown the class token's attention, which a
+                vision transformer alone has.
+            decoder: kernel and bias of FOUND's decoder.
+            short_side: short side in pixels at which the backbone sees an image.
+            batch_size: images that are processed together.
+        """
+        self._method, self._params, self._decoder = method, params, decoder
+        self._short_side = short_side
+        self._patch_size: int = backbone.patch_size
+        self.batch_size = batch_size
+        options: dict[str, Any] = {"class_attention": True} if class_attention else {}
+
+        def features(params: Any, image: Array) -> dict[str, Array]:
+            output: Any = backbone.apply({"params": params}, normalize(image), **options)
+            return {name: output[name] for name in ("keys", *options)}
+
+        self._features = jax.jit(features)
+
+    def network_input(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """Bring an image to the size at which the backbone sees it, see ``input_size``."""
+        height, width = image.shape[:2]
+        return resize(image, *input_size(height, width, self._short_side, self._patch_size))
+
+    def predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B rows columns"]:
+        """Segment inputs of one size; masks on patches are 0 or 1."""
+        starts = range(0, len(inputs), self.batch_size)
+        return np.concatenate([self._segment(inputs[i : i + self.batch_size]) for i in starts])
+
+    @staticmethod
+    def fit(
+        mask: Float[np.ndarray, "rows columns"], height: int, width: int
+    ) -> Float[np.ndarray, "H W"]:
+        """Bring a mask to the size of its image, pixel by pixel: it stays 0 or 1."""
+        picture = Image.fromarray(mask)
+        return np.array(picture.resize((width, height), Image.Resampling.NEAREST))
+
+    def __call__(
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
+    ) -> list[Float[np.ndarray, "_ _"]]:
+        """Segment.
+
+        Args:
+            images: RGB uint8 images of any sizes.
+
+        Returns:
+            A mask of 0 and 1 for each, of its height and width.
+        """
+        masks = predict_in_few_shapes(
+            images, self.predict, short_side=self._short_side, patch_size=self._patch_size
+        )
+        return [self.fit(mask, *image.shape[:2]) for image, mask in zip(images, masks, strict=True)]
+
+    def _segment(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B rows columns"]:
+        height, width = (side // self._patch_size for side in inputs.shape[1:3])
+        grid = np.stack([resize(image, height, width) for image in inputs])
+        # A smaller last batch is filled up, so that it does not compile anew.
+        fill = [(0, self.batch_size - len(inputs)), (0, 0), (0, 0), (0, 0)]
+        batch, grid = (np.pad(each, fill) / np.float32(255) for each in (inputs, grid))
+        found = jax.device_get(self._features(self._params, jnp.asarray(batch)))
+        features = Features(**found, image=grid, decoder=self._decoder)
+        return self._method(features)[: len(inputs)].astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LoadedMethod:
+    """A method over its backbone, and all that its masks follow from.
+
+    Attributes:
+        predictor: gives the masks.
+        name: of the method.
+        backbone: name of the backbone.
+        backbone_fingerprint: of the backbone's parameters.
+        decoder_fingerprint: of FOUND's decoder, or of none.
+        short_side: short side in pixels at which the backbone sees an image.
+    """
+
+    predictor: MethodPredictor
+    name: str
+    backbone: str
+    backbone_fingerprint: str
+    decoder_fingerprint: str
+    short_side: int
+
+
+def load_method(
+    method: str,
+    backbone: str,
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    decoder: str | os.PathLike[str] | None = None,
+    short_side: int = SHORT_SIDE,
+    batch_size: int = 8,
+) -> LoadedMethod:
+    """Set a method up over a backbone.
+
+    Args:
+        method: name among ``baselines.methods.METHODS``.
+        backbone: name of the backbone.
+        weights: file of its weights; downloaded by name if None.
+        decoder: FOUND's decoder, for the methods of that name: its released file, or what else
+            ``load_trained`` takes of a run that has trained one.
+        short_side: short side in pixels at which the backbone sees an image.
+        batch_size: images that are processed together.
+
+    Raises:
+        FileNotFoundError: if a file of weights cannot be had.
+        ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
+        ValueError: if a name is unknown, the method does not go with the backbone, or a file holds
+            no weights or no decoder for it.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+    is_found = method.startswith("found")
+    if decoder is not None and not is_found:
+        raise ValueError(f"{method} has no decoder: leave it out")
+    # What can be wrong with a small file shows before a large one is downloaded.
+    read_decoder = None if decoder is None else _read_decoder(decoder, backbone, weights)
+    module, params = load_backbone(backbone, "" if weights is None else os.fspath(weights))
+    if is_found and not isinstance(module, VisionTransformer):
+        raise ValueError(
+            f"{method} looks for the patch that the class token attends to least, and the backbone "
+            f"{backbone} has no class token: choose one of {', '.join(BACKBONES)}"
+        )
+    if read_decoder is not None and len(read_decoder[0]) != module.width:
+        raise ValueError(
+            f"{decoder} holds a decoder for keys of width {len(read_decoder[0])}, but those of "
+            f"{backbone} have {module.width}: name the backbone that it was trained on"
+        )
+    predictor = MethodPredictor(
+        METHODS[method],
+        module,
+        params,
+        class_attention=is_found and read_decoder is None,
+        decoder=read_decoder,
+        short_side=short_side,
+        batch_size=batch_size,
+    )
+    return LoadedMethod(
+        predictor,
+        name=method,
+        backbone=backbone,
+        backbone_fingerprint=fingerprint_params(params),
+        decoder_fingerprint=fingerprint_params(read_decoder),
+        short_side=short_side,
+    )
+
+
+def _read_decoder(
+    path: str | os.PathLike[str], backbone: str, weights: str | os.PathLike[str] | None
+) -> tuple[np.ndarray, float]:
+    """Read a decoder that its authors have released, or that has been trained here."""
+    if not Path(path).is_dir() and not is_model_file(path):
+        return read_found_decoder(path)
+    network = load_trained(path, backbone=backbone, weights=weights)
+    name = name_network(network.segmenter)
+    if name != FOUND:
+        raise ValueError(f"{path} holds the network {name}, and a decoder of FOUND is wanted")
+    return decoder_weights(network.variables)

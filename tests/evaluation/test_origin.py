@@ -1,0 +1,39 @@
+"""Methods as origins of masks, and what tells them apart."""
+
+import json
+
+import numpy as np
+
+from sempart_jax.evaluation.masks import FramedImage
+from sempart_jax.evaluation.origin import method_origin
+from sempart_jax.evaluation.protocols import PROTOCOLS
+from sempart_jax.method_predictor import load_method
+
+
+def test_masks_are_the_methods():
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in ((40, 50), (33, 33))]
+    framed = [FramedImage(str(i), image, image.shape[:2]) for i, image in enumerate(images)]
+    origin = method_origin("tokencut", "handcrafted", short_side=48, batch_size=2)
+    masks = origin.source(framed, PROTOCOLS["native"])
+    predictor = load_method("tokencut", "handcrafted", short_side=48, batch_size=2).predictor
+    for mask, expected in zip(masks, predictor(images), strict=True):
+        np.testing.assert_array_equal(mask, expected)
+    assert origin.facts == {
+        "masks": "tokencut",
+        "backbone": "handcrafted",
+        "short side seen by the network": "48 px",
+    }
+
+
+def test_identity_tells_methods_and_sizes_apart():
+    identities = [
+        method_origin("tokencut", "handcrafted").identity,
+        method_origin("lost", "handcrafted").identity,
+        method_origin("tokencut", "handcrafted", short_side=256).identity,
+    ]
+    assert len(set(identities)) == 3
+    assert json.loads(identities[0]).keys() == {
+        *("method", "name", "backbone", "decoder", "short side")
+    }
+    assert method_origin("lost", "handcrafted", batch_size=1).identity == identities[1]

@@ -1,0 +1,146 @@
+"""Training of the networks beside Sempart end to end through the command line."""
+
+import json
+import re
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from sempart_jax.data.synthetic import write_scenes
+from tests.commands import run_module, run_train
+from tests.test_train import read_metrics, read_parameters
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    """Ten scenes, laid out as ECSSD is, and pseudo-masks of all but one of them."""
+    root = tmp_path_factory.mktemp("data")
+    write_scenes(root / "ECSSD", 10, size=40, seed=3)
+    (root / "ECSSD" / "masks").rename(root / "ECSSD" / "ground_truth_mask")
+    images, masks = root / "ECSSD" / "images", root / "pseudo_masks"
+    arguments = ["--method", "tokencut", "--backbone", "handcrafted", "--resolution", "40"]
+    finished = run_module("segment", images, *arguments, "--outputs", "mask", "--out", masks)
+    assert finished.returncode == 0, finished.stderr
+    (masks / "masks" / "scene_0004.png").unlink()
+    return root, masks
+
+
+def train_selfmask(workdir, scenes, **fields):
+    root, masks = scenes
+    fields = {
+        "backbone.name": "vit_tiny8",
+        "backbone.weights": "random",
+        "batch_size": 8,
+        "pseudo_masks": masks,
+        "selfmask.queries": 5,
+        "selfmask.decoder_layers": 1,
+        "optimizer.learning_rate": 1e-4,
+        "optimizer.decay_steps": 1000,
+        "augmentation.enabled": False,
+        "checkpoint.every_steps": 10,
+        "checkpoint.keep": 1,
+        **fields,
+    }
+    return run_train(workdir, root / "ECSSD" / "images", config="selfmask", **fields)
+
+
+@pytest.fixture(scope="module")
+def selfmask_run(tmp_path_factory, scenes):
+    workdir = tmp_path_factory.mktemp("selfmask")
+    finished = train_selfmask(workdir, scenes, steps=40)
+    assert finished.returncode == 0, finished.stderr
+    return workdir, finished
+
+
+@pytest.mark.slow
+def test_selfmask_learns_from_pseudo_masks(selfmask_run):
+    workdir, finished = selfmask_run
+    output = finished.stdout + finished.stderr
+    assert re.search(r"9 images, vit_tiny8, steps 0 to 40", output)
+    assert re.search(r"1 of (the )?10 images.*scene_0004", output), output
+    totals = [row["train/total"] for row in read_metrics(workdir)]
+    assert np.mean(totals[-10:]) < 0.95 * np.mean(totals[:5])
+    for row in read_metrics(workdir):
+        total = row["train/dice"] + row["train/ranking"]
+        assert row["train/total"] == pytest.approx(total, rel=1e-5)
+
+
+@pytest.mark.slow
+def test_an_interrupted_selfmask_run_ends_like_a_straight_one(selfmask_run, scenes, tmp_path):
+    for steps in (10, 40):
+        finished = train_selfmask(tmp_path, scenes, steps=steps)
+        assert finished.returncode == 0, finished.stderr
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        read_parameters(tmp_path, 40),
+        read_parameters(selfmask_run[0], 40),
+    )
+
+
+@pytest.mark.slow
+def test_a_selfmask_run_is_scored_and_used_like_any_other(selfmask_run, scenes, tmp_path):
+    workdir, _ = selfmask_run
+    arguments = ["--data_root", scenes[0], "--datasets", "ecssd", "--protocols", "native"]
+    finished = run_module(
+        "evaluate", "--workdir", workdir, "--weights", "/no/file", *arguments,
+        "--report", tmp_path / "report",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    results = json.loads((tmp_path / "report" / "results.json").read_text())
+    assert [row["images"] for row in results["saliency"]] == [10, 10]
+    assert f"run {workdir}, step 40" in results["facts"]["masks"]
+    images = scenes[0] / "ECSSD" / "images" / "scene_0001.png"
+    finished = run_module("segment", images, "--workdir", workdir, "--out", tmp_path / "out")
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "out" / "masks" / "scene_0001.png").exists()
+
+
+@pytest.mark.slow
+def test_without_pseudo_masks_it_says_how_to_make_them(scenes, tmp_path):
+    (tmp_path / "empty").mkdir()
+    for folder, message in (
+        ("", r"config\.pseudo_masks must be the folder that `segment` has written"),
+        (tmp_path / "empty", "empty"),
+    ):
+        finished = train_selfmask(tmp_path / "run", scenes, steps=1, pseudo_masks=folder)
+        assert finished.returncode == 1
+        assert re.search(message, finished.stderr), finished.stderr
+        assert "Traceback" not in finished.stderr
+
+
+def train_found(workdir, scenes, **fields):
+    fields = {
+        "backbone.name": "vit_tiny16",
+        "backbone.weights": "random",
+        "batch_size": 5,
+        "found.background_steps": 6,
+        **fields,
+    }
+    return run_train(workdir, scenes[0] / "ECSSD" / "images", config="found", **fields)
+
+
+@pytest.mark.slow
+def test_found_teaches_its_decoder_and_is_scored_by_name(scenes, tmp_path):
+    fields = {"checkpoint.every_steps": 5}
+    for workdir, ends in (("straight", (12,)), ("interrupted", (5, 12))):
+        for steps in ends:
+            finished = train_found(tmp_path / workdir, scenes, steps=steps, **fields)
+            assert finished.returncode == 0, finished.stderr
+    straight, resumed = (
+        read_parameters(tmp_path / name, 12) for name in ("straight", "interrupted")
+    )
+    jax.tree.map(np.testing.assert_array_equal, straight, resumed)
+    rows = read_metrics(tmp_path / "straight")
+    assert [row["train/background"] > 0 for row in rows] == [True] * 6 + [False] * 6
+    assert [row["train/self"] > 0 for row in rows] == [False] * 6 + [True] * 6
+    assert rows[5]["train/background"] < rows[0]["train/background"]
+    shutil.rmtree(tmp_path / "interrupted")
+    finished = run_module(
+        "evaluate", "--method", "found_single", "--decoder", tmp_path / "straight",
+        "--backbone", "vit_tiny16", "--weights", "random", "--resolution", "32",
+        "--data_root", scenes[0], "--datasets", "ecssd", "--report", tmp_path / "report",
+    )  # fmt: skip
+    assert finished.returncode == 0, finished.stderr
+    assert (tmp_path / "report" / "results.json").exists()
