@@ -1,7 +1,8 @@
-"""What stands behind each row of the published tables: a run, or saved masks or boxes.
+"""What stands behind each row of the published tables: a run, a method, or saved masks or boxes.
 
 The paper is *Two Tricks to Improve Unsupervised Segmentation Learning* (arXiv 2404.03392). A row is
-either of a run that is trained here, or of a method whose masks or boxes somebody has saved.
+either of a run that is trained here, or of another method: its saved masks or boxes, or, where
+there are none, what can be computed of it here.
 """
 
 import dataclasses
@@ -33,7 +34,8 @@ SAVED_FOLDERS = {
     "SelfMask on Sempart (re-implemented)": "selfmask_baseline",
     "SelfMask on two tricks": "selfmask_tricks",
 }
-"""Folder of the saved masks or boxes of each method that is not trained here."""
+"""Key of each other method, which is the folder of its saved masks or boxes."""
+_METHODS_FOLDER = "methods"
 _OWN_CONFIGS = {("tricks", "dino_vits16"): "dino_vits16", ("tricks", "ibot_vits16"): "ibot_vits16"}
 
 
@@ -65,6 +67,51 @@ class Run:
         return arguments
 
 
+@dataclasses.dataclass(frozen=True)
+class FrozenMethod:
+    """A method over a frozen backbone.
+
+    Attributes:
+        name: key in ``baselines.methods.METHODS``.
+        backbone: key of the backbone.
+        decoder: name of the run whose decoder it takes, if it has one.
+    """
+
+    name: str
+    backbone: str = DEFAULT_BACKBONE
+    decoder: str | None = None
+
+
+METHODS = {
+    # Their authors' settings: the published numbers of LOST and TokenCut are over patches of 16.
+    "lost": FrozenMethod("lost", "dino_vits16"),
+    "deep_spectral": FrozenMethod("deep_spectral"),
+    "tokencut": FrozenMethod("tokencut", "dino_vits16"),
+    "found": FrozenMethod("found_single", decoder="found"),
+}
+"""Other methods that are computed here without their masks, by their key."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Student:
+    """SelfMask, trained on the masks of a run.
+
+    Attributes:
+        teacher: the run.
+        refine: what is done to its masks, as in its own row of Table 1.
+    """
+
+    teacher: Run
+    refine: str
+
+
+STUDENTS = {
+    "selfmask_baseline": Student(Run("baseline", DEFAULT_BACKBONE), "none"),
+    "selfmask_tricks": Student(Run("tricks", DEFAULT_BACKBONE), "guided"),
+}
+"""Other methods that are trained on a run, by their key."""
+
+
 def run_of(row: PublishedRow) -> Run | None:
     """Find the training behind a published row.
 
@@ -75,7 +122,7 @@ def run_of(row: PublishedRow) -> Run | None:
         row: a line of a published table.
 
     Returns:
-        The run; ``None`` if the method is not trained here.
+        The run; ``None`` if it is of another method.
     """
     if row.evaluator != "paper" or row.crop is None:
         return None
@@ -85,14 +132,23 @@ def run_of(row: PublishedRow) -> Run | None:
     return Run("crop" if row.postprocessing == "none" else "tricks", backbone)
 
 
-def saved_folder(row: PublishedRow) -> str | None:
-    """Name the folder of saved masks behind a published row; ``None`` if it is of a run."""
-    return SAVED_FOLDERS[row.method] if run_of(row) is None else None
+def key_of(row: PublishedRow) -> Run | str:
+    """Return the run behind a published row, or the key of its other method."""
+    return run_of(row) or SAVED_FOLDERS[row.method]
 
 
-def saved_postprocessings(folder: str) -> tuple[str, ...]:
-    """List the post-processings that the rows of a saved method need, in the order of scoring."""
-    wanted = {row.postprocessing for row in ROWS if saved_folder(row) == folder}
+def computed_origin(key: str) -> str:
+    """Name the folder of the evaluation of another method that is computed here.
+
+    Args:
+        key: a key of :data:`METHODS` or :data:`STUDENTS`, which is the student's own folder.
+    """
+    return key if key in STUDENTS else f"{_METHODS_FOLDER}/{key}"
+
+
+def postprocessings_of(method: str) -> tuple[str, ...]:
+    """List the post-processings that the rows of another method need, in the order of scoring."""
+    wanted = {row.postprocessing for row in ROWS if key_of(row) == method}
     return tuple(name for name in POSTPROCESSINGS if name in {"none", *wanted})
 
 
@@ -104,13 +160,12 @@ def needed(tables: Sequence[int], datasets: Sequence[str]) -> dict[Run | str, tu
         datasets: keys of the data sets that are asked for.
 
     Returns:
-        Data sets by run, or by folder of saved masks.
+        Data sets by run, or by key of another method.
     """
     found: dict[Run | str, set[str]] = {}
     for table in tables:
         for row in find_rows(table=table):
-            key = run_of(row) or SAVED_FOLDERS[row.method]
-            found.setdefault(key, set()).update(set(row.scores) & set(datasets))
+            found.setdefault(key_of(row), set()).update(set(row.scores) & set(datasets))
     return {
         key: tuple(name for name in DATASETS if name in wanted)
         for key, wanted in found.items()
@@ -123,29 +178,38 @@ class Candidate:
     """Where our number beside a published one may stand.
 
     Attributes:
-        origin: folder of the evaluation: a run's name, ``masks/NAME`` or ``boxes/NAME/DATASET``.
+        origin: folder of the evaluation: a run's name, ``methods/NAME``, ``masks/NAME`` or
+            ``boxes/NAME/DATASET``.
         protocol: protocol of the evaluation.
     """
 
     origin: str
     protocol: str
 
+    @property
+    def over_frozen(self) -> bool:
+        """Say whether it is of a method that is computed here over a frozen backbone."""
+        return self.origin.startswith(f"{_METHODS_FOLDER}/")
+
 
 def candidates(row: PublishedRow, dataset: str) -> tuple[Candidate, ...]:
     """List where our numbers for a row are to be found.
 
-    Masks of others are looked at under both protocols: the paper does not say which one the
+    Masks of other methods are looked at under both protocols: the paper does not say which one the
     numbers that it carried over are of.
 
     Args:
         row: a line of a published table.
         dataset: key of one of its data sets.
     """
-    boxed, run, folder = dataset in LOCALIZATION_DATASETS, run_of(row), saved_folder(row)
-    if run is not None:
-        return (Candidate(run.name, "native" if boxed else "crop320"),)
-    masks = f"masks/{folder}"
+    boxed, key = dataset in LOCALIZATION_DATASETS, key_of(row)
+    if isinstance(key, Run):
+        return (Candidate(key.name, "native" if boxed else "crop320"),)
+    origins = [f"masks/{key}"]
+    if key in METHODS or key in STUDENTS:
+        origins.append(computed_origin(key))
     if boxed:
-        return Candidate(f"boxes/{folder}/{dataset}", "boxes"), Candidate(masks, "native")
+        in_masks = (Candidate(origin, "native") for origin in origins)
+        return Candidate(f"boxes/{key}/{dataset}", "boxes"), *in_masks
     protocols = ("crop320", "native") if row.evaluator == "paper" else ("native", "crop320")
-    return tuple(Candidate(masks, protocol) for protocol in protocols)
+    return tuple(Candidate(origin, protocol) for origin in origins for protocol in protocols)

@@ -29,6 +29,10 @@ _OTHER_F_NOTE = (
     "The published F measure has beta² = 0.09 and each image's own maximum, ours beta² = 0.3 and "
     "the maximum of the mean curve: they have no difference."
 )
+_METHODS_NOTE = (
+    "Ours from methods/ are computed here, where no argument says otherwise over the backbone of "
+    "the published numbers: DINO ViT-S/16 for LOST and TokenCut, ViT-S/8 for Deep Spectral and FOUND."
+)
 _AUTHORS_NOTE = (
     "Published by authors: carried over from the method's own paper, whose protocol may differ; "
     "most score whole images at their own size (native)."
@@ -145,6 +149,7 @@ def tables_document(
     lines: Mapping[int, Sequence[Line]],
     *,
     train_args: str = "",
+    method_args: str = "",
     remarks: Mapping[str, Sequence[str]] | None = None,
 ) -> str:
     """Write tables as one Markdown document.
@@ -152,6 +157,7 @@ def tables_document(
     Args:
         lines: lines of each table by its number; a table without lines is left out.
         train_args: further arguments that every training had.
+        method_args: further arguments that every evaluation of a method over a frozen backbone had.
         remarks: lines by their title, such as what was not run.
     """
     parts = [
@@ -160,6 +166,8 @@ def tables_document(
     ]
     if train_args:
         parts.append(f"Every training had these further arguments: `{train_args}`")
+    if method_args:
+        parts.append(f"Every method in methods/ had these further arguments: `{method_args}`")
     tables = [comparison_table(number, found) for number, found in lines.items() if found]
     for table in tables:
         parts += [f"## {table.title}", markdown_table(table)]
@@ -187,6 +195,8 @@ def comparison_table(number: int, lines: Sequence[Line]) -> Table:
     notes = [_SUBSET_NOTE] * any(line.is_subset for line in lines)
     if any(line.other_f("max_f_beta") for line in lines):
         notes.append(f"{OTHER_F_MARK} {_OTHER_F_NOTE}")
+    if any(line.candidate and line.candidate.over_frozen for line in lines):
+        notes.append(_METHODS_NOTE)
     if any(line.row.evaluator == "authors" for line in lines):
         notes.append(_AUTHORS_NOTE)
     rows = tuple(_cells(line, metrics) for line in lines)

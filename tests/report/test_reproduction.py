@@ -4,21 +4,25 @@ import importlib.util
 
 import pytest
 
+from sempart_jax.baselines import methods as baselines
 from sempart_jax.evaluation.protocols import PROTOCOLS
 from sempart_jax.postprocessing import POSTPROCESSINGS
 from sempart_jax.report.published import REIMPLEMENTED, ROWS, TWO_TRICKS, find_rows
 from sempart_jax.report.reproduction import (
     DATASETS,
+    METHODS,
     RUN_POSTPROCESSINGS,
     SAVED_FOLDERS,
+    STUDENTS,
     TABLES,
     Candidate,
     Run,
     candidates,
+    computed_origin,
+    key_of,
     needed,
+    postprocessings_of,
     run_of,
-    saved_folder,
-    saved_postprocessings,
 )
 from tests.commands import REPOSITORY
 
@@ -69,11 +73,11 @@ def test_each_row_of_ours_is_of_one_run(table):
     assert len({(run, postprocessing) for run, postprocessing, _ in found}) == len(found)
 
 
-def test_every_other_row_has_a_folder_of_its_own_method():
+def test_every_other_row_has_a_key_of_its_own_method():
     for row in ROWS:
         ours = row.evaluator == "paper" and row.method in (REIMPLEMENTED, TWO_TRICKS)
         assert (run_of(row) is None) != ours
-        assert (saved_folder(row) is None) == ours
+        assert key_of(row) == (run_of(row) if ours else SAVED_FOLDERS[row.method])
     methods = {row.method for row in ROWS} - {REIMPLEMENTED, TWO_TRICKS}
     assert set(SAVED_FOLDERS) == methods
     assert len(set(SAVED_FOLDERS.values())) == len(SAVED_FOLDERS)
@@ -96,10 +100,36 @@ def test_all_that_a_row_needs_is_scored():
         if run_of(row) is not None:
             assert row.postprocessing in RUN_POSTPROCESSINGS
         elif row.postprocessing != "bilateral_unstated":
-            assert row.postprocessing in saved_postprocessings(saved_folder(row))
+            assert row.postprocessing in postprocessings_of(key_of(row))
     assert set(RUN_POSTPROCESSINGS) <= set(POSTPROCESSINGS)
-    assert saved_postprocessings("tokencut") == ("none", "guided", "bilateral_16_16_8")
-    assert saved_postprocessings("lost") == saved_postprocessings("sempart") == ("none",)
+    assert postprocessings_of("tokencut") == ("none", "guided", "bilateral_16_16_8")
+    assert postprocessings_of("lost") == postprocessings_of("sempart") == ("none",)
+
+
+def test_other_methods_that_are_computed_here():
+    keys = set(SAVED_FOLDERS.values())
+    assert set(METHODS) | set(STUDENTS) < keys
+    assert keys - set(METHODS) - set(STUDENTS) == {
+        *("move", "sempart", "selfmask_move", "selfmask_sempart")
+    }
+    for method in METHODS.values():
+        assert method.name in baselines.METHODS
+        assert (method.decoder is not None) == method.name.startswith("found")
+    # The masks that SelfMask learns from are those of its teacher's own row.
+    for key, teacher in (("selfmask_baseline", REIMPLEMENTED), ("selfmask_tricks", TWO_TRICKS)):
+        row = next(
+            row for row in find_rows(table=1, method=teacher) if "bila" not in row.postprocessing
+        )
+        assert STUDENTS[key].teacher == run_of(row)
+        assert STUDENTS[key].refine == row.postprocessing
+        assert SAVED_FOLDERS[f"SelfMask on {teacher}"] == key
+    assert computed_origin("found") == "methods/found"
+    assert computed_origin("selfmask_tricks") == "selfmask_tricks"
+    # No folder holds two things.
+    runs = {key.name for key in needed(TABLES, DATASETS) if isinstance(key, Run)}
+    runs |= {method.decoder for method in METHODS.values() if method.decoder}
+    assert runs.isdisjoint(STUDENTS)
+    assert runs.isdisjoint({"masks", "boxes", "methods", "pseudo_masks"})
 
 
 def test_candidates():
@@ -111,7 +141,21 @@ def test_candidates():
     assert candidates(lost, "voc07") == (
         Candidate("boxes/lost/voc07", "boxes"),
         Candidate("masks/lost", "native"),
+        Candidate("methods/lost", "native"),
     )
+    (student,) = find_rows(table=1, method="SelfMask on two tricks")
+    assert candidates(student, "ecssd") == (
+        Candidate("masks/selfmask_tricks", "crop320"),
+        Candidate("masks/selfmask_tricks", "native"),
+        Candidate("selfmask_tricks", "crop320"),
+        Candidate("selfmask_tricks", "native"),
+    )
+    assert [candidate.over_frozen for candidate in candidates(lost, "voc07")] == [
+        False,
+        False,
+        True,
+    ]
+    assert not any(candidate.over_frozen for candidate in candidates(student, "ecssd"))
     own, crop = Candidate("masks/move", "native"), Candidate("masks/move", "crop320")
     none, guided, _ = find_rows(table=5, method="MOVE")
     assert candidates(none, "ecssd") == (own, crop)

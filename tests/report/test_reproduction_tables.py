@@ -117,6 +117,25 @@ def test_masks_of_others_are_shown_under_each_protocol_and_boxes_beside_masks():
     assert [line.difference("corloc") for line in lines] == pytest.approx([0.1, -8.8])
 
 
+def test_methods_that_are_computed_here_are_named_with_their_backbone():
+    computed = {"methods/lost": results(scored("voc07", protocol="native", corloc=55.0))}
+    lines = [line for line in compare(2, ["voc07"], computed) if line.scores]
+    assert [(line.row.method, line.ours("corloc")) for line in lines] == [("LOST", 55.0)]
+    table = comparison_table(2, lines)
+    assert table.rows[0][4:6] == ("native", "methods/lost")
+    assert any("ViT-S/16" in note for note in table.notes)
+    given = {"masks/lost": computed["methods/lost"]}
+    lines = [line for line in compare(2, ["voc07"], given) if line.scores]
+    assert not any("ViT-S/16" in note for note in comparison_table(2, lines).notes)
+
+
+def test_students_stand_beside_their_rows():
+    found = {"selfmask_tricks": results(saliency(0.8), saliency(0.7, protocol="native"))}
+    lines = [line for line in compare(1, ["ecssd"], found) if line.scores]
+    assert {line.row.method for line in lines} == {"SelfMask on two tricks"}
+    assert [line.difference("iou") for line in lines] == pytest.approx([-0.052, -0.152])
+
+
 def test_f_measures_of_two_kinds_have_no_difference():
     found = {"masks/found": results(saliency(0.8, protocol="native"))}
     lines = [line for line in compare(1, ["ecssd"], found) if line.scores]
@@ -159,15 +178,19 @@ def test_document_and_records():
     found = {"baseline": results(scored("voc07", corloc=70.0, protocol="native"))}
     lines = {number: compare(number, ["voc07"], found) for number in (1, 2)}
     text = tables_document(
-        lines, train_args="--config.steps=1", remarks={"not run": ["a [x]"], "failed": []}
+        lines,
+        train_args="--config.steps=1",
+        method_args="--resolution 32",
+        remarks={"not run": ["a [x]"], "failed": []},
     )
     assert "Table 1" not in text
     assert "## Table 2 of arXiv 2404.03392: Single object detection" in text
     assert "| baseline | paper | 70.0 | 71.7 | -1.7 |" in text
-    assert "`--config.steps=1`" in text
+    assert "Every training had these further arguments: `--config.steps=1`" in text
+    assert "Every method in methods/ had these further arguments: `--resolution 32`" in text
     assert "## Not run\n\n- `a [x]`" in text
     assert "Failed" not in text
-    assert "--config" not in tables_document(lines)
+    assert "further arguments" not in tables_document(lines)
     json.dumps(line_records(2, lines[2]), allow_nan=False)
     record = next(row for row in line_records(2, lines[2]) if row["origin"])
     assert record["difference"] == pytest.approx(-1.7)
