@@ -166,7 +166,7 @@ def test_head_and_backbone_without_pytorch(port, shallow, tmp_path, monkeypatch)
     network = load_trained(out)
     assert (network.backbone, network.patch_size, network.short_side) == ("ibot_vits16", 16, 288)
     exact = port_head(head)["batch_stats"]
-    jax.tree.map(np.testing.assert_array_equal, network.head_variables["batch_stats"], exact)
+    jax.tree.map(np.testing.assert_array_equal, network.variables["batch_stats"], exact)
     assert "ported from head.npz and vit.npz" in network.origin
 
 

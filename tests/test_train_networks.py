@@ -89,7 +89,7 @@ def test_a_selfmask_run_is_scored_and_used_like_any_other(selfmask_run, scenes, 
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     results = json.loads((tmp_path / "report" / "results.json").read_text())
-    assert [row["images"] for row in results["saliency"]] == [10, 10]
+    assert [row["images"] for row in results["saliency"]] == [10, 10, 10]
     assert f"run {workdir}, step 40" in results["facts"]["masks"]
     images = scenes[0] / "ECSSD" / "images" / "scene_0001.png"
     finished = run_module("segment", images, "--workdir", workdir, "--out", tmp_path / "out")
