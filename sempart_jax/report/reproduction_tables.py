@@ -31,7 +31,8 @@ _OTHER_F_NOTE = (
 )
 _METHODS_NOTE = (
     "Ours from methods/ are computed here, where no argument says otherwise over the backbone of "
-    "the published numbers: DINO ViT-S/16 for LOST and TokenCut, ViT-S/8 for Deep Spectral and FOUND."
+    "the published numbers: DINO ViT-S/16 for LOST and TokenCut, ViT-S/8 for Deep Spectral and "
+    "FOUND."
 )
 _AUTHORS_NOTE = (
     "Published by authors: carried over from the method's own paper, whose protocol may differ; "

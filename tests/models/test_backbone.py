@@ -50,7 +50,8 @@ def test_handcrafted_takes_neither_weights_nor_another_type(arguments, advice):
 
 @pytest.mark.parametrize("weights", ["", "random"])
 def test_unknown_name_is_refused_with_the_known_ones(weights):
-    with pytest.raises(ValueError, match=r"'dino_vits7': .*dino_vits8, .*ibot_vits16, .*handcrafted"):
+    known = r"'dino_vits7': .*dino_vits8, .*ibot_vits16, .*handcrafted"
+    with pytest.raises(ValueError, match=known):
         load_backbone("dino_vits7", weights)
 
 
