@@ -22,6 +22,7 @@ RESUMABLE_FIELDS = (
     "data.train",
     "pseudo_masks",
     "data.workers",
+    "data.cache_gigabytes",
     "backbone.weights",
     "validation",
 )
@@ -49,6 +50,7 @@ def default_config() -> ConfigDict:
     config.data.image_size = 320
     config.data.resize_size = 355  # short side before the random crop
     config.data.workers = 0  # processes; 0: threads of this one
+    config.data.cache_gigabytes = 0.0  # of resized images, kept from epoch to epoch
     config.pseudo_masks = ""  # folder that segment has written for these images; selfmask only
 
     config.augmentation = ConfigDict()
@@ -167,6 +169,7 @@ def check_config(config: ConfigDict) -> None:
         "steps",
         "epochs",
         "data.workers",
+        "data.cache_gigabytes",
         "log.panels_every_steps",
         "log.panel_images",
         "validation.every_steps",

@@ -298,7 +298,7 @@ def test_resumable_fields_may_change():
         "backbone",
         "validation",
     }
-    other = {int: 99, str: "other"}
+    other = {int: 99, float: 0.5, str: "other"}
     new = changed({name: other[type(fields[name])] for name in free})
     assert changed_fields(default_config(), new) == []
     assert not free & {"backbone.name", "backbone.dtype", "data.image_size", "data.resize_size"}

@@ -1,16 +1,19 @@
 """Unlabelled images by random access: any folder of files, or a prepared data set."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from sempart_jax.data.folder import find_images
-from sempart_jax.data.images import UnreadableImageError, decode_image, read_image
+from sempart_jax.data.images import UnreadableImageError, decode_pillow, read_pillow
 from sempart_jax.data.prepared import PreparedSet, newest_version, prepared_splits
+
+Pixels = TypeVar("Pixels")
 
 
 @runtime_checkable
@@ -35,6 +38,25 @@ class ImageSource(Protocol):
 
         Returns:
             uint8 ``[H, W, 3]``, RGB.
+
+        Raises:
+            UnreadableImageError: it cannot be decoded.
+        """
+        ...
+
+
+@runtime_checkable
+class PillowSource(ImageSource, Protocol):
+    """Images that need not become arrays before they are resized: what trains on them is faster."""
+
+    def read_pillow(self, index: int) -> Image.Image:
+        """Read the image that :meth:`read` gives as an array.
+
+        Args:
+            index: 0 to ``len(names) - 1``.
+
+        Returns:
+            The image in mode RGB.
 
         Raises:
             UnreadableImageError: it cannot be decoded.
@@ -79,14 +101,31 @@ def read_with_mask(
         UnreadableImageError: one of both cannot be decoded; its ``path`` is the image's label, or
             what the source calls the mask.
     """
-    try:
-        image = source.read(index)
-    except UnreadableImageError as error:
-        raise UnreadableImageError(source.label(index), error.reason) from error
+    image = read_labelled(source, index, source.read)
     height, width = image.shape[:2]
     if isinstance(source, MaskedSource):
         return image, source.read_mask(index, height, width)
     return image, None
+
+
+def read_labelled(source: ImageSource, index: int, read: Callable[[int], Pixels]) -> Pixels:
+    """Read an image so that an error names it as its source does.
+
+    Args:
+        source: images.
+        index: 0 to ``len(source.names) - 1``.
+        read: ``source.read`` or ``source.read_pillow``.
+
+    Returns:
+        What ``read`` returns.
+
+    Raises:
+        UnreadableImageError: it cannot be decoded; its ``path`` is the image's label.
+    """
+    try:
+        return read(index)
+    except UnreadableImageError as error:
+        raise UnreadableImageError(source.label(index), error.reason) from error
 
 
 class ImageFiles:
@@ -112,7 +151,11 @@ class ImageFiles:
 
     def read(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """Read a file, see :class:`ImageSource`."""
-        return read_image(self._paths[index])
+        return np.array(self.read_pillow(index))
+
+    def read_pillow(self, index: int) -> Image.Image:
+        """Read a file, see :class:`PillowSource`."""
+        return read_pillow(self._paths[index])
 
 
 class PreparedImages:
@@ -129,7 +172,11 @@ class PreparedImages:
 
     def read(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
         """Read the image of a record, see :class:`ImageSource`."""
-        return decode_image(self._prepared.image_bytes(index), self.label(index))
+        return np.array(self.read_pillow(index))
+
+    def read_pillow(self, index: int) -> Image.Image:
+        """Read the image of a record, see :class:`PillowSource`."""
+        return decode_pillow(self._prepared.image_bytes(index), self.label(index))
 
 
 def open_images(folder: str | os.PathLike[str]) -> ImageSource:

@@ -66,7 +66,22 @@ def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
     Raises:
         UnreadableImageError: the file is missing, forbidden, truncated, no image, or too large.
     """
-    return np.array(_read(path, path, "RGB"))
+    return np.array(read_pillow(path))
+
+
+def read_pillow(path: str | os.PathLike[str]) -> Image.Image:
+    """Read an image file as :func:`read_image` does, without a copy of its pixels as an array.
+
+    Args:
+        path: a file in one of :data:`FORMATS`, whatever its extension.
+
+    Returns:
+        The image in mode RGB, decoded, its file closed.
+
+    Raises:
+        UnreadableImageError: as :func:`read_image`.
+    """
+    return _read(path, path, "RGB")
 
 
 def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
@@ -83,7 +98,23 @@ def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
         UnreadableImageError: the bytes are truncated, no image, or too large an image; its ``path``
             is ``name``.
     """
-    return np.array(_read(io.BytesIO(data), name, "RGB"))
+    return np.array(decode_pillow(data, name))
+
+
+def decode_pillow(data: bytes, name: str) -> Image.Image:
+    """Decode the bytes of an image file as :func:`read_pillow` reads the file.
+
+    Args:
+        data: content of a file in one of :data:`FORMATS`.
+        name: what to call it in an error.
+
+    Returns:
+        The image in mode RGB, decoded.
+
+    Raises:
+        UnreadableImageError: as :func:`decode_image`.
+    """
+    return _read(io.BytesIO(data), name, "RGB")
 
 
 def read_grey(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W"]:
@@ -154,11 +185,31 @@ def count_pixels(path: str | os.PathLike[str]) -> int:
         return 0
 
 
-def resize_short_side(image: UInt8[np.ndarray, "H W *C"], size: int) -> UInt8[np.ndarray, "h w *C"]:
-    """Resize so that the shorter side has ``size`` pixels, by antialiased bilinear sampling.
+def short_side_shape(height: int, width: int, size: int) -> tuple[int, int]:
+    """Return the shape at which the shorter side has ``size`` pixels.
 
     The longer side becomes ``int(size * long / short)``, rounded down, as in torchvision's
     ``Resize(size)`` for PIL images.
+
+    Args:
+        height: pixels, at least 1.
+        width: pixels, at least 1.
+        size: pixels of the shorter side, at least 1.
+
+    Returns:
+        Height and width.
+
+    Raises:
+        ValueError: ``size`` is not positive.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    long = int(size * max(height, width) / min(height, width))
+    return (size, long) if width >= height else (long, size)
+
+
+def resize_short_side(image: UInt8[np.ndarray, "H W *C"], size: int) -> UInt8[np.ndarray, "h w *C"]:
+    """Resize to the shape of :func:`short_side_shape`, by antialiased bilinear sampling.
 
     Args:
         image: uint8 ``[H, W, 3]`` or ``[H, W]``.
@@ -170,15 +221,8 @@ def resize_short_side(image: UInt8[np.ndarray, "H W *C"], size: int) -> UInt8[np
     Raises:
         ValueError: ``size`` is not positive.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
     height, width = image.shape[:2]
-    short, long = min(height, width), max(height, width)
-    if short == size:
-        return image
-    long = int(size * long / short)
-    shape = (size, long) if width >= height else (long, size)
-    return np.asarray(Image.fromarray(image).resize(shape[::-1], Image.Resampling.BILINEAR))
+    return resize(image, *short_side_shape(height, width, size))
 
 
 def resize(
@@ -237,7 +281,9 @@ def _read(
             pixels = _to_eight_bits(image)
             # Alpha is dropped either way, and PIL warns where a palette has some.
             pixels.info.pop("transparency", None)
-            pixels = pixels.convert("RGB").convert(mode)
+            # To the mode that it has already, PIL converts by a copy.
+            for wanted in ("RGB", mode):
+                pixels = pixels if pixels.mode == mode else pixels.convert(wanted)
         if orientation in _ORIENTATIONS:
             pixels = pixels.transpose(_ORIENTATIONS[orientation])
     except UnidentifiedImageError as error:

@@ -9,6 +9,7 @@ from sempart_jax.data.builders import prepare
 from sempart_jax.data.image_sources import (
     ImageFiles,
     MaskedSource,
+    PillowSource,
     PreparedImages,
     open_images,
     read_with_mask,
@@ -27,6 +28,9 @@ def test_a_folder_of_files(tmp_path):
     assert list(source.names) == ["a.png", "deep/b.png"]
     assert source.label(1) == str(tmp_path / "deep/b.png")
     np.testing.assert_array_equal(source.read(1), photo(1))
+    assert source.read(1).flags.writeable
+    assert isinstance(source, PillowSource)
+    np.testing.assert_array_equal(np.asarray(source.read_pillow(1)), photo(1))
     with pytest.raises(UnreadableImageError) as caught:
         source.read(0)
     assert caught.value.path == source.label(0)
@@ -51,6 +55,7 @@ def test_a_prepared_data_set(tmp_path, inside):
         expected = read_image(tmp_path / f"DUTS/DUTS-TR/DUTS-TR-Image/{name}.jpg")
         np.testing.assert_array_equal(source.read(index), expected)
         np.testing.assert_array_equal(again.read(index), expected)
+        np.testing.assert_array_equal(np.asarray(again.read_pillow(index)), expected)
 
 
 def test_the_only_split_is_taken(tmp_path):

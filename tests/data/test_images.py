@@ -17,9 +17,11 @@ from sempart_jax.data.images import (
     center_crop,
     decode_grey,
     decode_image,
+    decode_pillow,
     read_grey,
     read_image,
     read_mask,
+    read_pillow,
     resize_short_side,
 )
 
@@ -244,6 +246,20 @@ def test_forbidden_file(tmp_path, photo):
         read_image(path)
 
 
+@pytest.mark.parametrize("extension", ["png", "jpg", "webp", "bmp", "gif", "tiff", "ppm"])
+def test_a_read_image_needs_its_file_no_more(tmp_path, photo, extension):
+    path = save(tmp_path / f"x.{extension}", photo)
+    expected = read_image(path)
+    image = read_pillow(path)
+    decoded = decode_pillow(path.read_bytes(), "x")
+    path.unlink()
+    for picture in (image, decoded):
+        assert picture.mode == "RGB"
+        np.testing.assert_array_equal(np.asarray(picture), expected)
+        corner = picture.crop((0, 0, 4, 5))
+        np.testing.assert_array_equal(np.asarray(corner), expected[:5, :4])
+
+
 def test_error_survives_pickling():
     error = pickle.loads(pickle.dumps(UnreadableImageError(Path("a/b.jpg"), "cut")))
     assert (error.path, error.reason) == ("a/b.jpg", "cut")
@@ -320,6 +336,8 @@ def test_resize_by_hand():
     assert resize_short_side(np.zeros((400, 267, 3), np.uint8), 355).shape == (531, 355, 3)
     with pytest.raises(ValueError, match="at least 1"):
         resize_short_side(np.zeros((4, 4, 3), np.uint8), 0)
+    image = np.zeros((20, 31, 3), np.uint8)
+    assert resize_short_side(image, 20) is image
 
 
 def test_center_crop_rounds_halves_to_even():

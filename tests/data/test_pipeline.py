@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempart_jax.data import image_sources, pipeline
+from sempart_jax.data import image_sources, pipeline, worker_processes
 from sempart_jax.data.builders import prepare
+from sempart_jax.data.crops import MAXIMUM_ASPECT_RATIO
 from sempart_jax.data.folder import find_images
 from sempart_jax.data.image_sources import ImageFiles, ImageSource, open_images
-from sempart_jax.data.images import read_image, resize_short_side
+from sempart_jax.data.images import read_image, read_pillow, resize_short_side
 from sempart_jax.data.pipeline import (
-    MAXIMUM_ASPECT_RATIO,
     Batch,
     NoReadableImageError,
     fingerprint,
@@ -170,9 +170,9 @@ def test_a_known_failure_is_not_tried_again(paths, monkeypatch):
 
     def read(path):
         tried[path] += 1
-        return read_image(path)
+        return read_pillow(path)
 
-    monkeypatch.setattr(image_sources, "read_image", read)
+    monkeypatch.setattr(image_sources, "read_pillow", read)
     monkeypatch.setattr(pipeline, "MAXIMUM_THREADS", 1)
     take(paths, 14)
     assert tried[str(paths[2])] == 1
@@ -230,9 +230,9 @@ def test_no_images(tmp_path):
 
 
 def test_too_little_shared_memory(paths, monkeypatch):
-    monkeypatch.setattr(pipeline, "_SHARED_MEMORY", paths[0].parent)
+    monkeypatch.setattr(worker_processes, "_SHARED_MEMORY", paths[0].parent)
     usage = type("Usage", (), {"free": 10_000})()
-    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(worker_processes.shutil, "disk_usage", lambda _: usage)
     with pytest.raises(ValueError, match=r"0 MB free: take fewer workers.*--shm-size"):
         training_batches(source_of(paths), batch_size=4, seed=0, workers=1, **SIZES)
     usage.free = 10**9

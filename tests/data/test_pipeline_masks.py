@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempart_jax.data import pipeline
+from sempart_jax.data import worker_processes
 from sempart_jax.data.image_sources import ImageFiles
 from sempart_jax.data.images import read_grey, read_image, resize_short_side
 from sempart_jax.data.pipeline import Batch, NoReadableImageError, training_batches
@@ -155,10 +155,10 @@ def test_no_readable_mask_at_all(pairs):
 
 
 def test_masks_take_shared_memory_too(pairs, monkeypatch):
-    monkeypatch.setattr(pipeline, "_SHARED_MEMORY", pairs[0][0].parent)
+    monkeypatch.setattr(worker_processes, "_SHARED_MEMORY", pairs[0][0].parent)
     # 5 batches of 4 x 16 x 16 pixels
     usage = type("Usage", (), {"free": 5 * 4 * 16 * 16 * 4})()
-    monkeypatch.setattr(pipeline.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(worker_processes.shutil, "disk_usage", lambda _: usage)
     options = {"batch_size": 4, "seed": 0, "workers": 1, **SIZES}
     training_batches(source_of(pairs), **options).close()
     usage.free -= 1
