@@ -1,144 +1,104 @@
-"""Time our array kernels beside the obvious ways to write them, in one process.
+"""Time ours beside PyTorch and OpenCV on the same work, and our kernels beside the obvious ones.
 
-    python scripts/benchmark.py
+    pip install -e '.[bench]'
+    python scripts/benchmark.py --images data/DUTS/DUTS-TR/DUTS-TR-Image --json benchmark.json
 
-Prints medians and the ratio to the alternative; a box filter's error is against float64.
+Of each comparison both sides run in turns, ours, theirs, ours, theirs, ..., each in a process of
+its own that sleeps while the other one runs. Shown are medians with quartiles, and the median of
+the ratios of neighbours: on a machine with other load, trust these. PyTorch's side is checked first
+to give the same losses, gradients and masks as ours.
+
+--only=training,kernels measures some groups; kernels needs neither PyTorch nor OpenCV.
+--device_table measures training and inference at several batch sizes, with the backbone in float32
+and in bfloat16, instead: what an accelerator can do.
 """
 
-import argparse
-import platform
-import statistics
-import time
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import Array
+from absl import flags
+from benchmarking.machine import describe_machine, load_average, require_packages
+from benchmarking.paired import Comparison, Pair, Side, measure, started
+from benchmarking.table import format_ratio, record, table
+from benchmarking.workloads import GROUPS, Size, all_pairs, device_pairs, needed_packages
 
-from sempart_jax.filters import box_filter, grey_guide, guided_filter, guided_radius
-from sempart_jax.models.convolution import convolve_3x3
-from sempart_jax.postprocessing import guided
+from sempart_jax import command_line
+from sempart_jax.recorded_commands import write_json
 
-
-def median_milliseconds(function: Callable[..., Any], *arguments: Any, runs: int) -> float:
-    """Median wall time of a function, called once beforehand so that it is compiled."""
-    jax.block_until_ready(function(*arguments))
-    times = []
-    for _ in range(runs):
-        started = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
-        times.append(1e3 * (time.perf_counter() - started))
-    return statistics.median(times)
-
-
-def window_difference(sums: Any, radius: int, axis: int, module: Any) -> Any:
-    """Window sums as differences of a running sum that starts with a zero."""
-    size = sums.shape[axis] - 1
-    index = np.arange(size)
-    upper = np.minimum(index + radius + 1, size)
-    lower = np.maximum(index - radius, 0)
-    return module.take(sums, upper, axis) - module.take(sums, lower, axis)
+_ONLY = flags.DEFINE_list(
+    "only", None, f"Groups to measure: {', '.join(GROUPS)}. All, input only with --images."
+)
+_DEVICE_TABLE = flags.DEFINE_bool("device_table", False, "Sweep batch sizes and types instead.")
+_BATCH_SIZES = flags.DEFINE_list("batch_sizes", ["2", "8", "32"], "Those of --device_table.")
+_IMAGES = flags.DEFINE_string("images", None, "Folder of images for the group input.")
+_JSON = flags.DEFINE_string("json", None, "File for all raw numbers and the machine.")
+_SAMPLES = flags.DEFINE_integer("samples", 7, "Samples of each side.", lower_bound=1)
+_STARTS = flags.DEFINE_integer("starts", 3, "Samples of the group first_step.", lower_bound=1)
+_BACKBONE = flags.DEFINE_string("backbone", "dino_vits8", "Backbone with patches of 8 pixels.")
+_SIDE = flags.DEFINE_integer("side", 320, "Side of the networks' images in pixels.")
+_BATCH_SIZE = flags.DEFINE_integer("batch_size", 2, "Images a step.", lower_bound=1)
 
 
-def cumulative_box_filter(x: Any, radius: int, module: Any = jnp) -> Any:
-    """Box filter by running sums along both axes of ``[H, W, 1]``."""
-    for axis in (0, 1):
-        padding = [(0, 0)] * 3
-        padding[axis] = (1, 0)
-        sums = module.cumsum(module.pad(x, padding), axis)
-        x = window_difference(sums, radius, axis, module)
-    return x
+def chosen_groups() -> Sequence[str]:
+    """Return the groups of ``--only``, in their own order.
+
+    Raises:
+        ValueError: if one is not known.
+    """
+    if _ONLY.value is None:
+        return [group for group in GROUPS if group != "input" or _IMAGES.value]
+    unknown = [name for name in _ONLY.value if name not in GROUPS]
+    if unknown or not _ONLY.value:
+        raise ValueError(f"--only={','.join(_ONLY.value)}: choose among {', '.join(GROUPS)}")
+    return [group for group in GROUPS if group in _ONLY.value]
 
 
-def plain_convolution(x: Array, kernel: Array) -> Array:
-    """Convolve with the weight gradient that autodiff and XLA give."""
-    layout = ("NHWC", "HWIO", "NHWC")
-    return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
+def planned_pairs(cache: str) -> list[Pair]:
+    """Return what the flags ask for."""
+    size = Size(_BACKBONE.value, _SIDE.value, _BATCH_SIZE.value)
+    if _DEVICE_TABLE.value:
+        return device_pairs(size, [int(batch) for batch in _BATCH_SIZES.value])
+    cores = len(os.sched_getaffinity(0))
+    return all_pairs(chosen_groups(), size, images=_IMAGES.value, cores=cores, cache=cache)
 
 
-def weight_gradient_of(convolve: Callable[..., Array]) -> Callable[..., Array]:
-    """Jitted gradient to the kernel, from input, kernel and cotangent."""
-
-    def gradient(x: Array, kernel: Array, cotangent: Array) -> Array:
-        return jax.vjp(lambda k: convolve(x, k), kernel)[1](cotangent)[0]
-
-    return jax.jit(gradient)
-
-
-def benchmark_box_filter(radius: int, runs: int) -> None:
-    """Compare ours to running sums, in time and in error."""
-    print(f"\nbox filter, radius {radius}: ours | running sums | ratio | errors of both")
-    for height, width in ((320, 320), (3000, 4000)):
-        x = jax.random.uniform(jax.random.key(0), (height, width, 1))
-        ours = jax.jit(lambda x: box_filter(x, radius))
-        other = jax.jit(lambda x: cumulative_box_filter(x, radius))
-        exact = cumulative_box_filter(np.asarray(x, np.float64), radius, np)
-        errors = [np.abs(np.asarray(f(x)) - exact).max() for f in (ours, other)]
-        times = [median_milliseconds(f, x, runs=runs) for f in (ours, other)]
-        print(
-            f"  {height}x{width}: {times[0]:8.2f} ms | {times[1]:8.2f} ms | "
-            f"{times[0] / times[1]:.2f} | {errors[0]:.1e}, {errors[1]:.1e}"
-        )
+def agreement() -> dict[str, float]:
+    """Check PyTorch's side against ours, on the CPU, where both compute in full float32."""
+    side = Side(
+        "check", "benchmarking.agreement:check_agreement", environment={"JAX_PLATFORMS": "cpu"}
+    )
+    with started(side) as child:
+        largest: dict[str, float] = child.call(side)
+    return largest
 
 
-def benchmark_guided_filter(runs: int) -> None:
-    """Compare the filter on the host to a jitted one, which has to be compiled for each size."""
-    print("\nguided filter of one image: on the host | jitted | ratio | first call of both")
-    for height, width in ((300, 400), (375, 500), (3000, 4000)):
-        rng = np.random.default_rng(0)
-        image = rng.integers(0, 256, (height, width, 3), np.uint8)
-        mask = rng.uniform(size=(height, width)).astype(np.float32)
-        radius = guided_radius(height, width)
-
-        @jax.jit
-        def other(image: Array, mask: Array, radius: int = radius) -> Array:
-            return guided_filter(grey_guide(image / 255), mask[..., None], radius)
-
-        first, times = [], []
-        for function in (guided, other):
-            started = time.perf_counter()
-            jax.block_until_ready(function(image, mask))
-            first.append(1e3 * (time.perf_counter() - started))
-            times.append(median_milliseconds(function, image, mask, runs=runs))
-        print(
-            f"  {height}x{width}: {times[0]:8.2f} ms | {times[1]:8.2f} ms | "
-            f"{times[0] / times[1]:.2f} | {first[0]:.1f} ms, {first[1]:.1f} ms"
-        )
-
-
-def benchmark_weight_gradient(runs: int) -> None:
-    """Compare our weight gradient of a 3x3 convolution to XLA's."""
-    print("\n3x3 convolution, 131 -> 128 channels: weight gradient ours | XLA's | ratio | forward")
-    for batch, size in ((1, 320), (4, 128)):
-        keys = jax.random.split(jax.random.key(0), 3)
-        x = jax.random.normal(keys[0], (batch, size, size, 131))
-        kernel = jax.random.normal(keys[1], (3, 3, 131, 128))
-        cotangent = jax.random.normal(keys[2], (batch, size, size, 128))
-
-        ours, other = (
-            median_milliseconds(weight_gradient_of(f), x, kernel, cotangent, runs=runs)
-            for f in (convolve_3x3, plain_convolution)
-        )
-        forward = median_milliseconds(jax.jit(plain_convolution), x, kernel, runs=runs)
-        print(
-            f"  {batch} x {size}x{size}: {ours:8.1f} ms | {other:8.1f} ms | {ours / other:.2f} | "
-            f"{forward:.1f} ms"
-        )
-
-
-def main() -> None:
-    """Run all benchmarks."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=7)
-    arguments = parser.parse_args()
-    device = jax.devices()[0]
-    print(f"jax {jax.__version__}, {device.device_kind}, {platform.machine()}")
-    benchmark_box_filter(9, arguments.runs)
-    benchmark_guided_filter(arguments.runs)
-    benchmark_weight_gradient(arguments.runs)
+def _main() -> None:
+    report: dict[str, Any] = {"machine": describe_machine(), "load_before": load_average()}
+    print(*(f"{name}: {value}" for name, value in report["machine"].items()), sep="\n")
+    comparisons: list[Comparison] = []
+    with tempfile.TemporaryDirectory(prefix="sempart_jax_benchmark_") as cache:
+        pairs = planned_pairs(cache)
+        needed = needed_packages(pairs)
+        require_packages(needed)
+        if "torch" in needed:
+            report["agreement"] = agreement()
+            found = ", ".join(f"{name} {value:.0e}" for name, value in report["agreement"].items())
+            print(f"largest differences of ours and the PyTorch twin: {found}")
+        for index, pair in enumerate(pairs):
+            print(f"[{index + 1}/{len(pairs)}] {pair.name}: ", end="", flush=True)
+            comparisons.append(measure(pair, _STARTS.value if pair.fresh else _SAMPLES.value))
+            print(format_ratio(comparisons[-1].ratio()), flush=True)
+            # Whatever comes later may fail.
+            if _JSON.value:
+                report["load_after"] = load_average()
+                write_json(
+                    Path(_JSON.value), {**report, "comparisons": [record(c) for c in comparisons]}
+                )
+    print(f"\n{table(comparisons)}")
 
 
 if __name__ == "__main__":
-    main()
+    command_line.run(_main)

@@ -1,0 +1,96 @@
+"""Comparisons as a Markdown table for people, and as records for programs."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from .paired import Comparison, Quartiles
+
+HEADER = ("what", "ours", "other", "ours / other", "of processor time", "first call", "samples")
+
+
+def table(comparisons: Sequence[Comparison]) -> str:
+    """Return one row a comparison: medians with quartiles in brackets, and remarks below."""
+    rows = [HEADER, tuple("-" * len(title) for title in HEADER), *map(_row, comparisons)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+        for row in rows
+    ]
+    remarks = [f"{c.pair.name}: {c.remark}" for c in comparisons if c.remark]
+    return "\n".join([*lines, *([""] if remarks else []), *remarks])
+
+
+def record(comparison: Comparison) -> dict[str, Any]:
+    """Return all raw numbers of a comparison."""
+    pair = comparison.pair
+    return {
+        "group": pair.group,
+        "name": pair.name,
+        "items": pair.items,
+        "per": pair.per,
+        "sides": {
+            name: {
+                "label": side.label,
+                "builder": side.builder,
+                "options": dict(side.options),
+                "environment": dict(side.environment),
+                "samples": [dataclasses.asdict(sample) for sample in samples],
+                "prepared": prepared,
+            }
+            for name, side, samples, prepared in zip(
+                ("ours", "theirs"),
+                (pair.ours, pair.theirs),
+                (comparison.ours, comparison.theirs),
+                [p and dataclasses.asdict(p) for p in comparison.prepared or (None, None)],
+                strict=True,
+            )
+        },
+        "ratio": comparison.ratio()._asdict(),
+        "cpu_ratio": comparison.cpu_ratio()._asdict(),
+        "remark": comparison.remark,
+    }
+
+
+def format_ratio(found: Quartiles) -> str:
+    """Return a median with its quartiles in brackets."""
+    lower, median, upper = (f"{v:.2f}" if v >= 0.1 else f"{v:.2g}" for v in found)
+    return f"{median} [{lower}, {upper}]"
+
+
+def _row(comparison: Comparison) -> tuple[str, ...]:
+    pair = comparison.pair
+    first = "in it"
+    if comparison.prepared is not None:
+        first = ", ".join(_duration(prepared.first) for prepared in comparison.prepared)
+    return (
+        pair.name,
+        f"{pair.ours.label}: {_seconds(comparison.seconds('ours'))} / {pair.per}",
+        f"{pair.theirs.label}: {_seconds(comparison.seconds('theirs'))} / {pair.per}",
+        format_ratio(comparison.ratio()),
+        format_ratio(comparison.cpu_ratio()),
+        first,
+        str(len(comparison.ours)),
+    )
+
+
+def _seconds(found: Quartiles) -> str:
+    unit, scale = _unit(found.median)
+    lower, median, upper = (_digits(value * scale) for value in found)
+    return f"{median} [{lower}, {upper}] {unit}"
+
+
+def _duration(seconds: float) -> str:
+    unit, scale = _unit(seconds)
+    return f"{_digits(seconds * scale)} {unit}"
+
+
+def _unit(seconds: float) -> tuple[str, float]:
+    return ("s", 1.0) if seconds >= 1 else ("ms", 1e3)
+
+
+def _digits(value: float) -> str:
+    """Three digits that count, without an exponent."""
+    if value >= 100:
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
