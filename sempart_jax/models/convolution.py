@@ -6,6 +6,8 @@ from jax import Array, lax
 from jaxtyping import Float
 
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+_PIXELS_OF_A_BLOCK = 2048
+"""Of the weight gradient on a CPU: 1 MB of 128 channels."""
 
 
 def _convolve(x: Array, kernel: Array) -> Array:
@@ -13,21 +15,39 @@ def _convolve(x: Array, kernel: Array) -> Array:
 
 
 def _kernel_gradient_by_taps(x: Array, cotangent: Array, kernel: Array) -> Array:
-    """One matrix product for each of the nine taps, over all pixels of the batch.
+    """One matrix product for each of the nine taps, a few rows of an image at a time.
 
     XLA's CPU backend has no fast path for the convolution that autodiff asks for here, one whose
-    window is the whole image.
+    window is the whole image. The rows of a block, shifted for each tap, stay in the cache.
     """
-    _, height, width, channels = x.shape
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
-    pixels = cotangent.reshape(-1, cotangent.shape[-1])
-    taps = [
-        # dK[i, j] = sum over pixels of x[. + (i, j)]^T g[.]
-        padded[:, i : i + height, j : j + width].reshape(-1, channels).T @ pixels
-        for i in range(3)
-        for j in range(3)
-    ]
-    return jnp.stack(taps).reshape(kernel.shape)
+    batch, height, width, channels = x.shape
+    features = cotangent.shape[-1]
+    rows = min(height, max(1, _PIXELS_OF_A_BLOCK // width))
+    blocks = -(-height // rows)
+    # Rows that fill up the last block have a cotangent of zero.
+    below = blocks * rows - height
+    padded = jnp.pad(x, ((0, 0), (1, 1 + below), (1, 1), (0, 0)))
+    cotangent = jnp.pad(cotangent, ((0, 0), (0, below), (0, 0), (0, 0)))
+
+    def add_block(total: Array, index: Array) -> tuple[Array, None]:
+        image, block = jnp.divmod(index, blocks)
+        start = (image, block * rows, 0, 0)
+        (window,) = lax.dynamic_slice(padded, start, (1, rows + 2, width + 2, channels))
+        pixels = lax.dynamic_slice(cotangent, start, (1, rows, width, features))
+        # The product takes 0.8 of the time where its transposed side lies in memory as it is used.
+        transposed = lax.optimization_barrier(pixels.reshape(-1, features).T)
+        taps = [
+            # dK[i, j]^T = sum over pixels of g[.]^T x[. + (i, j)]
+            transposed @ window[i : i + rows, j : j + width].reshape(-1, channels)
+            for i in range(3)
+            for j in range(3)
+        ]
+        return total + jnp.stack(taps).astype(jnp.float32), None
+
+    total, _ = lax.scan(
+        add_block, jnp.zeros((9, features, channels), jnp.float32), jnp.arange(batch * blocks)
+    )
+    return jnp.swapaxes(total, 1, 2).reshape(kernel.shape).astype(kernel.dtype)
 
 
 def _kernel_gradient_by_convolution(x: Array, cotangent: Array, kernel: Array) -> Array:

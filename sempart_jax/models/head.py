@@ -46,13 +46,20 @@ class Convolution(nn.Module):
     features: int
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"]) -> Float[Array, "B H W F"]:
-        """Convolve with zero padding, keeping the size."""
-        shape = (3, 3, x.shape[-1], self.features)
-        initialiser = fan_in_uniform(9 * x.shape[-1])
-        kernel = self.param("kernel", initialiser, shape)
+    def __call__(
+        self, x: Float[Array, "B H W C"], image: Float[Array, "B H W 3"] | None = None
+    ) -> Float[Array, "B H W F"]:
+        """Convolve ``x``, with the image as its last channels if there is one; keep the size."""
+        channels = x.shape[-1] + (0 if image is None else image.shape[-1])
+        initialiser = fan_in_uniform(9 * channels)
+        kernel = self.param("kernel", initialiser, (3, 3, channels, self.features))
         bias = self.param("bias", initialiser, (self.features,))
-        return convolve_3x3(x, kernel) + bias.reshape(1, 1, 1, -1)
+        bias = bias.reshape(1, 1, 1, -1)
+        if image is None:
+            return convolve_3x3(x, kernel) + bias
+        # By itself, because nobody asks for its gradient, and 128 channels are faster than 131.
+        of_x, of_image = jnp.split(kernel, [x.shape[-1]], axis=2)
+        return convolve_3x3(x, of_x) + (convolve_3x3(image, of_image) + bias)
 
 
 class ConvolutionBlock(nn.Module):
@@ -62,9 +69,14 @@ class ConvolutionBlock(nn.Module):
     axis_name: str | None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "B H W C"], train: bool) -> Float[Array, "B H W F"]:
+    def __call__(
+        self,
+        x: Float[Array, "B H W C"],
+        train: bool,
+        image: Float[Array, "B H W 3"] | None = None,
+    ) -> Float[Array, "B H W F"]:
         """Apply the block; in training with the statistics of the batch."""
-        x = Convolution(self.features, name="conv")(x)
+        x = Convolution(self.features, name="conv")(x, image)
         x = nn.BatchNorm(
             use_running_average=not train,
             momentum=0.9,
@@ -89,9 +101,10 @@ class UpsamplingStage(nn.Module):
     ) -> Float[Array, "B h2 w2 F"]:
         """Go from ``[B, h, w, C]`` to ``[B, 2h, 2w, features]``."""
         x = double_bilinear(x)
-        x = jnp.concatenate([x, resize_bilinear(image, x.shape[1], x.shape[2])], axis=-1)
+        beside: Array | None = resize_bilinear(image, x.shape[1], x.shape[2])
         for index in range(self.blocks):
-            x = ConvolutionBlock(self.features, self.axis_name, name=f"block_{index}")(x, train)
+            block = ConvolutionBlock(self.features, self.axis_name, name=f"block_{index}")
+            x, beside = block(x, train, beside), None
         return x
 
 

@@ -66,9 +66,11 @@ def test_gradients_by_finite_differences():
     )
 
 
-def test_both_weight_gradients_agree():
-    x, kernel = map(jnp.asarray, inputs(6, 5))
-    cotangent = jax.random.normal(jax.random.key(0), (2, 6, 5, 4))
+@pytest.mark.parametrize("pixels", [1, 10, 15, 1000])
+def test_both_weight_gradients_agree_however_the_rows_are_divided(monkeypatch, pixels):
+    monkeypatch.setattr(convolution, "_PIXELS_OF_A_BLOCK", pixels)
+    x, kernel = map(jnp.asarray, inputs(7, 5))
+    cotangent = jax.random.normal(jax.random.key(0), (2, 7, 5, 4))
     np.testing.assert_allclose(
         convolution._kernel_gradient_by_taps(x, cotangent, kernel),
         convolution._kernel_gradient_by_convolution(x, cotangent, kernel),

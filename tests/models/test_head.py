@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sempart_jax.models.head import SegmentationHead
+from sempart_jax.models.convolution import convolve_3x3
+from sempart_jax.models.head import Convolution, SegmentationHead
 from sempart_jax.models.pretrained import port_head
 
 
@@ -28,6 +29,33 @@ def initialise(patch_size=8, patches=(3, 4), depth=48, batch=2):
     size = [side * patch_size for side in patches]
     image = jnp.asarray(rng.normal(size=(batch, *size, 3)), jnp.float32)
     return head, jax.jit(head.init)(jax.random.key(0), keys, image), keys, image
+
+
+def test_an_image_beside_the_features_is_more_channels_of_them():
+    rng = np.random.default_rng(0)
+    x, image = (jnp.asarray(rng.normal(size=(2, 4, 5, c)), jnp.float32) for c in (6, 3))
+    module = Convolution(7)
+    variables = module.init(jax.random.key(0), x, image)
+    together = jnp.concatenate([x, image], axis=-1)
+    assert variables["params"]["kernel"].shape == (3, 3, 9, 7)
+
+    def split(params, x):
+        return module.apply({"params": params}, x, image)
+
+    def whole(params, x):
+        together = jnp.concatenate([x, image], axis=-1)
+        return convolve_3x3(together, params["kernel"]) + params["bias"].reshape(1, 1, 1, -1)
+
+    np.testing.assert_allclose(
+        split(variables["params"], x), module.apply(variables, together), atol=1e-5
+    )
+
+    def gradients(function):
+        loss = jax.grad(lambda *a: jnp.sum(jnp.sin(function(*a))), argnums=(0, 1))
+        return loss(variables["params"], x)
+
+    ours, expected = gradients(split), gradients(whole)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, expected)
 
 
 def test_golden_logits_in_evaluation(golden):
