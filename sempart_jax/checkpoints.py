@@ -30,7 +30,8 @@ class ResumeError(ValueError):
 class Checkpoints:
     """The newest, or the best, states of a run, written in the background.
 
-    Use as a context manager: leaving it waits for what is being written.
+    Of several processes of a run, only one writes; whoever reads or writes waits for no other. Use
+    as a context manager: leaving it waits for what is being written.
     """
 
     def __init__(
@@ -46,14 +47,19 @@ class Checkpoints:
         """
         self.directory = Path(workdir).resolve() / name
         self._best = best
+        self.directory.mkdir(parents=True, exist_ok=True)
+        process = jax.process_index()
         self._manager = ocp.CheckpointManager(
             self.directory,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=keep,
                 best_fn=(lambda metrics: metrics["score"]) if best else None,
                 best_mode="max",
-                create=True,
+                create=False,  # orbax would have all processes do it together
                 enable_async_checkpointing=True,
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=process, active_processes={process}
+                ),
             ),
         )
 

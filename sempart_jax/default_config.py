@@ -3,6 +3,8 @@
 Experiments under ``configs/`` start from :func:`default_config` and change what they are about.
 """
 
+import math
+from collections.abc import Callable
 from typing import Any
 
 import ml_collections
@@ -14,7 +16,11 @@ from sempart_jax.models.networks import NETWORKS, SELFMASK
 SCHEDULES = ("constant", "step", "polynomial")
 """How the learning rate can change."""
 
+LAUNCH_FIELDS = ("distributed", "coordinator_address", "num_processes", "process_id")
+"""How the processes of a run find each other; what is trained does not depend on them."""
+
 RESUMABLE_FIELDS = (
+    *LAUNCH_FIELDS,
     "steps",
     "epochs",
     "log",
@@ -29,14 +35,30 @@ RESUMABLE_FIELDS = (
 """Fields that may differ when a run is resumed: they say how long, from where and how often, and
 change no learned parameter. Images and weights may move; other contents are refused elsewhere."""
 
+PROCESS_FIELDS = (
+    *LAUNCH_FIELDS,
+    "data.train",
+    "data.workers",
+    "data.cache_gigabytes",
+    "pseudo_masks",
+    "backbone.weights",
+)
+"""Fields that may differ between the processes of one run: what lies where on each machine."""
+
 
 def default_config() -> ConfigDict:
     """Return the configuration of the full method at 320 px on DUTS-TR."""
     config = ConfigDict()
     config.seed = 0
     config.batch_size = 8  # over all devices
+    config.accumulation = 1  # parts of each device's images, one after the other: less memory
     config.epochs = 30
     config.steps = 0  # 0: as many as the epochs take
+
+    config.distributed = False  # several processes train together, see docs/scaling.md
+    config.coordinator_address = ""  # HOST:PORT of process 0; empty: as the launcher says
+    config.num_processes = 0  # 0: as the launcher says
+    config.process_id = -1  # of this process, from 0; -1: as the launcher says
 
     config.network = "sempart"  # or found, selfmask: see models/networks.py
 
@@ -155,6 +177,7 @@ def check_config(config: ConfigDict) -> None:
 
     for field in (
         "batch_size",
+        "accumulation",
         "data.image_size",
         "data.resize_size",
         "checkpoint.every_steps",
@@ -255,8 +278,26 @@ def check_config(config: ConfigDict) -> None:
         config.validation.foreground_rule in FOREGROUND_RULES,
         f"one of {FOREGROUND_RULES}",
     )
+    _check_launch(config, require)
     if problems:
         raise ValueError("\n".join(problems))
+
+
+def _check_launch(config: ConfigDict, require: Callable[[str, bool, str], None]) -> None:
+    unset = {"coordinator_address": "", "num_processes": 0, "process_id": -1}
+    for field, value in unset.items():
+        set_for_nothing = config[field] != value and not config.distributed
+        require(field, not set_for_nothing, f"{value!r} where config.distributed is off")
+    host, _, port = config.coordinator_address.rpartition(":")
+    require(
+        "coordinator_address",
+        not config.coordinator_address
+        or (bool(host) and port.isdecimal() and 0 < int(port) < 65536),
+        "HOST:PORT of process 0 with a port from 1 to 65535, or empty",
+    )
+    require("num_processes", config.num_processes >= 0, "at least 0")
+    count = config.num_processes or math.inf
+    require("process_id", -1 <= config.process_id < count, "from 0 to config.num_processes - 1")
 
 
 def changed_fields(old: ConfigDict, new: ConfigDict) -> list[str]:

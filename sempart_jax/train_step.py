@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import jax_utils, struct
 from jax import Array, lax
@@ -109,6 +110,7 @@ def make_train_step(
     *,
     seed: int,
     augmentation: Augmentation | None,
+    accumulation: int = 1,
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[[TrainState, Variables, Examples], tuple[TrainState, Metrics]]:
     """Build the training step, mapped over all local devices of all processes.
@@ -117,20 +119,35 @@ def make_train_step(
     batch alone, so that the number of devices changes nothing. The step waits for nothing on the
     host, unless its objective does (FOUND's); the old state's memory is reused.
 
+    With ``accumulation=n``, each device takes its images in ``n`` micro-batches, one after the
+    other, and updates the parameters once by the mean of their gradients: ``n`` times less memory
+    for activations, and the random numbers of the whole batch. That is the step of the whole batch,
+    but for batch norm: each micro-batch is normalised by its own statistics, those of its images on
+    all devices, and the running averages follow the micro-batches in order. A device's images
+    ``k, k + n, k + 2n, ...`` are micro-batch ``k``, so that local devices still change nothing;
+    how many processes there are does, as it decides which images meet in a micro-batch.
+
     Args:
         network: network that averages its batch norm, if it has any, over :data:`DEVICE_AXIS`.
         objective: what is minimised.
         optimizer: the optimizer of the state.
         seed: seed of augmentation and crops.
         augmentation: how images are changed, or ``None`` to train on them as they are.
+        accumulation: micro-batches a step, a divisor of each device's images.
         devices: local devices to run on, as given to :func:`replicate`; all by default.
 
     Returns:
         ``step(state, frozen_params, examples) -> (state, metrics)`` on replicated trees and uint8
         images ``[devices, B, H, W, 3]``. Metrics are the loss terms by name, ``total``,
-        ``grad_norm``, ``mean_coarse`` and ``mean_fine``: scalars averaged over all devices,
-        ``[devices]``.
+        ``grad_norm``, ``mean_coarse`` and ``mean_fine``: scalars averaged over all devices and
+        micro-batches, ``[devices]``; ``grad_norm`` is that of the averaged gradient.
+
+    Raises:
+        ValueError: if ``accumulation`` is not positive; from the first step, if it does not divide
+            a device's images.
     """
+    if accumulation < 1:
+        raise ValueError(f"accumulation must be at least 1 micro-batch a step, got {accumulation}")
     local_devices = len(devices) if devices is not None else jax.local_device_count()
 
     def step(
@@ -142,24 +159,33 @@ def make_train_step(
         place = (device * batch + jnp.arange(batch)) * jax.process_count() + process
         step_key = jax.random.fold_in(jax.random.key(seed), state.step)
         keys = jax.vmap(lambda index: jax.random.split(jax.random.fold_in(step_key, index)))(place)
-        examples = jax.tree.map(lambda x: x.astype(jnp.float32) / 255, examples)
-        if augmentation is not None:
-            examples = _augment(keys[:, 0], examples, augmentation)
 
-        def total_loss(params: Variables) -> tuple[Array, tuple[Metrics, Variables]]:
-            variables = {"params": params, "batch_stats": state.batch_stats}
-            total, terms, student = objective.evaluate(
-                network, frozen_params, variables, examples, keys=keys[:, 1], step=state.step
-            )
-            metrics = {
-                "total": total,
-                **terms,
-                "mean_coarse": jnp.mean(student.coarse),
-                "mean_fine": jnp.mean(student.fine),
-            }
-            return total, (metrics, student.batch_stats)
+        def differentiate(
+            batch_stats: Variables, keys: Array, examples: Examples
+        ) -> tuple[Variables, tuple[Variables, Metrics]]:
+            examples = jax.tree.map(lambda x: x.astype(jnp.float32) / 255, examples)
+            if augmentation is not None:
+                examples = _augment(keys[:, 0], examples, augmentation)
 
-        gradients, (metrics, batch_stats) = jax.grad(total_loss, has_aux=True)(state.params)
+            def total_loss(params: Variables) -> tuple[Array, tuple[Metrics, Variables]]:
+                variables = {"params": params, "batch_stats": batch_stats}
+                total, terms, student = objective.evaluate(
+                    network, frozen_params, variables, examples, keys=keys[:, 1], step=state.step
+                )
+                metrics = {
+                    "total": total,
+                    **terms,
+                    "mean_coarse": jnp.mean(student.coarse),
+                    "mean_fine": jnp.mean(student.fine),
+                }
+                return total, (metrics, student.batch_stats)
+
+            gradients, (metrics, new_stats) = jax.grad(total_loss, has_aux=True)(state.params)
+            return new_stats, (gradients, metrics)
+
+        batch_stats, (gradients, metrics) = _accumulate(
+            differentiate, state.batch_stats, (keys, examples), accumulation
+        )
         gradients, metrics = lax.pmean((gradients, metrics), DEVICE_AXIS)
         metrics["grad_norm"] = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
@@ -174,6 +200,37 @@ def make_train_step(
     return jax.pmap(step, axis_name=DEVICE_AXIS, donate_argnums=(0,), devices=devices)
 
 
+def _accumulate(
+    differentiate: Callable[[Variables, Array, Examples], tuple[Variables, Any]],
+    batch_stats: Variables,
+    batch: tuple[Array, Examples],
+    count: int,
+) -> tuple[Variables, Any]:
+    """Return the last running averages, and the mean of gradients and metrics of micro-batches."""
+    if count == 1:
+        return differentiate(batch_stats, *batch)
+    size = batch[0].shape[0]
+    if size % count:
+        raise ValueError(f"the {size} images of a device are not {count} equal micro-batches")
+    # [B, ...] -> [n, B / n, ...], image i into micro-batch i mod n
+    micro_batches = jax.tree.map(
+        lambda x: jnp.swapaxes(x.reshape(size // count, count, *x.shape[1:]), 0, 1), batch
+    )
+    first = jax.tree.map(lambda x: x[0], micro_batches)
+    shapes = jax.eval_shape(lambda: differentiate(batch_stats, *first)[1])
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
+
+    # Sums are carried along: stacked gradients would take the memory that is to be saved.
+    def add(
+        carry: tuple[Variables, Any], micro_batch: tuple[Array, Examples]
+    ) -> tuple[tuple[Variables, Any], None]:
+        new_stats, values = differentiate(carry[0], *micro_batch)
+        return (new_stats, jax.tree.map(jnp.add, carry[1], values)), None
+
+    (batch_stats, sums), _ = lax.scan(add, (batch_stats, zeros), micro_batches)
+    return batch_stats, jax.tree.map(lambda x: x / count, sums)
+
+
 def _augment(keys: Array, examples: Examples, augmentation: Augmentation) -> Examples:
     image = augment_batch(keys, examples.image, augmentation)
     if examples.mask is None:
@@ -181,10 +238,16 @@ def _augment(keys: Array, examples: Examples, augmentation: Augmentation) -> Exa
     return Examples(image, augment_mask_batch(keys, examples.mask, augmentation))
 
 
+def connect_devices() -> None:
+    """Let all devices of all processes exchange a number, as every training step does."""
+    ones = np.ones(jax.local_device_count(), np.float32)
+    jax.block_until_ready(jax.pmap(lambda x: lax.psum(x, DEVICE_AXIS), axis_name=DEVICE_AXIS)(ones))
+
+
 def make_predict_step(
     network: MaskNetwork,
 ) -> Callable[[Variables, Variables, Array], Masks]:
-    """Build the prediction step, mapped over all local devices.
+    """Build the prediction step, mapped over the local devices: no other process is waited for.
 
     Args:
         network: network.
@@ -199,4 +262,4 @@ def make_predict_step(
         refined = network.refine(image, prediction.fine)
         return Masks(prediction.coarse, prediction.fine, refined)
 
-    return jax.pmap(predict, axis_name=DEVICE_AXIS)
+    return jax.pmap(predict, axis_name=DEVICE_AXIS, devices=jax.local_devices())

@@ -98,6 +98,32 @@ class TrainingLog:
         """Print a line above the progress bar."""
         self._progress.write(message)
 
+    def warn(self, message: str) -> None:
+        """Say what this process may be the only one to know."""
+        self.say(message)
+
+
+class SilentLog:
+    """Log of a process that leaves the files to another; in place of :class:`TrainingLog`."""
+
+    def __init__(self, process: int) -> None:
+        """Open nothing.
+
+        Args:
+            process: number of this process.
+        """
+        self._process = process
+
+    def advance(self) -> None:
+        """Show nothing."""
+
+    def scalars(self, step: int, values: Mapping[str, float], prefix: str = "train") -> None:
+        """Write nothing: the numbers are the same in all processes."""
+
+    def warn(self, message: str) -> None:
+        """Say on stderr what this process may be the only one to know."""
+        print(f"process {self._process}: {message}", file=sys.stderr)
+
 
 def _lines_up_to(path: Path, step: int) -> list[str]:
     """Read a metrics file's whole lines up to a step; a killed run may leave half a line."""

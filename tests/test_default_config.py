@@ -217,6 +217,12 @@ BAD_VALUES = [
     ("optimizer.decay_steps", -1),
     ("optimizer.decay_rate", 0.0),
     ("optimizer.decay_power", -1.0),
+    ("num_processes", -1),
+    ("process_id", -2),
+    # Without config.distributed they would be ignored.
+    ("coordinator_address", "node0:1234"),
+    ("num_processes", 2),
+    ("process_id", 0),
 ]
 
 
@@ -239,12 +245,33 @@ GOOD_VALUES = [
     {"augmentation.hue": 0.5, "augmentation.flip_probability": 1.0},
     {"backbone.dtype": "bfloat16"},
     {"validation.images": "a", "validation.masks": "b"},
+    {"distributed": True},
+    {"distributed": True, "coordinator_address": "[::1]:65535", "process_id": 3},
+    {
+        "distributed": True,
+        "coordinator_address": "node0:1",
+        "num_processes": 2,
+        "process_id": 1,
+    },
 ]
 
 
 @pytest.mark.parametrize("fields", GOOD_VALUES)
 def test_value_at_its_bound_is_taken(fields):
     check_config(changed(fields))
+
+
+@pytest.mark.parametrize("address", ["node0", ":1234", "node0:", "node0:0", "node0:65536"])
+def test_a_coordinator_has_a_host_and_a_port(address):
+    fields = {"distributed": True, "coordinator_address": address}
+    with pytest.raises(ValueError, match=r"config\.coordinator_address must be HOST:PORT"):
+        check_config(changed(fields))
+
+
+def test_a_process_is_one_of_those_that_there_are():
+    fields = {"distributed": True, "num_processes": 2, "process_id": 2}
+    with pytest.raises(ValueError, match=r"config\.process_id must be from 0 to .* - 1, got 2"):
+        check_config(changed(fields))
 
 
 def test_no_steps_and_no_epochs_is_refused():
@@ -289,6 +316,10 @@ def test_resumable_fields_may_change():
     fields = flat(default_config())
     free = {k for k in fields if any(k == f or k.startswith(f"{f}.") for f in RESUMABLE_FIELDS)}
     assert {name.split(".")[0] for name in free} == {
+        "distributed",
+        "coordinator_address",
+        "num_processes",
+        "process_id",
         "steps",
         "epochs",
         "log",
@@ -298,7 +329,7 @@ def test_resumable_fields_may_change():
         "backbone",
         "validation",
     }
-    other = {int: 99, float: 0.5, str: "other"}
+    other = {int: 99, float: 0.5, str: "other", bool: True}
     new = changed({name: other[type(fields[name])] for name in free})
     assert changed_fields(default_config(), new) == []
     assert not free & {"backbone.name", "backbone.dtype", "data.image_size", "data.resize_size"}

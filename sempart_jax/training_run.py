@@ -1,0 +1,152 @@
+"""The training loop of one process: batches, steps, and a watch over their metrics."""
+
+import contextlib
+import time
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from sempart_jax import distributed
+from sempart_jax.data.image_sources import ImageSource
+from sempart_jax.data.pipeline import Batch, training_batches
+from sempart_jax.experiment import Experiment
+from sempart_jax.health import HealthMonitor
+from sempart_jax.models.mask_network import Variables
+from sempart_jax.objectives.base import Examples
+from sempart_jax.run_recorder import RunRecorder
+from sempart_jax.train_step import Metrics, TrainState, make_train_step, replicate, shard
+from sempart_jax.training_log import SilentLog, TrainingLog
+
+_STEPS_IN_FLIGHT = 2
+"""Steps that wait on the device; more would only make the progress bar run ahead of it."""
+
+
+class TrainingRun:
+    """The state on the devices, and what happens to it step by step."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        experiment: Experiment,
+        state: TrainState,
+        replicated_frozen_params: Variables,
+        *,
+        images: ImageSource,
+        log: TrainingLog | SilentLog,
+        recorder: RunRecorder | None,
+    ) -> None:
+        """Put the parts of a run together.
+
+        Args:
+            config: configuration of the run.
+            experiment: what is trained.
+            state: where it starts, the same in all processes.
+            replicated_frozen_params: parameters that are not trained, on all local devices.
+            images: training images.
+            log: where metrics go.
+            recorder: panels, validation and checkpoints; ``None`` where another process has them.
+        """
+        self._config, self._images = config, images
+        self._log, self._recorder = log, recorder
+        self._state = replicate(state)
+        self._step = int(state.step)
+        self._frozen_params = replicated_frozen_params
+        self._train_step = make_train_step(
+            experiment.network,
+            experiment.objective,
+            experiment.optimizer,
+            seed=config.seed,
+            augmentation=experiment.augmentation,
+            accumulation=config.accumulation,
+        )
+        self._health = HealthMonitor(
+            config.health.collapse_steps,
+            config.health.lowest_mean_mask,
+            config.health.highest_mean_mask,
+        )
+        self._unlogged: list[Metrics] = []
+        self._unreadable = 0
+        self._clock_started = time.monotonic()
+
+    def to_end(self, last_step: int) -> None:
+        """Take all steps that are left.
+
+        Args:
+            last_step: steps at the end of the run.
+
+        Raises:
+            NoReadableImageError: if no training image can be read.
+            UnhealthyRunError: if the loss is no longer finite or the masks have collapsed.
+            StoppedRunError: in all processes of several, if one was told to end; the last step is
+                kept.
+        """
+        config = self._config
+        if self._recorder is not None and self._step == 0:
+            self._recorder.look(self._step, self._state, at_end=False)
+        with contextlib.closing(
+            training_batches(
+                self._images,
+                batch_size=config.batch_size,
+                image_size=config.data.image_size,
+                resize_size=config.data.resize_size,
+                seed=config.seed,
+                start_step=self._step,
+                workers=config.data.workers,
+                cache_bytes=round(config.data.cache_gigabytes * 1e9),
+                process_index=jax.process_index(),
+                process_count=jax.process_count(),
+            )
+        ) as batches:
+            self._clock_started = time.monotonic()
+            while self._step < last_step:
+                self._take_step(next(batches))
+                at_end = self._step == last_step
+                stop = not at_end and distributed.asked_to_stop(self._step)
+                save = at_end or stop or self._step % config.checkpoint.every_steps == 0
+                if save or self._step % config.log.every_steps == 0:
+                    self._log_steps()
+                if self._recorder is not None:
+                    self._record(self._recorder, at_end=at_end, save=save)
+                if stop:
+                    raise distributed.StoppedRunError(
+                        f"ended from outside. Step {self._step} is kept: the same command "
+                        "continues the run from there"
+                    )
+
+    def _record(self, recorder: RunRecorder, *, at_end: bool, save: bool) -> None:
+        before_pause = time.monotonic()
+        recorder.look(self._step, self._state, at_end=at_end)
+        # Last, so that a run killed before it does all of the above again.
+        if save:
+            recorder.save(self._state)
+        # The rate of training is not that of drawing and scoring.
+        self._clock_started += time.monotonic() - before_pause
+
+    def _take_step(self, batch: Batch) -> None:
+        for path, reason in batch.unreadable:
+            self._unreadable += 1
+            self._log.warn(f"skipped {path}: {reason} ({self._unreadable} unreadable so far)")
+        examples = Examples(*shard((batch.image, batch.mask), jax.local_device_count()))
+        self._state, metrics = self._train_step(self._state, self._frozen_params, examples)
+        self._unlogged.append(metrics)
+        if len(self._unlogged) > _STEPS_IN_FLIGHT:
+            jax.block_until_ready(self._unlogged[-1 - _STEPS_IN_FLIGHT])
+        self._step += 1
+        self._log.advance()
+
+    def _log_steps(self) -> None:
+        """Check the steps since the last log one by one, and write their mean."""
+        rows = [
+            {name: float(value[0]) for name, value in metrics.items()}
+            for metrics in jax.device_get(self._unlogged)
+        ]
+        first = self._step - len(rows) + 1
+        self._unlogged.clear()
+        for offset, row in enumerate(rows):
+            self._health.check(first + offset, row)
+        mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
+        seconds = time.monotonic() - self._clock_started
+        mean["images_per_second"] = len(rows) * self._config.batch_size / seconds
+        self._log.scalars(self._step, mean)
+        self._clock_started = time.monotonic()
