@@ -30,6 +30,7 @@ RESUMABLE_FIELDS = (
     "data.workers",
     "data.cache_gigabytes",
     "backbone.weights",
+    "selfmask.remat",
     "validation",
 )
 """Fields that may differ when a run is resumed: they say how long, from where and how often, and
@@ -113,6 +114,7 @@ def default_config() -> ConfigDict:
     config.selfmask = ConfigDict()
     config.selfmask.queries = 20
     config.selfmask.decoder_layers = 6
+    config.selfmask.remat = False  # compute the encoder's blocks again for gradients: less memory
     config.selfmask.ranking_weight = 1.0
     config.selfmask.unmatched_weight = 1.0  # 0: only the matched query learns its mask
 

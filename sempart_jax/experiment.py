@@ -102,6 +102,8 @@ def build_experiment(config: ConfigDict, last_step: int) -> Experiment:
     backbone, frozen_params = load_frozen(
         config.network, config.backbone.name, config.backbone.weights, config.backbone.dtype
     )
+    if config.network == SELFMASK:
+        backbone = backbone.clone(remat=config.selfmask.remat)
 
     def load_encoder() -> Variables:
         return load_backbone(config.backbone.name, config.backbone.weights)[1]

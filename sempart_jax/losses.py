@@ -8,23 +8,22 @@ probabilities in [0, 1], not logits.
 from collections.abc import Iterator
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 from jaxtyping import Float
 
+from sempart_jax.affinity import affinity_links
 from sempart_jax.resize import resize_bilinear
 
 Scalar = Float[Array, ""]
 
-_NEIGHBOURS = tuple(
-    (row, column) for row in (-1, 0, 1) for column in (-1, 0, 1) if (row, column) != (0, 0)
-)
+_NEIGHBOURS = 8
 
 
-def _unit_length(features: Array) -> Array:
-    """Scale features to length one; an all-zero feature stays zero and resembles none."""
-    features = features.astype(jnp.float32)
+def _inverse_length(features: Array) -> Array:
+    """Invert the length of features ``[..., D]``; an all-zero feature times it stays zero."""
     squared = jnp.sum(features * features, axis=-1, keepdims=True)
-    return features * lax.rsqrt(jnp.maximum(squared, 1e-24))
+    return lax.rsqrt(jnp.maximum(squared, 1e-24))
 
 
 def normalized_cut(
@@ -50,27 +49,44 @@ def normalized_cut(
         Scalar, mean over the batch.
     """
     batch, height, width, _ = mask.shape
-    unit = lax.stop_gradient(_unit_length(features)).reshape(batch, height * width, -1)
-    # W_ij = 1 if cos(f_i, f_j) > tau else eps
-    cosine = jnp.einsum("bid,bjd->bij", unit, unit)
-    affinity = jnp.where(cosine > tau, 1.0, eps)
+    features = lax.stop_gradient(features.astype(jnp.float32))
+    unit = (features * _inverse_length(features)).reshape(batch, height * width, -1)
     s = jnp.clip(mask.astype(jnp.float32), eps, 1 - eps).reshape(batch, height * width, 1)
-    sides = jnp.concatenate([s, 1 - s], axis=-1)
     # The four sums s^T W s, s^T W (1-s), (1-s)^T W s, (1-s)^T W (1-s), each without subtraction.
-    links = jnp.einsum("bia,bij,bjc->bac", sides, affinity, sides, optimize=[(1, 2), (0, 1)])
+    links = affinity_links(unit, jnp.concatenate([s, 1 - s], axis=-1), tau, eps)
     cut = links[:, 0, 1]
     # s^T W (1-s) / s^T W 1  +  s^T W (1-s) / (1-s)^T W 1
     return jnp.mean(cut / (links[:, 0, 0] + cut) + cut / (links[:, 1, 0] + links[:, 1, 1]))
 
 
-def _reflected_neighbours(x: Array) -> Iterator[Array]:
-    """Yield ``x`` shifted to each of the 8 neighbours, reflected at the border without repeat."""
-    height, width = x.shape[1:3]
+def _edges(x: Array) -> Iterator[tuple[Array, Array]]:
+    """Yield both ends of all edges of neighbours in ``x`` ``[B, h, w, ...]``, by direction."""
+    yield x[:, :, :-1], x[:, :, 1:]
+    yield x[:, :-1], x[:, 1:]
+    yield x[:, :-1, :-1], x[:, 1:, 1:]
+    yield x[:, :-1, 1:], x[:, 1:, :-1]
+
+
+def _edge_counts(height: int, width: int) -> Iterator[Array]:
+    """Yield how often an edge counts, for the directions of :func:`_edges`, ``[1, rows, columns]``.
+
+    Every pixel looks at its 8 neighbours, and where it has none at the one across, as if the image
+    were reflected at the border without repeat. So an edge counts twice, and more at the border.
+    """
     if min(height, width) < 2:
         raise ValueError(f"total variation needs at least 2x2 pixels, got {height}x{width}")
-    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
-    for row, column in _NEIGHBOURS:
-        yield padded[:, 1 + row : 1 + row + height, 1 + column : 1 + column + width]
+
+    def looks(size: int) -> tuple[Array, Array]:
+        """How often the lower and the upper pixel of a pair along an axis look at the other."""
+        lower = np.ones(size - 1, np.float32)
+        lower[0] += 1
+        return jnp.asarray(lower), jnp.asarray(lower[::-1])
+
+    (down, up), (right, left) = looks(height), looks(width)
+    yield (right + left)[None, None, :]
+    yield (down + up)[None, :, None]
+    yield (jnp.outer(down, right) + jnp.outer(up, left))[None]
+    yield (jnp.outer(down, left) + jnp.outer(up, right))[None]
 
 
 def graph_total_variation_fine(
@@ -92,15 +108,20 @@ def graph_total_variation_fine(
     Raises:
         ValueError: if the mask is smaller than 2x2.
     """
-    image, mask = image.astype(jnp.float32), mask.astype(jnp.float32)
-    total = jnp.zeros(mask.shape, jnp.float32)
-    for colour, value in zip(
-        _reflected_neighbours(image), _reflected_neighbours(mask), strict=True
+    image, mask = image.astype(jnp.float32), mask.astype(jnp.float32)[..., 0]
+    total = jnp.zeros(())
+    # Colour by colour: three numbers side by side would leave most of a vector unit idle.
+    for count, values, *colours in zip(
+        _edge_counts(*mask.shape[1:]),
+        _edges(mask),
+        *(_edges(image[..., channel]) for channel in range(3)),
+        strict=True,
     ):
         # w_ij = exp(-|x_i - x_j|^2 / sigma);  w_ij (s_i - s_j)^2
-        distance = jnp.sum((image - colour) ** 2, axis=-1, keepdims=True)
-        total = total + jnp.exp(-distance / sigma) * (mask - value) ** 2
-    return jnp.mean(total) / len(_NEIGHBOURS)
+        distance = sum((x - y) ** 2 for x, y in colours)
+        weight = count * jnp.exp(-distance / sigma)
+        total = total + jnp.sum(weight * (values[0] - values[1]) ** 2)
+    return total / (_NEIGHBOURS * mask.size)
 
 
 def graph_total_variation_coarse(
@@ -123,16 +144,24 @@ def graph_total_variation_coarse(
     Raises:
         ValueError: if the mask is smaller than 2x2.
     """
-    unit = lax.stop_gradient(_unit_length(features))
-    mask = mask.astype(jnp.float32)
-    total = jnp.zeros(mask.shape, jnp.float32)
-    for feature, value in zip(
-        _reflected_neighbours(unit), _reflected_neighbours(mask), strict=True
+    features = lax.stop_gradient(features.astype(jnp.float32))
+    mask = mask.astype(jnp.float32)[..., 0]
+    # On a CPU a product with ones sums faster than a sum that would be fused with the slicing.
+    ones = jnp.ones(features.shape[-1])
+    total = jnp.zeros(())
+    for count, values, keys, lengths in zip(
+        _edge_counts(*mask.shape[1:]),
+        _edges(mask),
+        _edges(features),
+        _edges(_inverse_length(features)[..., 0]),
+        strict=True,
     ):
-        cosine = jnp.sum(unit * feature, axis=-1, keepdims=True)
+        product = jnp.matmul(keys[0] * keys[1], ones, precision=lax.Precision.HIGHEST)
+        cosine = product * lengths[0] * lengths[1]
         # w_ij (s_i - s_j)^2
-        total = total + jnp.where(cosine > tau, 1.0, eps) * (mask - value) ** 2
-    return jnp.mean(total) / len(_NEIGHBOURS)
+        weight = count * jnp.where(cosine > tau, 1.0, eps)
+        total = total + jnp.sum(weight * (values[0] - values[1]) ** 2)
+    return total / (_NEIGHBOURS * mask.size)
 
 
 def coarse_fine_consistency(

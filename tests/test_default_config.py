@@ -327,6 +327,7 @@ def test_resumable_fields_may_change():
         "data",
         "pseudo_masks",
         "backbone",
+        "selfmask",
         "validation",
     }
     other = {int: 99, float: 0.5, str: "other", bool: True}

@@ -109,6 +109,15 @@ def test_selfmask_starts_from_the_weights_of_its_encoder(vit):
     assert state.params["query_embedding"].shape == (4, 192)
 
 
+def test_selfmask_computes_blocks_of_its_encoder_again_where_asked(vit):
+    vit.network = "selfmask"
+    again = []
+    for asked in (False, True):
+        vit.selfmask.remat = asked
+        again.append(build_experiment(vit, last_step=10).network.mask_former.encoder.remat)
+    assert again == [False, True]
+
+
 def test_selfmask_takes_weights_of_any_grid(vit, tmp_path):
     vit.network = "selfmask"
     vit.selfmask.decoder_layers = 1

@@ -33,6 +33,20 @@ def reference_normalized_cut(features, mask, tau=0.4, eps=1e-6):
     return np.mean(losses)
 
 
+def reference_normalized_cut_gradient(features, mask, tau=0.4, eps=1e-6):
+    """Derivative of the mean over the batch by masks inside of [eps, 1 - eps]."""
+    gradients = []
+    for feature, soft in zip(features, mask, strict=True):
+        affinity = reference_affinity(feature, tau, eps)
+        s, degree = soft.astype(np.float64).ravel(), affinity.sum(1)
+        cut, slope = s @ affinity @ (1 - s), degree - 2 * affinity @ s
+        gradient = 0.0
+        for links, sign in ((s @ degree, 1), ((1 - s) @ degree, -1)):
+            gradient = gradient + slope / links - sign * cut * degree / links**2
+        gradients.append(gradient.reshape(soft.shape) / len(mask))
+    return np.stack(gradients)
+
+
 def reference_total_variation(mask, weight):
     """``weight(b, i, j)`` of two pixels given as (row, column)."""
     batch, height, width, _ = mask.shape
@@ -227,6 +241,40 @@ def test_losses_under_jit_and_vmap():
         separate = jax.jit(jax.vmap(lambda f, m, loss=loss: loss(f[None], m[None])))(features, mask)
         assert separate.shape == (4,)
         np.testing.assert_allclose(separate.mean(), loss(features, mask), rtol=1e-5)
+
+
+def test_normalized_cut_of_several_blocks_equals_reference():
+    # 41 x 41 patches are more than one block of the affinity, and divide into none.
+    features, mask = random_inputs(41, 41)
+    loss, gradient = jax.jit(jax.value_and_grad(normalized_cut, argnums=1))(
+        jnp.asarray(features), jnp.asarray(mask)
+    )
+    np.testing.assert_allclose(loss, reference_normalized_cut(features, mask), rtol=2e-5)
+    expected = reference_normalized_cut_gradient(features, mask)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-5 * np.abs(expected).max())
+
+
+def test_reference_gradient_by_finite_differences():
+    features, mask = random_inputs(3, 4)
+    gradient = reference_normalized_cut_gradient(features, mask)
+    step = np.random.default_rng(5).normal(size=mask.shape)
+    moved = (reference_normalized_cut(features, mask + sign * 1e-6 * step) for sign in (1, -1))
+    np.testing.assert_allclose(np.sum(gradient * step), np.subtract(*moved) / 2e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("loss", [normalized_cut, graph_total_variation_coarse])
+@pytest.mark.parametrize("batch", [1, 4])
+def test_memory_grows_with_the_patches_and_not_with_their_square(loss, batch):
+    def temporary_bytes(side):
+        features = jax.ShapeDtypeStruct((batch, side, side, 64), jnp.float32)
+        mask = jax.ShapeDtypeStruct((batch, side, side, 1), jnp.float32)
+        value_and_gradient = jax.jit(jax.value_and_grad(loss, argnums=1))
+        compiled = value_and_gradient.lower(features, mask).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    # Four and sixteen times the patches; the square of 25,600 would be 2.6 GB for an image.
+    assert temporary_bytes(80) < 5 * temporary_bytes(40)
+    assert temporary_bytes(160) < 17 * temporary_bytes(40)
 
 
 def test_total_variation_of_a_single_row_is_an_error():

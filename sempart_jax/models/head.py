@@ -4,12 +4,12 @@ Sempart (arXiv 2309.10972), Sec. 3.2, as re-implemented for "Two Tricks" (arXiv 
 App. A): 748,165 parameters at patch 8.
 """
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
 from jaxtyping import Float
 
+from sempart_jax.models.attention import attend
 from sempart_jax.models.convolution import convolve_3x3
 from sempart_jax.models.initializers import fan_in_dense, fan_in_uniform
 from sempart_jax.resize import double_bilinear, resize_bilinear
@@ -33,7 +33,7 @@ class TransformerLayer(nn.Module):
         inner = _NUM_HEADS * _HEAD_WIDTH
         y = fan_in_dense(3 * inner, width, "query_key_value", use_bias=False)(y)
         query, key, value = jnp.split(y.reshape(batch, patches, 3 * _NUM_HEADS, _HEAD_WIDTH), 3, 2)
-        y = jax.nn.dot_product_attention(query, key, value).reshape(batch, patches, inner)
+        y = attend(query, key, value).reshape(batch, patches, inner)
         x = x + fan_in_dense(width, inner, "attention_output")(y)
         y = nn.LayerNorm(epsilon=1e-5, name="mlp_norm")(x)
         y = nn.gelu(fan_in_dense(_WIDTH, width, "mlp_hidden")(y), approximate=False)

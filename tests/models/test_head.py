@@ -4,9 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.special import erf
 
 from sempart_jax.models.convolution import convolve_3x3
-from sempart_jax.models.head import Convolution, SegmentationHead
+from sempart_jax.models.head import Convolution, SegmentationHead, TransformerLayer
 from sempart_jax.models.pretrained import port_head
 
 
@@ -207,6 +208,56 @@ def test_bfloat16_and_vmap_and_gradient_without_nan():
     np.testing.assert_allclose(
         mapped(keys, image), jax.jit(head.apply)(variables, keys, image)["fine"], atol=1e-4
     )
+
+
+def test_transformer_layer_equals_float64_where_the_attention_takes_several_blocks():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(2, 601, 64)).astype(np.float32)
+    layer = TransformerLayer()
+    params = jax.jit(layer.init)(jax.random.key(0), jnp.asarray(x))["params"]
+    params = jax.tree.map(lambda p: np.asarray(p, np.float64), params)
+
+    def norm(x, name):
+        x = x - x.mean(-1, keepdims=True)
+        x = x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-5)
+        return x * params[name]["scale"] + params[name]["bias"]
+
+    def dense(x, name):
+        return x @ params[name]["kernel"] + params[name].get("bias", 0.0)
+
+    qkv = dense(norm(x.astype(np.float64), "attention_norm"), "query_key_value")
+    query, key, value = np.moveaxis(qkv.reshape(2, 601, 3, 2, 64), 2, 0)
+    weights = np.exp(np.einsum("bqhd,bkhd->bhqk", query, key) / 8)
+    mixed = np.einsum("bhqk,bkhd->bqhd", weights / weights.sum(-1, keepdims=True), value)
+    y = x + dense(mixed.reshape(2, 601, 128), "attention_output")
+    hidden = dense(norm(y, "mlp_norm"), "mlp_hidden")
+    gelu = hidden * (1 + erf(hidden / np.sqrt(2))) / 2
+    expected = y + dense(gelu, "mlp_output")
+
+    variables = {"params": jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), params)}
+    out = jax.jit(layer.apply)(variables, jnp.asarray(x))
+    np.testing.assert_allclose(out, expected, atol=2e-5, rtol=0)
+
+
+def test_memory_of_training_grows_with_the_patches_and_not_with_their_square():
+    head = SegmentationHead(patch_size=2)
+
+    def temporary_bytes(side):
+        keys = jax.ShapeDtypeStruct((1, side, side, 8), jnp.float32)
+        image = jax.ShapeDtypeStruct((1, 2 * side, 2 * side, 3), jnp.float32)
+        variables = jax.eval_shape(head.init, jax.random.key(0), keys, image)
+
+        def mean(params, variables, keys, image):
+            logits, _ = head.apply(
+                {**variables, "params": params}, keys, image, train=True, mutable=["batch_stats"]
+            )
+            return jnp.mean(logits["coarse"])
+
+        step = jax.jit(jax.value_and_grad(mean))
+        compiled = step.lower(variables["params"], variables, keys, image).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    assert temporary_bytes(80) < 5 * temporary_bytes(40)
 
 
 def test_errors_name_the_sizes():

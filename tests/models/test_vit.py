@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
+from sempart_jax.models.attention import ROWS_OF_A_HEAD
 from sempart_jax.models.porting import port_vit
 from sempart_jax.models.vit import (
     BACKBONES,
@@ -197,6 +198,83 @@ def test_gradient_agrees_with_finite_differences():
         return jnp.mean(out["keys"] ** 2) + jnp.mean(out["tokens"][:, 0] ** 3)
 
     check_grads(mean, (params,), order=1, modes=["rev"], eps=1e-3, rtol=5e-3)
+
+
+def test_attention_in_several_blocks_agrees_with_float64():
+    # 25 x 21 patches and the class token are more than one block of queries, and divide into none.
+    state = small_state()
+    image = random_image(1, 200, 168)
+    assert ROWS_OF_A_HEAD < 1 + 25 * 21
+    expected = dino_reference.forward(state, image, HEADS)
+    out = run(small_vit(), port_vit(state), image, class_attention=True)
+    for name, values in expected.items():
+        np.testing.assert_allclose(out[name], values, atol=2e-5, rtol=0, err_msg=name)
+
+
+def tokens_and_gradient(vit, params, image):
+    def objective(params):
+        out = vit.apply({"params": params}, image, class_attention=True)
+        return sum(jnp.mean(jnp.sin(value)) for value in out.values()), out
+
+    return jax.jit(jax.grad(objective, has_aux=True))(params)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_computing_blocks_again_changes_neither_results_nor_gradient(depth, dtype):
+    params = port_vit(dino_reference.seeded_state_dict(8, WIDTH, depth, GRID))
+    image = random_image(2, 24, 32)
+    vits = [
+        VisionTransformer(8, WIDTH, depth, HEADS, dtype, remat=remat) for remat in (False, True)
+    ]
+    (gradient, out), (gradient_again, out_again) = (
+        tokens_and_gradient(vit, params, image) for vit in vits
+    )
+    # In bfloat16 the compiler may round at other places.
+    tolerance = {"rtol": 0, "atol": 1e-5 if dtype == jnp.float32 else 2e-2}
+    for name, values in out.items():
+        np.testing.assert_allclose(out_again[name], values, **tolerance, err_msg=name)
+    assert jax.tree.structure(gradient) == jax.tree.structure(gradient_again)
+    for ours, expected in zip(
+        jax.tree.leaves(gradient_again), jax.tree.leaves(gradient), strict=True
+    ):
+        scale = max(float(np.abs(expected).max()), 1e-3)
+        np.testing.assert_allclose(ours / scale, expected / scale, **tolerance)
+
+
+def test_first_parameters_do_not_depend_on_computing_blocks_again():
+    image = jnp.zeros((1, 16, 16, 3))
+    plain, again = (
+        small_vit(remat=remat).init(jax.random.key(3), image) for remat in (False, True)
+    )
+    jax.tree.map(np.testing.assert_array_equal, plain, again)
+
+
+def training_memory(vit, side, batch=1):
+    params = jax.eval_shape(
+        lambda: VisionTransformer(8, vit.width, vit.depth, vit.num_heads).init(
+            jax.random.key(0), jnp.zeros((1, 16, 16, 3))
+        )
+    )["params"]
+    image = jax.ShapeDtypeStruct((batch, side, side, 3), jnp.float32)
+
+    def mean(params, image):
+        return jnp.mean(vit.apply({"params": params}, image)["tokens"] ** 2)
+
+    compiled = jax.jit(jax.value_and_grad(mean)).lower(params, image).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+@pytest.mark.parametrize("remat", [False, True])
+def test_memory_of_training_grows_with_the_patches_and_not_with_their_square(remat):
+    vit = small_vit(remat=remat)
+    assert training_memory(vit, 640) < 5 * training_memory(vit, 320)
+
+
+def test_computing_blocks_again_keeps_little_of_each():
+    deep = [VisionTransformer(8, WIDTH, 8, HEADS, remat=remat) for remat in (False, True)]
+    plain, again = (training_memory(vit, 160) for vit in deep)
+    assert again < 0.4 * plain
 
 
 @pytest.mark.parametrize("name", BACKBONES)
