@@ -1,4 +1,4 @@
-"""How every entry point starts: flags parsed with clear errors, expected failures in one line."""
+"""How every entry point starts: flags, a cache of what is compiled, expected errors in one line."""
 
 import difflib
 import re
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
+from sempart_jax.compilation_cache import enable_compilation_cache
 from sempart_jax.data.pipeline import NoReadableImageError
 from sempart_jax.default_config import default_config, flatten
 from sempart_jax.health import UnhealthyRunError
@@ -39,6 +40,7 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
             sys.exit(f"error: unexpected arguments: {' '.join(rest)}")
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
+        enable_compilation_cache()
         try:
             main(*([rest] if positional else []))
         except EXPECTED_ERRORS as error:
