@@ -6,7 +6,8 @@
 Of each comparison both sides run in turns, ours, theirs, ours, theirs, ..., each in a process of
 its own that sleeps while the other one runs. Shown are medians with quartiles, and the median of
 the ratios of neighbours: on a machine with other load, trust these. PyTorch's side is checked first
-to give the same losses, gradients and masks as ours.
+to give the same losses, gradients and masks as ours. It is written for speed; "plain PyTorch" is
+the same with attention as two products and a softmax, and with channels first.
 
 --only=training,kernels measures some groups; kernels needs neither PyTorch nor OpenCV.
 --device_table measures training and inference at several batch sizes, with the backbone in float32

@@ -196,8 +196,9 @@ class UpsamplingStage(nn.Module):
 class SegmentationHead(nn.Module):
     """Coarse and fine mask from backbone keys, at patch 8."""
 
-    def __init__(self, key_width: int):
+    def __init__(self, key_width: int, memory_format: torch.memory_format = torch.channels_last):
         super().__init__()
+        self.memory_format = memory_format
         self.input_projection = nn.Linear(key_width, WIDTH)
         for index in range(2):
             layer = TransformerLayer(WIDTH, WIDTH, **HEAD_ATTENTION, qkv_bias=False, eps=1e-5)
@@ -209,6 +210,7 @@ class SegmentationHead(nn.Module):
             self.add_module(f"stage_{stage}", UpsamplingStage(inputs, outputs, blocks))
             inputs = outputs
         self.fine_projection = nn.Conv2d(inputs + 3, 1, 1)
+        self.to(memory_format=memory_format)  # type: ignore[call-overload]
 
     def tokens(self, keys: Tensor) -> Tensor:
         """Return what both branches share ``[B, N, 64]``."""
@@ -226,8 +228,8 @@ class SegmentationHead(nn.Module):
     ) -> Tensor:
         """Return the fine mask ``[B, 1, H, W]``, from a normalised image."""
         # Tokens are channels-last already, and PyTorch's convolutions are faster so on a CPU.
-        x = tokens.transpose(1, 2).unflatten(2, grid).contiguous(memory_format=torch.channels_last)
-        image = image.contiguous(memory_format=torch.channels_last)
+        x = tokens.transpose(1, 2).unflatten(2, grid).contiguous(memory_format=self.memory_format)
+        image = image.contiguous(memory_format=self.memory_format)
         for stage in range(len(STAGE_CHANNELS)):
             x = self.get_submodule(f"stage_{stage}")(x, image, track)
         return torch.sigmoid(self.fine_projection(torch.cat([x, image], dim=1)))

@@ -1,7 +1,10 @@
 """Sempart with both tricks in PyTorch: the same training step and prediction as ours."""
 
+import contextlib
+
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sempart_jax.models.normalization import IMAGENET_MEAN, IMAGENET_STD
 from sempart_jax.models.vit import Architecture
@@ -19,6 +22,8 @@ class Sempart(nn.Module):
     Attributes:
         radius: radius of the guided filter in pixels.
         backbone_dtype: type of the backbone's matrix products.
+        plain: PyTorch as DINO's and most research code has it, attention as two matrix products
+            and a softmax, and convolutions with channels first, instead of what is fastest.
     """
 
     def __init__(
@@ -28,14 +33,22 @@ class Sempart(nn.Module):
         radius: int = 9,
         trained_grid: int | None = None,
         backbone_dtype: torch.dtype = torch.float32,
+        plain: bool = False,
     ):
         super().__init__()
+        self.plain = plain
         self.radius, self.patch_size = radius, architecture.patch_size
         self.backbone_dtype = backbone_dtype
         self.backbone = VisionTransformer(architecture, trained_grid).requires_grad_(False)
-        self.head = SegmentationHead(architecture.width).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.head = SegmentationHead(
+            architecture.width, torch.contiguous_format if plain else torch.channels_last
+        )
         for name, values in (("mean", IMAGENET_MEAN), ("std", IMAGENET_STD)):
             self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+
+    def attention(self) -> contextlib.AbstractContextManager[None]:
+        """Return the context in which attention is computed as ``plain`` says."""
+        return sdpa_kernel(SDPBackend.MATH) if self.plain else contextlib.nullcontext()
 
     def normalize(self, image: Tensor) -> Tensor:
         """Take RGB in [0, 1] to ImageNet's zero mean and unit variance a channel."""
@@ -56,7 +69,8 @@ class Sempart(nn.Module):
     def predict(self, image: Tensor, *, refined: bool = True) -> Tensor:
         """Predict fine masks ``[B, 1, H, W]`` of RGB in [0, 1], guided-filtered or not."""
         normalized = self.normalize(image)
-        tokens = self.head.tokens(self.keys(normalized))
+        with self.attention():
+            tokens = self.head.tokens(self.keys(normalized))
         fine = self.head.fine(tokens, normalized, self.grid(image))
         return self.refine(image, fine).clamp(0, 1) if refined else fine
 
@@ -117,7 +131,8 @@ def training_step(
     model: Sempart, optimizer: torch.optim.Optimizer, image: Tensor, corners: Corners | None
 ) -> dict[str, Tensor]:
     """Take one step; returns the terms and the total, which wait for nothing."""
-    terms = model.loss_terms(image, corners)
+    with model.attention():
+        terms = model.loss_terms(image, corners)
     total = weighted_total(terms)
     optimizer.zero_grad(set_to_none=True)
     total.backward()

@@ -28,13 +28,13 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def make_model(backbone: str, dtype: str) -> Sempart:
+def make_model(backbone: str, dtype: str, plain: bool = False) -> Sempart:
     """Make the network, with random weights in its frozen backbone."""
     torch.manual_seed(0)
     if DEVICE.type == "cuda":
         # As JAX multiplies float32 matrices there unless told otherwise.
         torch.set_float32_matmul_precision("high")
-    model = Sempart(BACKBONES[backbone], backbone_dtype=getattr(torch, dtype))
+    model = Sempart(BACKBONES[backbone], backbone_dtype=getattr(torch, dtype), plain=plain)
     for parameter in model.backbone.parameters():
         if parameter.dim() > 1:
             torch.nn.init.trunc_normal_(parameter, std=0.02)
@@ -46,9 +46,17 @@ def on_device(images: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(images).to(DEVICE).permute(0, 3, 1, 2)
 
 
-def training(*, backbone: str, batch: int, side: int, tricks: bool, dtype: str = "float32") -> Work:
+def training(
+    *,
+    backbone: str,
+    batch: int,
+    side: int,
+    tricks: bool,
+    dtype: str = "float32",
+    plain: bool = False,
+) -> Work:
     """The training step, from uint8 images on the host."""
-    model = make_model(backbone, dtype)
+    model = make_model(backbone, dtype, plain)
     optimizer = make_optimizer(model)
     images = random_images(batch, side)
     augmentation = Augmentation()
@@ -67,10 +75,16 @@ def training(*, backbone: str, batch: int, side: int, tricks: bool, dtype: str =
 
 
 def inference(
-    *, backbone: str, batch: int, side: int, refined: bool, dtype: str = "float32"
+    *,
+    backbone: str,
+    batch: int,
+    side: int,
+    refined: bool,
+    dtype: str = "float32",
+    plain: bool = False,
 ) -> Work:
     """Backbone, head and, if asked for, guided filter, from float images to masks on the host."""
-    model = make_model(backbone, dtype).eval()
+    model = make_model(backbone, dtype, plain).eval()
     images = random_images(batch, side).astype(np.float32) / 255
 
     def run() -> Any:

@@ -73,9 +73,17 @@ def all_pairs(
         cache: empty folder for what JAX has compiled, for the group ``first_step``.
     """
     makers: dict[str, Callable[[], list[Pair]]] = {
-        "training": lambda: [_training(size, tricks) for tricks in (True, False)],
+        "training": lambda: [
+            _training(size, tricks, plain=plain)
+            for tricks in (True, False)
+            for plain in (False, True)
+        ],
         "parts": lambda: [_part(size, name) for name in PARTS],
-        "inference": lambda: [_inference(size, refined) for refined in (True, False)],
+        "inference": lambda: [
+            _inference(size, refined, plain=plain)
+            for refined in (True, False)
+            for plain in (False, True)
+        ],
         "filter": _filters,
         "ncut": lambda: [_ncut(8, size.side // 8)],
         "input": lambda: _input(images, cores),
@@ -100,10 +108,13 @@ def device_pairs(size: Size, batches: Sequence[int]) -> list[Pair]:
     return [dataclasses.replace(pair, group="device") for pair in pairs]
 
 
-def _sides(function: str, ours: Mapping[str, Any]) -> tuple[Side, Side]:
+def _sides(function: str, options: Mapping[str, Any], *, plain: bool = False) -> tuple[Side, Side]:
+    builder = f"benchmarking.torch_workloads:{function}"
     return (
-        Side("ours", f"benchmarking.jax_workloads:{function}", ours, JAX_ENVIRONMENT),
-        Side("PyTorch", f"benchmarking.torch_workloads:{function}", ours),
+        Side("ours", f"benchmarking.jax_workloads:{function}", options, JAX_ENVIRONMENT),
+        Side("plain PyTorch", builder, {**options, "plain": True})
+        if plain
+        else Side("PyTorch", builder, options),
     )
 
 
@@ -111,10 +122,10 @@ def _options(size: Size, dtype: str, **others: Any) -> dict[str, Any]:
     return {**dataclasses.asdict(size), "dtype": dtype, **others}
 
 
-def _training(size: Size, tricks: bool, dtype: str = "float32") -> Pair:
+def _training(size: Size, tricks: bool, dtype: str = "float32", *, plain: bool = False) -> Pair:
     name = f"training step, {'both tricks' if tricks else 'no trick'}, {_at(size, dtype)}"
     options = _options(size, dtype, tricks=tricks)
-    return Pair("training", name, *_sides("training", options), items=size.batch)
+    return Pair("training", name, *_sides("training", options, plain=plain), items=size.batch)
 
 
 def _part(size: Size, name: str) -> Pair:
@@ -134,10 +145,10 @@ def _part(size: Size, name: str) -> Pair:
     )
 
 
-def _inference(size: Size, refined: bool, dtype: str = "float32") -> Pair:
+def _inference(size: Size, refined: bool, dtype: str = "float32", *, plain: bool = False) -> Pair:
     name = f"inference, {'with' if refined else 'without'} guided filter, {_at(size, dtype)}"
     options = _options(size, dtype, refined=refined)
-    return Pair("inference", name, *_sides("inference", options), items=size.batch)
+    return Pair("inference", name, *_sides("inference", options, plain=plain), items=size.batch)
 
 
 def _at(size: Size, dtype: str) -> str:

@@ -126,3 +126,31 @@ def test_every_order_of_the_jitter_is_drawn(monkeypatch):
     torch.manual_seed(0)
     torch_augment.augment_batch(torch.rand(400, 3, 1, 1), Augmentation(jitter_probability=1.0))
     assert seen == set(itertools.permutations(range(4)))
+
+
+def test_plain_pytorch_computes_the_same():
+    image = torch.rand(2, 3, 32, 32)
+    models = [Sempart(TINY, radius=2, plain=plain) for plain in (False, True)]
+    models[1].load_state_dict(models[0].state_dict())
+    fast, plain = (
+        {
+            **training_step(model, make_optimizer(model), image, [(0, 0), (9, 3)]),
+            "mask": model.eval().predict(image),
+        }
+        for model in models
+    )
+    for name, value in fast.items():
+        torch.testing.assert_close(plain[name], value, msg=name)
+
+
+def test_plain_pytorch_has_channels_first_and_whole_attention():
+    def operations(plain):
+        model = Sempart(TINY, radius=2, plain=plain).eval()
+        weight = model.head.stage_0.block_0.conv.weight
+        with torch.profiler.profile() as profile:
+            model.predict(torch.rand(1, 3, 32, 32))
+        names = {event.key for event in profile.key_averages()}
+        return weight.is_contiguous(), "aten::softmax" in names or "aten::_softmax" in names
+
+    assert operations(plain=True) == (True, True)
+    assert operations(plain=False) == (False, False)
