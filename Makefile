@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup test demo lint types lock clean
+.PHONY: setup test demo soak lint types lock audit clean
 
 setup: $(INSTALLED)
 
@@ -32,7 +32,17 @@ types: $(INSTALLED)
 # The lock holds for every platform and for Python 3.11 and newer; needs `pip install uv`.
 lock:
 	uv pip compile --universal --python-version 3.11 --extra test --extra dev \
-		--no-emit-index-url --no-header --output-file requirements.lock pyproject.toml
+		--no-emit-index-url --no-header --generate-hashes --output-file requirements.lock pyproject.toml
+
+# Known vulnerabilities of what the lock installs; wants the network.
+audit:
+	$(PYTHON) -m venv $(VENV)-audit
+	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(VENV)-audit/bin/python scripts/audit_lock.py
+
+# A long run: 2,000 steps each in float32 and bfloat16, on the photographs of SOAK_IMAGES if that is set.
+soak: $(INSTALLED)
+	SOAK_STEPS=2000 $(BIN)/python -m pytest -p no:cacheprovider --capture=no tests/faults/test_soak.py
 
 clean:
 	rm -rf $(VENV)

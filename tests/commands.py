@@ -24,13 +24,18 @@ _COMPILED = tempfile.TemporaryDirectory(prefix="sempart_jax_tests_")
 """What one process has compiled, the next need not."""
 
 
+def command_environment():
+    """Return the environment of a process on one CPU device."""
+    return {**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": _COMPILED.name}
+
+
 def run_module(name, *arguments):
     """Run ``python -m sempart_jax.NAME`` on one CPU device; its own deprecations are errors."""
     command = [sys.executable, "-W", "error::DeprecationWarning:sempart_jax"]
     return subprocess.run(
         [*command, "-m", f"sempart_jax.{name}", *map(str, arguments)],
         cwd=REPOSITORY,
-        env={**os.environ, "XLA_FLAGS": "", "JAX_COMPILATION_CACHE_DIR": _COMPILED.name},
+        env=command_environment(),
         capture_output=True,
         text=True,
         timeout=600,

@@ -1,0 +1,44 @@
+"""Trains in this process and tells what it took: ``python -m tests.faults.soak REQUEST.json``."""
+
+import json
+import sys
+from pathlib import Path
+
+import jax.monitoring
+import psutil
+
+from configs.tricks import get_config
+from sempart_jax.train import train
+from sempart_jax.training_run import TrainingRun
+
+LOOK_EVERY = 20
+"""Steps between two looks at the memory."""
+_COMPILED = "/jax/core/compile/backend_compile_duration"
+
+
+def resident_bytes():
+    process = psutil.Process()
+    return [p.memory_info().rss for p in (process, *process.children(recursive=True))]
+
+
+def main(workdir, fields):
+    config = get_config()
+    config.update_from_flattened_dict(fields)
+    compiled, looks = [], []
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda event, seconds, **_: compiled.append(seconds) if event == _COMPILED else None
+    )
+    take_step = TrainingRun._take_step
+
+    def take_step_and_look(self, batch):
+        take_step(self, batch)
+        if self._step % LOOK_EVERY == 0:
+            looks.append((self._step, sum(resident_bytes()), len(compiled)))
+
+    TrainingRun._take_step = take_step_and_look
+    train(config, Path(workdir))
+    print(json.dumps(looks))
+
+
+if __name__ == "__main__":
+    main(**json.loads(Path(sys.argv[1]).read_text()))

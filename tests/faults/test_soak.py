@@ -1,0 +1,102 @@
+"""Long runs: finite numbers, flat memory, nothing compiled anew, the same numbers each time.
+
+SOAK_STEPS=2000 SOAK_IMAGES=FOLDER gives the long form (`make soak`); without, drawn scenes.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sempart_jax.data.synthetic import write_scenes
+from tests.commands import REPOSITORY, SMALL, command_environment
+
+STEPS = int(os.environ.get("SOAK_STEPS", "80"))
+WARM = max(STEPS // 10, 20)
+"""Steps after which memory and compiled programs shall stay what they are."""
+SAVE_EVERY = WARM // 2
+"""The first checkpoint compiles, too, what takes a state from the devices."""
+BACKBONES = {
+    "float32": {"backbone.name": "handcrafted"},
+    "bfloat16": {
+        "backbone.name": "vit_tiny8",
+        "backbone.weights": "random",
+        "backbone.dtype": "bfloat16",
+    },
+}
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Photographs, and four pictures that show nothing."""
+    folder = tmp_path_factory.mktemp("soak")
+    if "SOAK_IMAGES" in os.environ:
+        (folder / "photographs").symlink_to(Path(os.environ["SOAK_IMAGES"]).resolve())
+    else:
+        write_scenes(folder, 28, size=80, seed=1)
+    noise = np.random.default_rng(0).integers(0, 256, (80, 80, 3), np.uint8)
+    for name, value in {"black": 0, "white": 255, "constant": 90, "noise": noise}.items():
+        pixels = np.broadcast_to(np.uint8(value), (80, 80, 3))
+        Image.fromarray(np.ascontiguousarray(pixels)).save(folder / f"{name}.png")
+    return folder
+
+
+def soak(workdir, images, backbone, steps):
+    fields = {
+        **SMALL,
+        **BACKBONES[backbone],
+        "data.train": str(images),
+        "steps": steps,
+        "checkpoint.every_steps": SAVE_EVERY,
+        "log.panel_images": 0,
+    }
+    request = workdir.with_suffix(".json")
+    request.write_text(json.dumps({"workdir": str(workdir), "fields": fields}))
+    finished = subprocess.run(
+        [sys.executable, "-m", "tests.faults.soak", request],
+        cwd=REPOSITORY,
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    metrics = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return json.loads(finished.stdout.splitlines()[-1]), metrics
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory, images):
+    """One long run over each backbone."""
+    folder = tmp_path_factory.mktemp("runs")
+    return {name: soak(folder / name, images, name, STEPS) for name in BACKBONES}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_a_long_run_stays_finite_flat_and_compiled(runs, backbone):
+    looks, metrics = runs[backbone]
+    assert len(metrics) == STEPS
+    assert all(np.isfinite(value) for row in metrics for value in row.values())
+    warm = [(memory, compiled) for step, memory, compiled in looks if step >= WARM]
+    memory, compiled = zip(*warm, strict=True)
+    print(
+        f"{backbone}: {STEPS} steps, all finite; resident {memory[0] / 2**20:.0f} MiB at step "
+        f"{WARM}, {memory[-1] / 2**20:.0f} at the end; compiled {compiled[-1] - compiled[0]} times"
+    )
+    assert memory[-1] <= 1.05 * memory[0]
+    assert compiled[-1] == compiled[0]
+
+
+def test_the_same_seed_gives_the_same_losses(runs, tmp_path, images):
+    _, again = soak(tmp_path / "again", images, "float32", 20)
+    first = [dict(row) for row in runs["float32"][1][:20]]
+    for row in first + again:
+        del row["train/images_per_second"]
+    assert first == again
