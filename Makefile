@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup test demo lint types lock clean
+.PHONY: setup test fuzz demo lint types lock clean
 
 setup: $(INSTALLED)
 
@@ -17,6 +17,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# The loaders of weights on many more damaged files than in `make test`.
+fuzz: $(INSTALLED)
+	FUZZ_CASES=5000 $(BIN)/python -m pytest -s tests/faults/test_weights_fuzz.py
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py

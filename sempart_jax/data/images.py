@@ -15,6 +15,8 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from sempart_jax.data.folder import printable
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Formats by content, whatever the file is called. Those that run other programs are left out."""
 
@@ -54,7 +56,7 @@ class UnreadableImageError(Exception):
         super().__init__(self.path, reason)
 
     def __str__(self) -> str:
-        return f"cannot read the image {self.path}: {self.reason}"
+        return f"cannot read the image {printable(self.path)}: {self.reason}"
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:

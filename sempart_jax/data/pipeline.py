@@ -19,6 +19,7 @@ from absl import flags
 from jaxtyping import UInt8
 
 from sempart_jax.data.crops import CropReader
+from sempart_jax.data.folder import printable
 from sempart_jax.data.image_sources import ImageSource, MaskedSource
 from sempart_jax.data.images import UnreadableImageError
 from sempart_jax.data.pixel_cache import Crop, PixelCache
@@ -63,7 +64,7 @@ class NoReadableImageError(Exception):
         super().__init__(count, examples)
 
     def __str__(self) -> str:
-        lines = [f"  {path}: {reason}" for path, reason in self.examples]
+        lines = [f"  {printable(path)}: {reason}" for path, reason in self.examples]
         return "\n".join(
             [f"none of the {self.count} files can be read as an image, among them:", *lines]
         )
