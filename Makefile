@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup test fuzz demo lint types lock clean
+.PHONY: setup test fuzz hostile demo lint types lock clean
 
 setup: $(INSTALLED)
 
@@ -21,6 +21,10 @@ test: $(INSTALLED)
 # The loaders of weights on many more damaged files than in `make test`.
 fuzz: $(INSTALLED)
 	FUZZ_CASES=5000 $(BIN)/python -m pytest -s tests/faults/test_weights_fuzz.py
+
+# Training, evaluation and segmentation of more than a hundred hostile files, with peak memory.
+hostile: $(INSTALLED)
+	HOSTILE_LONG=1 $(BIN)/python -m pytest -s tests/faults/test_hostile_files.py
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py

@@ -196,7 +196,7 @@ def unusual() -> dict[str, bytes]:
         "more_behind.jpg": lambda: jpeg + bytes(1_000_000),
         "black.png": lambda: encode(Image.new("RGB", (WIDTH, HEIGHT))),
         "white.png": lambda: encode(Image.new("RGB", (WIDTH, HEIGHT), "white")),
-        "large.png": lambda: encode(Image.new("1", (5000, 5000), 1)),
+        "large.png": lambda: encode(Image.new("1", (3000, 3000), 1)),
     }
     return {name: make() for name, make in makers.items()}
 
