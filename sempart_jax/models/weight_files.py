@@ -79,13 +79,20 @@ def _check_is_weights(path: Path) -> None:
     for signature, what in NOT_WEIGHTS.items():
         if start.startswith(signature):
             raise ValueError(f"{path} holds {what} instead of weights: download the file itself")
-    # Both .npz and PyTorch's files are archives, and may be packed.
-    if path.suffix != ".safetensors" and zipfile.is_zipfile(path):
-        try:
-            with zipfile.ZipFile(path) as archive:
-                _check_growth(path, sum(member.file_size for member in archive.infolist()))
-        except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
-            raise _damaged(path, error) from error
+    if path.suffix != ".safetensors":
+        _check_growth(path, _unpacked_bytes(path))
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """Sum what the members of an archive say; .npz and most of PyTorch's files are archives."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return 0
+        with zipfile.ZipFile(path) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    # Damaged directories of archives have many exceptions, too.
+    except Exception as error:
+        raise _damaged(path, error) from error
 
 
 def _check_growth(path: Path, needed: int) -> None:
