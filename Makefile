@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup test demo soak lint types lock audit clean
+.PHONY: setup test fuzz hostile soak demo lint types lock audit clean
 
 setup: $(INSTALLED)
 
@@ -18,6 +18,14 @@ $(INSTALLED): requirements.lock pyproject.toml
 # A few processes: most tests wait for a compiler that uses one core.
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder
+
+# The loaders of weights on many more damaged files than in `make test`.
+fuzz: $(INSTALLED)
+	FUZZ_CASES=5000 $(BIN)/python -m pytest -s tests/faults/test_weights_fuzz.py
+
+# Training, evaluation and segmentation of more than a hundred hostile files, with peak memory.
+hostile: $(INSTALLED)
+	HOSTILE_LONG=1 $(BIN)/python -m pytest -s tests/faults/test_hostile_files.py
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py

@@ -33,7 +33,14 @@ FORMAT = "sempart_jax exported network"
 VERSION = 1
 DESCRIPTION_FILE = "model.json"
 WEIGHTS_FILE = "weights.safetensors"
-FIELDS = frozenset({"patch_size", "short_side", "refine", "invert", "jax", "sha256"})
+FIELDS: Mapping[str, type] = {
+    "patch_size": int,
+    "short_side": int,
+    "refine": str,
+    "invert": str,
+    "jax": str,
+    "sha256": dict,
+}
 """What the description tells beside format and version, as far as it is needed here."""
 
 
@@ -184,7 +191,8 @@ def _read_description(path: Path) -> dict[str, Any]:
     try:
         description = json.loads(file.read_bytes())
         found, version = description["format"], description["format_version"]
-    except (ValueError, KeyError, TypeError) as error:
+    # JSON that is nested without end is a RecursionError.
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(f"{file} is damaged, or is of something else: {error!r}") from error
     if found != FORMAT:
         raise ValueError(f"{file} is of another format, {found!r}")
@@ -193,9 +201,16 @@ def _read_description(path: Path) -> dict[str, Any]:
             f"{path} has the format version {version}, and this program reads {VERSION}: export "
             "the network anew, or install the sempart_jax that wrote it"
         )
-    missing = sorted(FIELDS - description.keys())
+    missing = sorted(FIELDS.keys() - description.keys())
     if missing:
         raise ValueError(f"{file} is damaged, {', '.join(missing)} is missing: export anew")
+    for field, kind in FIELDS.items():
+        # A bool is an int to Python.
+        if type(description[field]) is not kind:
+            raise ValueError(
+                f"{file} is damaged, {field} is no {kind.__name__} but "
+                f"{description[field]!r}: export anew"
+            )
     return dict(description)
 
 

@@ -5,10 +5,11 @@ Tensors are named as Flax names them, joined by ``/``, under ``backbone/``, ``he
 alone, no network, so that an exported network can be read without the code of its model.
 """
 
+import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,12 @@ class Description:
     def __post_init__(self) -> None:
         """Check the values, which may come from a damaged file."""
         for field, holds, wanted in (
-            ("patch_size", self.patch_size >= 1, "1 or more"),
-            ("short_side", self.short_side >= 1, "1 or more"),
-            ("filter_radius", self.filter_radius >= 0, "0 or more"),
+            ("patch_size", 1 <= self.patch_size <= 1000, "1 to 1000"),
+            ("short_side", 1 <= self.short_side <= 10_000, "1 to 10000"),
+            ("filter_radius", 0 <= self.filter_radius <= 10_000, "0 to 10000"),
             ("filter_eps", 0 < self.filter_eps < math.inf, "above 0"),
-            ("queries", self.queries >= 1, "1 or more"),
-            ("decoder_layers", self.decoder_layers >= 1, "1 or more"),
+            ("queries", 1 <= self.queries <= 10_000, "1 to 10000"),
+            ("decoder_layers", 1 <= self.decoder_layers <= 100, "1 to 100"),
             ("compute_dtype", self.compute_dtype in DTYPES, " or ".join(DTYPES)),
         ):
             if not holds:
@@ -172,7 +173,7 @@ def read_description(path: str | os.PathLike[str]) -> Description:
 
 def holds_backbone(path: str | os.PathLike[str]) -> bool:
     """Say whether a model file holds the tensors of a backbone."""
-    with safetensors.safe_open(path, framework="numpy") as file:
+    with _opened(Path(path)) as file:
         return any(name.startswith(BACKBONE) for name in file.keys())  # noqa: SIM118
 
 
@@ -191,13 +192,10 @@ def read_tensors(path: str | os.PathLike[str], prefix: str = "") -> dict[str, np
         ValueError: if it is damaged, or a tensor has another name or type than the format allows.
     """
     path = Path(path)
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            names = list(file.keys())
-            _check_names(dict.fromkeys(names), path)
-            tensors = {name: file.get_tensor(name) for name in names if name.startswith(prefix)}
-    except (safetensors.SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from error
+    with _opened(path) as file:
+        names = list(file.keys())
+        _check_names(dict.fromkeys(names), path)
+        tensors = {name: file.get_tensor(name) for name in names if name.startswith(prefix)}
     others = [f"{n} {t.dtype}" for n, t in tensors.items() if t.dtype.name not in DTYPES]
     if others:
         raise ValueError(f"{path}: tensors that are not {' or '.join(DTYPES)}: {'; '.join(others)}")
@@ -205,17 +203,25 @@ def read_tensors(path: str | os.PathLike[str], prefix: str = "") -> dict[str, np
 
 
 def _metadata(path: Path) -> dict[str, str]:
+    with _opened(path) as file:
+        return file.metadata() or {}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a file whose errors, while it is read, are a ``ValueError`` that names it."""
     if not path.is_file():
         raise FileNotFoundError(f"model file not found: {path}")
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            return file.metadata() or {}
-    except (safetensors.SafetensorError, OSError) as error:
-        raise _unreadable(path, error) from error
-
-
-def _unreadable(path: Path, error: Exception) -> ValueError:
-    return ValueError(f"{path} cannot be read; it is damaged or cut short: get it again ({error})")
+            yield file
+    except ValueError:
+        raise
+    # A type that NumPy does not know is an AttributeError or a TypeError.
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be read; it is damaged or cut short: get it again ({error})"
+        ) from error
 
 
 def _check_names(tensors: Mapping[str, Any], path: Path) -> None:

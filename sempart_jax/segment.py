@@ -26,6 +26,7 @@ from PIL import Image
 
 from sempart_jax import command_line
 from sempart_jax.baselines.methods import METHODS
+from sempart_jax.data.folder import printable
 from sempart_jax.image_segmenter import load_segmenter
 from sempart_jax.method_predictor import SHORT_SIDE
 from sempart_jax.method_segmenter import load_method_segmenter
@@ -33,7 +34,6 @@ from sempart_jax.picture_segmenter import PictureSegmenter
 from sempart_jax.pictures import INVERSIONS
 from sempart_jax.postprocessing import POSTPROCESSINGS
 from sempart_jax.segmentation.collection import MASKS, Summary, check_settings, segment
-from sempart_jax.segmentation.finishing import printable
 from sempart_jax.segmentation.inputs import find_inputs
 from sempart_jax.segmentation.outputs import FOLDERS
 from sempart_jax.segmentation.shards import parse_shard

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from sempart_jax import distributed
+from sempart_jax.data.folder import printable
 from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.data.pipeline import Batch, training_batches
 from sempart_jax.experiment import Experiment
@@ -126,7 +127,9 @@ class TrainingRun:
     def _take_step(self, batch: Batch) -> None:
         for path, reason in batch.unreadable:
             self._unreadable += 1
-            self._log.warn(f"skipped {path}: {reason} ({self._unreadable} unreadable so far)")
+            self._log.warn(
+                f"skipped {printable(path)}: {reason} ({self._unreadable} unreadable so far)"
+            )
         examples = Examples(*shard((batch.image, batch.mask), jax.local_device_count()))
         self._state, metrics = self._train_step(self._state, self._frozen_params, examples)
         self._unlogged.append(metrics)

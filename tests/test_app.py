@@ -1,19 +1,11 @@
 """The web page in a browser; skips where gradio, selenium or Chromium is missing."""
 
-import contextlib
 import importlib.util
 import io
 import json
-import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
-import threading
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +14,8 @@ from PIL import Image
 
 from sempart_jax.data.synthetic import synthetic_scene, write_scenes
 from tests.commands import REPOSITORY, run_module, run_train
+from tests.web.running_server import MAX_MEGABYTES, Server, wait_for
 
-WAIT = 60
-MAX_MEGABYTES = 0.2
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
 CHROMEDRIVER = shutil.which("chromedriver")
 
@@ -58,75 +49,6 @@ def test_a_missing_run_is_told_in_a_line(tmp_path):
     assert finished.returncode == 1
     assert finished.stderr.startswith("error: ")
     assert "Traceback" not in finished.stderr
-
-
-class Outside:
-    """Stands for all other machines: the server is told to reach them by this proxy."""
-
-    def __init__(self):
-        self.requests = []
-        self.socket = socket.create_server(("127.0.0.1", 0))
-        threading.Thread(target=self._listen, daemon=True).start()
-
-    def _listen(self):
-        with contextlib.suppress(OSError):
-            while True:
-                connection, _ = self.socket.accept()
-                self.requests.append(connection.recv(200))
-                connection.close()
-
-
-class Server:
-    """The app as a process of its own."""
-
-    def __init__(self, workdir, folder):
-        self.outside = Outside()
-        self.temporary = folder / "temporary"
-        self.temporary.mkdir()
-        self.log = folder / "log.txt"
-        proxy = f"http://127.0.0.1:{self.outside.socket.getsockname()[1]}"
-        names = ("http_proxy", "https_proxy", "all_proxy")
-        environment = {
-            **{key: value for key, value in os.environ.items() if "proxy" not in key.lower()},
-            **dict.fromkeys([*names, *map(str.upper, names)], proxy),
-            "NO_PROXY": "127.0.0.1,localhost",
-            "TMPDIR": str(self.temporary),
-            "XLA_FLAGS": "",
-        }
-        command = [sys.executable, "-W", "error::DeprecationWarning:sempart_jax"]
-        command += ["-m", "sempart_jax.app", "--workdir", str(workdir), "--port", "0"]
-        command += ["--max_megabytes", str(MAX_MEGABYTES), "--verbosity", "0"]
-        with self.log.open("w") as log:
-            self.process = subprocess.Popen(
-                command, cwd=REPOSITORY, env=environment, stdout=log, stderr=subprocess.STDOUT
-            )
-        wait_for(lambda: "open http" in self.text or self.process.poll() is not None)
-        assert self.process.poll() is None, self.text
-        self.address = self.text.split("open ")[1].split()[0]
-
-    @property
-    def text(self):
-        return self.log.read_text()
-
-    @property
-    def network_calls(self):
-        return self.text.count("predicted ")
-
-    def get(self, path, data=None, **headers):
-        request = urllib.request.Request(self.address + path, data=data, headers=headers)
-        try:
-            with urllib.request.urlopen(request, timeout=WAIT) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
-
-
-def wait_for(condition):
-    deadline = time.monotonic() + WAIT
-    while not (found := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-    return found
 
 
 @pytest.fixture(scope="module")

@@ -108,6 +108,7 @@ print(*sorted(sys.modules))
         "sempart_jax.atomic_write",
         "sempart_jax.bilateral",
         "sempart_jax.data",
+        "sempart_jax.data.folder",
         "sempart_jax.data.images",
         "sempart_jax.exported",
         "sempart_jax.filters",

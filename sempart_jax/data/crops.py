@@ -10,12 +10,8 @@ from sempart_jax.data.image_sources import (
     PillowSource,
     read_labelled,
 )
-from sempart_jax.data.images import UnreadableImageError, short_side_shape
+from sempart_jax.data.images import check_aspect_ratio, short_side_shape
 from sempart_jax.data.pixel_cache import Crop, PixelCache, Place
-
-MAXIMUM_ASPECT_RATIO = 20
-"""Long side over short side from which an image counts as unreadable. Resized to a short side of
-355, such a strip has 7,100 x 355 pixels (7.6 MB), and a square crop shows a 20th of it."""
 
 
 def resized_crop(
@@ -75,7 +71,7 @@ class CropReader:
 
         Raises:
             UnreadableImageError: the image or its mask cannot be decoded, or the image is longer
-                than :data:`MAXIMUM_ASPECT_RATIO` times its width.
+                than ``sempart_jax.data.images.MAXIMUM_ASPECT_RATIO`` times its width.
         """
         if self._cache is not None:
             crop = self._cache.crop(index, self._side, place)
@@ -107,12 +103,7 @@ class CropReader:
         else:
             image = Image.fromarray(read_labelled(self._source, index, self._source.read))
         height, width = image.height, image.width
-        if max(height, width) > MAXIMUM_ASPECT_RATIO * min(height, width):
-            raise UnreadableImageError(
-                self._source.label(index),
-                f"{width}x{height} pixels: one side is more than "
-                f"{MAXIMUM_ASPECT_RATIO} times the other",
-            )
+        check_aspect_ratio(self._source.label(index), height, width)
         if self._masked is None:
             return image, None
         return image, Image.fromarray(self._masked.read_mask(index, height, width))

@@ -186,6 +186,20 @@ def mask_problem(candidates: Sequence[str]) -> str:
     return f"has several masks, {' and '.join(candidates)}" if candidates else "has no mask"
 
 
+def printable(path: str | os.PathLike[str]) -> str:
+    """Show a path on one line, in quotes if it holds what would break it or no stream can take.
+
+    Args:
+        path: any path, or a name.
+
+    Returns:
+        The path, or its ``repr`` where it has line breaks, control characters or bytes that are no
+        UTF-8.
+    """
+    text = os.fspath(path)
+    return text if text.isprintable() else repr(text)
+
+
 def shorten(names: Sequence[str]) -> str:
     """List the first few names and count the others.
 
@@ -196,7 +210,7 @@ def shorten(names: Sequence[str]) -> str:
         The names separated by commas.
     """
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+    return ", ".join(map(printable, names[:_SHOWN])) + more
 
 
 def file_stamp(path: Path) -> str:

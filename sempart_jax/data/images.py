@@ -7,6 +7,7 @@ grey or bool. Files and the bytes of files go the same way.
 
 import io
 import os
+import stat
 import threading
 import warnings
 
@@ -14,8 +15,15 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped, UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
+from sempart_jax.data.folder import printable
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Formats by content, whatever the file is called. Those that run other programs are left out."""
+
+MAXIMUM_ASPECT_RATIO = 20
+"""Long side over short side from which an image is not cropped after its short side was resized.
+Resized to a short side of 355, such a strip has 7,100 x 355 pixels (7.6 MB), and a square crop
+shows a 20th of it; one of 20,000 x 1 would take 7.6 GB."""
 
 _ORIENTATIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -48,7 +56,7 @@ class UnreadableImageError(Exception):
         super().__init__(self.path, reason)
 
     def __str__(self) -> str:
-        return f"cannot read the image {self.path}: {self.reason}"
+        return f"cannot read the image {printable(self.path)}: {self.reason}"
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
@@ -208,6 +216,25 @@ def short_side_shape(height: int, width: int, size: int) -> tuple[int, int]:
     return (size, long) if width >= height else (long, size)
 
 
+def check_aspect_ratio(path: str | os.PathLike[str], height: int, width: int) -> None:
+    """Refuse an image whose resized short side would make a huge long one.
+
+    Args:
+        path: the image, for the message.
+        height: pixels, at least 1.
+        width: pixels, at least 1.
+
+    Raises:
+        UnreadableImageError: one side is more than :data:`MAXIMUM_ASPECT_RATIO` times the other.
+    """
+    if max(height, width) > MAXIMUM_ASPECT_RATIO * min(height, width):
+        raise UnreadableImageError(
+            path,
+            f"{width}x{height} pixels: one side is more than "
+            f"{MAXIMUM_ASPECT_RATIO} times the other",
+        )
+
+
 def resize_short_side(image: UInt8[np.ndarray, "H W *C"], size: int) -> UInt8[np.ndarray, "h w *C"]:
     """Resize to the shape of :func:`short_side_shape`, by antialiased bilinear sampling.
 
@@ -299,6 +326,9 @@ def _read(
 
 def _open(source: str | os.PathLike[str] | io.BytesIO) -> tuple[Image.Image, int]:
     """Open a file without decoding the pixels, and return its EXIF orientation too."""
+    if not isinstance(source, io.BytesIO) and not stat.S_ISREG(os.stat(source).st_mode):  # noqa: PTH116
+        # To open a pipe would wait for ever, a device may have no end.
+        raise OSError("a directory, pipe or device, no regular file")
     with _warning_filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = Image.open(source, formats=FORMATS)

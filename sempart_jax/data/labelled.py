@@ -10,7 +10,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from sempart_jax.data.folder import file_stamp
+from sempart_jax.data.folder import file_stamp, printable
 from sempart_jax.data.images import UnreadableImageError, read_grey, read_image
 
 
@@ -115,7 +115,7 @@ def check_sizes(labelled: LabelledImage, image: str, mask: str) -> LabelledImage
     if (height, width) != (mask_height, mask_width):
         raise UnreadableImageError(
             mask,
-            f"the mask has {mask_width}x{mask_height} pixels and its image {image} has "
+            f"the mask has {mask_width}x{mask_height} pixels and its image {printable(image)} has "
             f"{width}x{height}: replace one of them, or remove both",
         )
     return labelled

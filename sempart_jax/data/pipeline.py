@@ -19,6 +19,7 @@ from absl import flags
 from jaxtyping import UInt8
 
 from sempart_jax.data.crops import CropReader
+from sempart_jax.data.folder import printable
 from sempart_jax.data.image_sources import ImageSource, MaskedSource
 from sempart_jax.data.images import UnreadableImageError
 from sempart_jax.data.pixel_cache import Crop, PixelCache
@@ -63,7 +64,7 @@ class NoReadableImageError(Exception):
         super().__init__(count, examples)
 
     def __str__(self) -> str:
-        lines = [f"  {path}: {reason}" for path, reason in self.examples]
+        lines = [f"  {printable(path)}: {reason}" for path, reason in self.examples]
         return "\n".join(
             [f"none of the {self.count} files can be read as an image, among them:", *lines]
         )
@@ -89,7 +90,7 @@ def training_batches(
     that after ``k`` steps exactly ``k * batch_size`` images have been taken. Each image has its
     short side resized to ``resize_size`` and is cropped to a square at a uniformly random place
     (two tricks, Sec. 5). An image that cannot be read, or whose sides differ by more than
-    :data:`sempart_jax.data.crops.MAXIMUM_ASPECT_RATIO`, is replaced by the next readable one of
+    :data:`sempart_jax.data.images.MAXIMUM_ASPECT_RATIO`, is replaced by the next readable one of
     ``source``, and its batch names it. Where the source has masks, each is resized and cropped as
     its image is, and an image whose mask cannot be read is replaced too.
 

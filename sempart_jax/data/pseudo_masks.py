@@ -74,8 +74,9 @@ class MaskedImages(ImageFiles):
         digest = hashlib.sha256()
         for name, path in zip(self.names, self._masks, strict=True):
             content = b""
+            # A pipe would never end.
             with contextlib.suppress(OSError):
-                content = Path(path).read_bytes()
+                content = Path(path).read_bytes() if Path(path).is_file() else b""
             digest.update(os.fsencode(name) + hashlib.sha256(content).digest())
         return digest.hexdigest()[:16]
 

@@ -6,7 +6,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sempart_jax.data.image_sources import ImageSource, MaskedSource, read_with_mask
-from sempart_jax.data.images import UnreadableImageError, center_crop, resize_short_side
+from sempart_jax.data.images import (
+    UnreadableImageError,
+    center_crop,
+    check_aspect_ratio,
+    resize_short_side,
+)
 
 
 class Samples(NamedTuple):
@@ -64,6 +69,7 @@ def read_samples(source: ImageSource, count: int, *, image_size: int, resize_siz
             break
         try:
             image, mask = read_with_mask(source, index)
+            check_aspect_ratio(source.label(index), *image.shape[:2])
         except UnreadableImageError:
             continue
         images[filled] = center_crop(resize_short_side(image, resize_size), image_size)

@@ -6,6 +6,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Bool, Float
 
+from sempart_jax.data.images import check_aspect_ratio
 from sempart_jax.data.labelled import LabelledSet
 from sempart_jax.evaluation.masks import FramedImage
 from sempart_jax.evaluation.protocols import Protocol, centre_box
@@ -30,6 +31,8 @@ def saliency_set(
 
     def read(index: int) -> tuple[FramedImage, Bool[np.ndarray, "H W"]]:
         item = labelled[index]
+        if protocol.resize_size is not None:
+            check_aspect_ratio(item.name, *item.image.shape[:2])
         framed = FramedImage(item.name, protocol.frame(item.image), item.image.shape[:2])
         # Cut once, after the resizing.
         return framed, protocol.frame(item.ground_truth) > 127

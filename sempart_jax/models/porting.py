@@ -189,8 +189,14 @@ def _head_tensors(state_dict: Mapping[str, np.ndarray]) -> dict[str, _Tensor]:
 
 
 def _count(pattern: str, names: Mapping[str, Any]) -> int:
-    """Return one more than the largest index that the pattern finds at the start of a name."""
-    return max((int(m[1]) + 1 for m in (re.match(pattern, name) for name in names) if m), default=0)
+    """Return one more than the largest index that the pattern finds at the start of a name.
+
+    No more than there are names: an absurd index is one tensor that is not known.
+    """
+    found = (re.match(pattern, name) for name in names)
+    # Longer numbers are slow to read, and Python refuses the longest.
+    count = max((int(m[1][:9]) + 1 for m in found if m), default=0)
+    return min(count, len(names))
 
 
 def _side(shapes: Mapping[str, tuple[int, ...]], name: str, axis: int) -> int:

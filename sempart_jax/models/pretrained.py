@@ -102,7 +102,9 @@ def _download(name: str, cache_dir: str | Path | None) -> Path:
     repository = HUB_REPOSITORIES[name]
     try:
         return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE, cache_dir=cache_dir))
-    except OSError as error:
+    # A connection that breaks off is an exception of the hub's HTTP library, another in each of its
+    # versions, and not always an OSError.
+    except Exception as error:
         folder = cache_dir or huggingface_hub.constants.HF_HUB_CACHE
         raise FileNotFoundError(
             f"backbone {name!r}: {HUB_FILE} of {repository} is neither in the cache {folder} nor "

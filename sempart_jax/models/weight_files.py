@@ -1,9 +1,11 @@
 """Weight files on disk: safetensors, NumPy archives and PyTorch checkpoints into named arrays."""
 
 import argparse
+import math
 import os
 import re
-from collections.abc import Callable, Mapping
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,12 @@ NOT_WEIGHTS = {
 }
 """How files begin, in lower case, that a download left in place of weights."""
 
+MAXIMUM_TENSORS = 100_000
+SMALL_BYTES = 2**30
+MAXIMUM_GROWTH = 20
+"""Tensors may take :data:`SMALL_BYTES`, or this many times the size of their file. Weights hardly
+compress: more is a file made to fill the memory."""
+
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read named tensors from ``.safetensors``, ``.npz``, ``.pth``, ``.pt`` or ``.bin``.
@@ -32,7 +40,8 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     A checkpoint that holds its state dict under ``teacher``, ``segmenter_state_dict``,
     ``state_dict``, ``model`` or, where there is none of these, ``student`` is unwrapped; names of
     other dicts within dicts are joined by dots; the prefixes ``module.`` and ``backbone.`` are
-    taken off the names. Only PyTorch's own files need PyTorch; nothing in a file is executed.
+    taken off the names. Only PyTorch's own files need PyTorch; nothing in a file is executed, and
+    the memory that it takes is bounded by its size.
 
     Args:
         path: the file; its ending tells the format.
@@ -43,13 +52,18 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     Raises:
         FileNotFoundError: there is no such file.
         ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
-        ValueError: the file is empty, damaged, of an unknown kind, or holds anything but tensors.
+        ValueError: the file is empty, damaged, of an unknown kind, holds anything but tensors, or
+            tensors that take far more memory than the file is large.
     """
     path = Path(path)
     _check_is_weights(path)
-    tensors = _strip_prefixes(_flatten(_unwrap(_load(path))), path)
+    try:
+        tensors = _named_tensors(_unwrap(_load(path)), path)
+    except RecursionError as error:
+        raise ValueError(f"{path} holds dicts within dicts without end") from error
     if not tensors:
         raise ValueError(f"{path} holds no tensors")
+    _check_growth(path, sum(map(_float32_bytes, tensors.values())))
     return {name: _as_array(tensor, name, path) for name, tensor in tensors.items()}
 
 
@@ -65,6 +79,29 @@ def _check_is_weights(path: Path) -> None:
     for signature, what in NOT_WEIGHTS.items():
         if start.startswith(signature):
             raise ValueError(f"{path} holds {what} instead of weights: download the file itself")
+    if path.suffix != ".safetensors":
+        _check_growth(path, _unpacked_bytes(path))
+
+
+def _unpacked_bytes(path: Path) -> int:
+    """Sum what the members of an archive say; .npz and most of PyTorch's files are archives."""
+    try:
+        if not zipfile.is_zipfile(path):
+            return 0
+        with zipfile.ZipFile(path) as archive:
+            return sum(member.file_size for member in archive.infolist())
+    # Damaged directories of archives have many exceptions, too.
+    except Exception as error:
+        raise _damaged(path, error) from error
+
+
+def _check_growth(path: Path, needed: int) -> None:
+    allowed = max(SMALL_BYTES, MAXIMUM_GROWTH * path.stat().st_size)
+    if needed > allowed:
+        raise ValueError(
+            f"{path} holds {path.stat().st_size} bytes that unpack to {needed}, far more than "
+            "weights do: get the file from another place"
+        )
 
 
 def _read_npz(path: Path) -> Mapping[str, Any]:
@@ -102,13 +139,17 @@ def _load(path: Path) -> Mapping[str, Any]:
         raise
     # Damaged bytes make the three libraries raise some fifteen kinds of exception.
     except Exception as error:
-        raise ValueError(
-            f"{path} cannot be read as {path.suffix}; it is damaged, cut short or of another "
-            f"format: download it again ({type(error).__name__}: {error})"
-        ) from error
+        raise _damaged(path, error) from error
     if not isinstance(loaded, Mapping):
         raise ValueError(f"{path} holds a {type(loaded).__name__}, expected a dict of tensors")
     return loaded
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} cannot be read as {path.suffix}; it is damaged, cut short or of another "
+        f"format: download it again ({type(error).__name__}: {error})"
+    )
 
 
 def _unwrap(loaded: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -118,38 +159,51 @@ def _unwrap(loaded: Mapping[str, Any]) -> Mapping[str, Any]:
     return loaded
 
 
-def _flatten(tree: Mapping[str, Any], parent: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def _flatten(tree: Mapping[str, Any], parent: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{parent}{name}.")
+            yield from _flatten(value, f"{parent}{name}.")
         else:
-            flat[f"{parent}{name}"] = value
-    return flat
+            yield f"{parent}{name}", value
 
 
-def _strip_prefixes(tensors: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    stripped: dict[str, Any] = {}
-    for name, tensor in tensors.items():
+def _named_tensors(tree: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """Give each tensor its one name, without prefixes."""
+    tensors: dict[str, Any] = {}
+    for name, tensor in _flatten(tree):
         short = PREFIX.sub("", name)
-        if short in stripped:
+        if short in tensors:
             raise ValueError(f"{path} holds {short!r} more than once, under several prefixes")
-        stripped[short] = tensor
-    return stripped
+        if len(tensors) == MAXIMUM_TENSORS:
+            raise ValueError(f"{path} holds more than {MAXIMUM_TENSORS} tensors")
+        tensors[short] = tensor
+    return tensors
+
+
+def _float32_bytes(tensor: Any) -> int:
+    return 4 * math.prod(getattr(tensor, "shape", ()))
 
 
 def _as_array(tensor: Any, name: str, path: Path) -> np.ndarray:
     if hasattr(tensor, "detach"):
-        # NumPy has no bfloat16, so PyTorch makes the float32 itself.
-        tensor = tensor.detach()
-        tensor = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        try:
+            tensor = tensor.detach()
+            # NumPy has no bfloat16, so PyTorch makes the float32 itself.
+            tensor = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+        # Sparse, quantized and other tensors, with an exception each.
+        except Exception as error:
+            raise ValueError(
+                f"{path}: {name!r} is no plain tensor ({type(error).__name__}: {error})"
+            ) from error
     if not isinstance(tensor, np.ndarray):
         raise ValueError(
             f"{path}: {name!r} is a {type(tensor).__name__}, expected a tensor; "
             f"a state dict may stand under one of {', '.join(WRAPPERS)}"
         )
     if jnp.issubdtype(tensor.dtype, jnp.floating):
-        return tensor.astype(np.float32)
+        # What is too large becomes infinite, and is named by whoever checks the tensors.
+        with np.errstate(over="ignore"):
+            return tensor.astype(np.float32)
     if tensor.dtype.kind not in "biu":
         raise ValueError(f"{path}: {name!r} has dtype {tensor.dtype}, expected numbers")
     return tensor

@@ -5,12 +5,12 @@ import errno
 import os
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
+from sempart_jax.data.folder import printable
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.postprocessing import BILATERAL_PIXELS
 from sempart_jax.segmentation.budget import PixelBudget
@@ -152,9 +152,3 @@ class Finisher:
         if kind == "cutout":
             return Image.fromarray(cutout(image, mask))
         return Image.fromarray(eight_bits(mask) if self.soft else binary.view(np.uint8) * 255)
-
-
-def printable(path: Path | str) -> str:
-    """Show a path on one line, in quotes if it holds what would break it."""
-    text = os.fspath(path)
-    return text if text.isprintable() else repr(text)

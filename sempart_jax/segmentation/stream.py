@@ -141,8 +141,6 @@ class Stream:
         # Before the file is read: what changes meanwhile is noticed the next time.
         stamp = file_stamp(file.path)
         try:
-            if not file.path.is_file() and file.path.exists():
-                raise UnreadableImageError(file.path, "no regular file")
             image = read_image(file.path)
             network_input = self._predictor.network_input(image)
         except UnreadableImageError as error:

@@ -2,13 +2,15 @@
 
 Gradio serves more than this page needs, among it addresses that make the server fetch others. The
 gate lets through what the page asks for, and tells browsers to load nothing from anywhere else. Nor
-may a request name a file to be read but one that was uploaded.
+may a request name a file to be read but one that was uploaded, nor uploads fill the disk.
 """
 
 import json
 from collections.abc import Awaitable, Callable, MutableMapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from sempart_jax.web.uploads import UploadFolder
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -30,6 +32,7 @@ _CALLS = (
     "upload",
 )
 
+_UPLOAD = "/gradio_api/upload"
 _JOIN = "/gradio_api/queue/join"
 _LONGEST_JOIN = 1024**2
 
@@ -48,7 +51,7 @@ class Gate:
     """An ASGI application around another."""
 
     def __init__(
-        self, application: Application, *, uploads: Path, hosts: Sequence[str] = ()
+        self, application: Application, *, uploads: UploadFolder, hosts: Sequence[str] = ()
     ) -> None:
         """Choose what is behind the gate.
 
@@ -59,7 +62,7 @@ class Gate:
                 a name of theirs at this machine; any if empty.
         """
         self._application = application
-        self._uploads = uploads.resolve()
+        self._uploads = uploads
         self._hosts = frozenset(hosts)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -76,7 +79,7 @@ class Gate:
 
         if scope["path"].startswith(_JOIN):
             body = await _read(receive)
-            if body is None or not names_only_files_in(self._uploads, body):
+            if body is None or not names_only_files_in(self._uploads.path, body):
                 await _refuse(scope, send, 403, b"Only uploaded files are read.")
                 return
             receive = _told_again(body, receive)
@@ -87,7 +90,16 @@ class Gate:
                 message["headers"] = [*message.get("headers", ()), *added]
             await send(message)
 
-        await self._application(scope, receive, send_with_headers)
+        if scope["path"].rstrip("/") != _UPLOAD:
+            await self._application(scope, receive, send_with_headers)
+            return
+        refusal = self._uploads.refusal(content_length(scope["headers"]))
+        if refusal is not None:
+            await _refuse(scope, send, *refusal)
+            return
+        async with self._uploads.turns:
+            self._uploads.make_room()
+            await self._application(scope, receive, send_with_headers)
 
 
 def is_served(path: str) -> bool:
@@ -113,6 +125,12 @@ def host_name(headers: Sequence[tuple[bytes, bytes]]) -> str:
     if host.startswith("["):
         return host[1:].partition("]")[0]
     return host.partition(":")[0].lower()
+
+
+def content_length(headers: Sequence[tuple[bytes, bytes]]) -> int | None:
+    """Take the length of a request's body from its headers; ``None`` if they do not tell it."""
+    text = next((value for name, value in headers if name == b"content-length"), b"")
+    return int(text[:18]) if text.isdigit() else None
 
 
 def names_only_files_in(folder: Path, body: bytes) -> bool:

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,14 @@ from sempart_jax.segmentation.pictures import eight_bits
 from sempart_jax.web.finishing import cut_out, encode_png
 from sempart_jax.web.gate import Gate
 from sempart_jax.web.sessions import MEGABYTE, Predict, SessionStore
+from sempart_jax.web.uploads import UploadFolder
 
 NEIGHBOURING_PORTS = 50
 """Ports after the wanted one that are tried where it is taken."""
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SECONDS_TO_FINISH = 2
+_DOWNLOADS_AT_A_TIME = 2
 
 
 def require_gradio() -> None:
@@ -133,8 +136,14 @@ def make_application(
     # Else gradio takes any path for one of an uploaded file.
     page.has_launched = True
     application = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    encoders = threading.Semaphore(_DOWNLOADS_AT_A_TIME)
 
     def download(token: str, kind: str) -> Response:
+        # A large picture takes half a gigabyte while it is encoded.
+        with encoders:
+            return encode_download(token, kind)
+
+    def encode_download(token: str, kind: str) -> Response:
         session = store.get(token)
         if session is None or kind not in ("cutout", "mask"):
             raise HTTPException(404, "This picture is no longer kept: drop it again.")
@@ -170,7 +179,8 @@ def make_application(
         theme=theme(),
         css=STYLESHEET,
     )
-    return Gate(application, uploads=Path(os.environ["GRADIO_TEMP_DIR"]), hosts=hosts)
+    uploads = UploadFolder(Path(os.environ["GRADIO_TEMP_DIR"]), int(max_megabytes * MEGABYTE))
+    return Gate(application, uploads=uploads, hosts=hosts)
 
 
 def attachment(name: str) -> str:

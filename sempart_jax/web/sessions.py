@@ -83,9 +83,11 @@ def read_upload(path: Path, max_megabytes: float) -> UInt8[np.ndarray, "H W 3"]:
         max_megabytes: size above which the file is refused, in units of 1024² bytes.
 
     Raises:
-        UnreadableImageError: if it is no image, damaged, or larger than this or the limit of
+        UnreadableImageError: if it is no image, damaged, gone, or larger than this or the limit of
             pixels of ``sempart_jax.data.images``.
     """
+    if not path.is_file():
+        raise UnreadableImageError(path.name, "it is no longer kept, drop it again")
     size = path.stat().st_size / MEGABYTE
     if size > max_megabytes:
         reason = f"its {size:.1f} MB are more than the limit of {max_megabytes:g} MB"

@@ -298,6 +298,22 @@ def test_threads_leave_the_warning_filters_alone(tmp_path, photo):
     assert list(warnings.filters) == before
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
+@pytest.mark.timeout(20)
+def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "endless.png").symlink_to("/dev/zero")
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    for name in ("pipe", "folder", "endless"):
+        with pytest.raises(
+            UnreadableImageError, match=rf"{name}\.png: a directory, pipe or device, no reg"
+        ):
+            read_image(tmp_path / f"{name}.png")
+    with pytest.raises(UnreadableImageError, match=r"loop\.png: .*symbolic links"):
+        read_image(tmp_path / "loop.png")
+
+
 def triangle_resize(image: np.ndarray, size: int, axis: int) -> np.ndarray:
     """Antialiased bilinear sampling of one axis: a triangle as wide as the larger pixel."""
     length = image.shape[axis]

@@ -50,6 +50,12 @@ def test_unreadable_files_are_replaced_by_others(paths):
     assert shown(paths, 11) == [1, 2, 3, 4, 6, 7, 8, 9, 10]
 
 
+@pytest.mark.parametrize("size", [(1, 2000), (2000, 1)])
+def test_strips_that_cannot_be_trained_on_are_not_shown(paths, size):
+    Image.new("RGB", size, (250, 0, 0)).save(paths[0])
+    assert shown(paths, 2) == [5, 1]
+
+
 def test_no_readable_file_gives_no_image(paths, tmp_path):
     for path in paths:
         path.write_bytes(b"")

@@ -145,6 +145,23 @@ def test_bad_pairs_are_named_and_left_out(tmp_path, caplog):
         assert f"left out: {line}" in caplog.text
 
 
+def test_a_strip_is_scored_whole_and_left_out_where_it_would_be_cropped(tmp_path):
+    pairs = []
+    for name, height in (("longest", 40), ("strip", 41)):
+        image = np.zeros((height, 2, 3), np.uint8)
+        mask = Image.fromarray(np.full((height, 2), 255, np.uint8))
+        pairs.append((tmp_path / f"{name}.png", tmp_path / f"{name}_mask.png"))
+        Image.fromarray(image).save(pairs[-1][0])
+        mask.save(pairs[-1][1])
+    crop = Protocol("crop", "none", resize_size=10, crop_size=8)
+    common = {"foreground_rule": "none", "postprocessings": ("none",)}
+    cropped = score(saliency_set(labelled(*pairs), crop), RedMasks(), crop, **common)
+    assert cropped.names == ["longest"]
+    (line,) = cropped.left_out
+    assert "strip: 2x41 pixels: one side is more than 20 times the other" in line
+    assert score_red(pairs).names == ["longest", "strip"]
+
+
 def test_nothing_readable_is_an_error(tmp_path):
     pairs = [(tmp_path / f"{name}.png", tmp_path / f"{name}_mask.png") for name in "ab"]
     with pytest.raises(ValueError, match=r"none of the 2 images can be scored: .*a\.png"):

@@ -18,7 +18,6 @@ from sempart_jax.segmentation.finishing import (
     Finisher,
     UnfinishedImageError,
     UnwritableOutputError,
-    printable,
 )
 from sempart_jax.segmentation.inputs import ImageFile
 from sempart_jax.segmentation.measures import expected_iou
@@ -171,9 +170,3 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     with pytest.raises(UnwritableOutputError, match=message):
         finish(tmp_path, refine=failing(full))
     assert isinstance(red_segmenter(), ImageSegmenter)
-
-
-def test_paths_are_shown_on_one_line():
-    assert printable("/a b/é.jpg") == "/a b/é.jpg"
-    assert printable("two\nlines") == r"'two\nlines'"
-    assert printable(os.fsdecode(b"\xe9")) == r"'\udce9'"

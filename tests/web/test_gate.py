@@ -4,12 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from sempart_jax.web.gate import Gate, host_name, is_served
+from sempart_jax.web.gate import Gate, content_length, host_name, is_served
+from sempart_jax.web.uploads import UploadFolder
 
 UPLOADS = Path("/data/uploads")
 
 
-def request(path, *, hosts=(), host="localhost:7860", kind="http", body=(b"",)):
+def request(
+    path, *, hosts=(), host="localhost:7860", kind="http", body=(b"",), length=b"9", uploads=None
+):
     """Send a request; return whether it got through whole, and what was answered."""
     reached, answer = [], []
     pending = list(body)
@@ -32,7 +35,10 @@ def request(path, *, hosts=(), host="localhost:7860", kind="http", body=(b"",)):
         answer.append(message)
 
     scope = {"type": kind, "path": path, "headers": [(b"host", host.encode())]}
-    asyncio.run(Gate(application, uploads=UPLOADS, hosts=hosts)(scope, receive, send))
+    if length is not None:
+        scope["headers"].append((b"content-length", length))
+    folder = uploads or UploadFolder(UPLOADS, 1000)
+    asyncio.run(Gate(application, uploads=folder, hosts=hosts)(scope, receive, send))
     return reached == [(path, b"".join(body))], answer
 
 
@@ -152,3 +158,45 @@ def test_no_other_file_may_be_named(body):
     through, answer = request("/gradio_api/queue/join", body=(body,))
     assert not through
     assert answer[0]["status"] == 403
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [(None, 411), (b"many", 411), (b"-1", 411), (b"1000000", 413), (b"9" * 400, 413)],
+)
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/gradio_api/upload/"])
+def test_uploads_tell_their_length_and_are_bounded(path, length, status):
+    through, answer = request(path, length=length)
+    assert not through
+    assert answer[0]["status"] == status
+    assert request(path, length=b"1000")[0]
+
+
+def test_eight_uploads_go_on_at_a_time_and_the_others_wait():
+    going_on, most = 0, 0
+
+    async def application(scope, receive, send):
+        nonlocal going_on, most
+        going_on += 1
+        most = max(most, going_on)
+        await asyncio.sleep(0.01)
+        going_on -= 1
+        answered.append(scope["path"])
+
+    answered = []
+    gate = Gate(application, uploads=UploadFolder(UPLOADS, 1000))
+    upload = {"type": "http", "path": "/gradio_api/upload", "headers": [(b"content-length", b"9")]}
+
+    async def visit():
+        page = {**upload, "path": "/"}
+        await asyncio.gather(*(gate(scope, None, None) for scope in [upload] * 40 + [page]))
+
+    asyncio.run(visit())
+    assert len(answered) == 41
+    # What is no upload does not wait.
+    assert answered.index("/") < 10
+    assert most == 8 + 1
+
+
+def test_a_missing_length_is_none():
+    assert content_length([(b"accept", b"*/*")]) is None
