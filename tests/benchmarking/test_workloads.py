@@ -153,3 +153,17 @@ def test_input_workloads_take_batches_on_one_core(tmp_path, function, workers):
     # One core gives a second a second; what the workers use counts.
     assert 0.3 * sample.wall < sample.cpu < 1.5 * sample.wall + 0.5
     assert sample.wall > BATCH * BATCHES / 5000
+
+
+@pytest.mark.slow
+def test_networks_train_and_predict():
+    pytest.importorskip("torch")
+    from scripts.benchmarking import torch_workloads
+
+    size = {"backbone": "vit_tiny8", "batch": 1, "side": 32}
+    for workloads, styles in ((jax_workloads, [{}]), (torch_workloads, [{}, {"plain": True}])):
+        for style in styles:
+            workloads.training(**size, **style, tricks=True).run()
+            mask = workloads.inference(**size, **style, refined=True).run()
+            assert mask.size == 32 * 32
+            assert 0 <= mask.min() <= mask.max() <= 1

@@ -73,12 +73,13 @@ def test_golden_training_history(golden, run):
         np.testing.assert_allclose(history[name][0], expected[name][0], rtol=1e-5, err_msg=name)
         # AdamW divides each gradient by its own size, so rounding grows along the steps: the golden
         # values themselves leave a float64 run of the same steps by up to 4e-3 in the smallest
-        # terms, by 2e-4 in the total. Hold what a term adds to the total to 1e-3 of it, and each
-        # term to 1% of itself.
+        # terms, by 2e-4 in the total, and parameters that start 1e-7 beside them end up to 1.2e-2
+        # beside them in the consistency. Hold what a term adds to the total to 1e-3 of it, and each
+        # term to 2% of itself.
         weight = getattr(objective.weights, name, 1.0)
         difference = weight * np.abs(history[name] - expected[name])
         assert np.all(difference < 1e-3 * expected["total"]), name
-        np.testing.assert_allclose(history[name], expected[name], rtol=1e-2, err_msg=name)
+        np.testing.assert_allclose(history[name], expected[name], rtol=2e-2, err_msg=name)
     np.testing.assert_allclose(history["total"], expected["total"], rtol=1e-3)
     np.testing.assert_allclose(history["ncut"], expected["ncut"], rtol=1e-3)
 
