@@ -14,7 +14,7 @@ from sempart_jax.health import UnhealthyRunError
 
 EXPECTED_ERRORS = (
     ValueError,
-    FileNotFoundError,
+    OSError,  # a file that is missing, a disk that is full
     ModuleNotFoundError,  # an extra that is not installed
     NoReadableImageError,
     UnhealthyRunError,
