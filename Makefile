@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup test demo lint types lock clean
+.PHONY: setup test faults demo lint types lock clean
 
 setup: $(INSTALLED)
 
@@ -17,6 +17,10 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 test: $(INSTALLED)
 	$(BIN)/python -m pytest
+
+# Trainings killed 30 times, and on broken disks; `make test` has a short form of it.
+faults: $(INSTALLED)
+	SEMPART_KILLS=$${SEMPART_KILLS:-30} $(BIN)/python -m pytest -s tests/faults
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py

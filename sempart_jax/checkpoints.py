@@ -7,6 +7,8 @@ the format under it notices a flipped bit.
 """
 
 import hashlib
+import os
+import re
 import shutil
 import types
 from collections.abc import Iterator
@@ -88,7 +90,7 @@ class Checkpoints:
             )
         except (ValueError, KeyError, TypeError) as error:
             raise DamagedCheckpointError(
-                f"a checkpoint in {self.directory} has lost its score ({_first_line(error)}): "
+                f"a checkpoint in {self.directory} has lost its score ({_reason(error)}): "
                 "bring it back from a copy, or move it away"
             ) from error
 
@@ -217,7 +219,7 @@ class Checkpoints:
             raise
         # Of damaged files orbax raises whatever stumbles over them first.
         except Exception as error:
-            raise DamagedCheckpointError(f"{damaged}: {_first_line(error)}") from error
+            raise DamagedCheckpointError(f"{damaged}: {_reason(error)}") from error
         if description.init_timestamp_nsecs is None:
             raise DamagedCheckpointError(f"{damaged}: its metadata is missing or cut off")
         expected = description.custom_metadata.get(_FINGERPRINT)
@@ -253,13 +255,16 @@ class Checkpoints:
             try:
                 yield
             except ValueError as error:
-                raise WriteError(f"cannot write {self.directory}: {_first_line(error)}") from error
+                raise WriteError(f"cannot write {self.directory}: {_reason(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
+def _reason(error: Exception) -> str:
+    """Put an error in a line; what matters in those of tensorstore comes last, after long paths."""
     lines = str(error).splitlines()
     line = lines[0] if lines else type(error).__name__
-    return line if len(line) <= _LONGEST_REASON else f"{line[:_LONGEST_REASON]}..."
+    if code := re.search(r"os_error_code='(\d+)'", line):
+        return os.strerror(int(code[1]))
+    return line if len(line) <= _LONGEST_REASON else f"...{line[-_LONGEST_REASON:]}"
 
 
 def fingerprint_params(params: Any) -> str:

@@ -1,13 +1,15 @@
 """Numbers and pictures of a run for TensorBoard, written at once."""
 
+import socket
+import struct
 import time
 from pathlib import Path
 
 import numpy as np
 from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import masked_crc32c
 
 from sempart_jax.write_errors import writing
 
@@ -30,12 +32,14 @@ class EventFile:
         Raises:
             WriteError: here and in all methods, if the file cannot be written.
         """
-        self._folder = folder
-        with writing(folder):
+        now = time.time()
+        self._path = folder / f"events.out.tfevents.{now:.0f}.{socket.gethostname()}"
+        with writing(self._path):
             folder.mkdir(parents=True, exist_ok=True)
-            self._writer = EventsWriter(str(folder / "events"))
-            start = SessionLog(status=SessionLog.START)
-            self._writer.write_event(Event(step=purge_step, session_log=start))
+            self._file = self._path.open("wb")
+        self._write(Event(wall_time=now, file_version="brain.Event:2"))
+        start = SessionLog(status=SessionLog.START)
+        self._write(Event(wall_time=now, step=purge_step, session_log=start))
 
     def add_scalar(self, name: str, value: float, step: int) -> None:
         """Write a number of a step."""
@@ -45,16 +49,19 @@ class EventFile:
         """Write a picture of a step, RGB uint8 ``[H, W, 3]``."""
         self._add(summary.image(name, picture, dataformats="HWC"), step)
 
-    def flush(self) -> None:
-        """Give what was written to the operating system."""
-        with writing(self._folder):
-            self._writer.flush()
-
     def close(self) -> None:
-        """Flush and close the file."""
-        with writing(self._folder):
-            self._writer.close()
+        """Close the file."""
+        with writing(self._path):
+            self._file.close()
 
     def _add(self, values: Summary, step: int) -> None:
-        with writing(self._folder):
-            self._writer.write_event(Event(wall_time=time.time(), step=step, summary=values))
+        self._write(Event(wall_time=time.time(), step=step, summary=values))
+
+    def _write(self, event: Event) -> None:
+        # A record is its length, the checksum of that, its bytes, and the checksum of those.
+        data = event.SerializeToString()
+        length = struct.pack("<Q", len(data))
+        checksums = [struct.pack("<I", masked_crc32c(part)) for part in (length, data)]
+        with writing(self._path):
+            self._file.write(length + checksums[0] + data + checksums[1])
+            self._file.flush()

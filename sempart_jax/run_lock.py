@@ -33,15 +33,15 @@ def locked(workdir: Path) -> Iterator[None]:
     """
     lock = filelock.FileLock(workdir / _LOCK, blocking=False)
     with contextlib.ExitStack() as stack:
-        try:
-            with writing(workdir):
-                workdir.mkdir(parents=True, exist_ok=True)
+        with writing(workdir):
+            workdir.mkdir(parents=True, exist_ok=True)
+            try:
                 stack.enter_context(lock)
-        except filelock.Timeout as error:
-            raise RunInUseError(
-                f"{workdir} is in use by {_holder(workdir)}: wait until it ends, end it, or give "
-                "another --workdir"
-            ) from error
+            except filelock.Timeout as error:
+                raise RunInUseError(
+                    f"{workdir} is in use by {_holder(workdir)}: wait until it ends, end it, or "
+                    "give another --workdir"
+                ) from error
         write_atomically(workdir / _HOLDER, f"process {os.getpid()} on {socket.gethostname()}\n")
         yield
 

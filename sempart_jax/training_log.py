@@ -92,7 +92,6 @@ class TrainingLog:
         for name, value in values.items():
             row[f"{prefix}/{name}"] = value
             self._board.add_scalar(f"{prefix}/{name}", value, step)
-        self._board.flush()
         with writing(self._metrics_file):
             self._metrics.write(json.dumps(row) + "\n")
             self._metrics.flush()
@@ -108,7 +107,6 @@ class TrainingLog:
         """
         save_png(picture, self._workdir / "panels" / f"step_{step:07d}.png")
         self._board.add_image("masks", picture, step)
-        self._board.flush()
 
     def say(self, message: str) -> None:
         """Print a line above the progress bar."""
