@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup test fuzz hostile soak demo lint types lock audit clean
+.PHONY: setup test faults fuzz hostile soak demo lint types lock audit clean
 
 setup: $(INSTALLED)
 
@@ -26,6 +26,11 @@ fuzz: $(INSTALLED)
 # Training, evaluation and segmentation of more than a hundred hostile files, with peak memory.
 hostile: $(INSTALLED)
 	HOSTILE_LONG=1 $(BIN)/python -m pytest -s tests/faults/test_hostile_files.py
+
+# Trainings killed 30 times, and on broken disks; `make test` has a short form of it.
+faults: $(INSTALLED)
+	SEMPART_KILLS=$${SEMPART_KILLS:-30} $(BIN)/python -m pytest -s tests/faults/test_kills.py \
+		tests/faults/test_disk.py tests/faults/test_signals.py
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py

@@ -1,14 +1,18 @@
-"""What a run leaves on disk: its configuration, and checkpoints by orbax.
+"""Checkpoints of a run, by orbax, and whether they are still what was saved.
 
-A working directory holds ``config.json`` (the configuration), ``run.json`` (fingerprints of images
-and backbone), ``checkpoints/<step>/`` and, where a validation set is named, ``best/<step>/``. A
-checkpoint is written beside its final name and renamed when complete, so that one which was cut
-off is never read.
+A working directory holds ``checkpoints/<step>/`` and, where a validation set is named,
+``best/<step>/``. A checkpoint is written beside its final name and renamed when complete, so that
+one which was cut off is never read. With it goes a fingerprint of what it holds: neither orbax nor
+the format under it notices a flipped bit.
 """
 
 import hashlib
-import json
+import os
+import re
+import shutil
 import types
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +20,19 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
-from ml_collections import ConfigDict
 
-from sempart_jax.atomic_write import write_atomically
-from sempart_jax.default_config import changed_fields, default_config
 from sempart_jax.train_step import TrainState
+from sempart_jax.write_errors import WriteError, writing
+
+_FINGERPRINT = "fingerprint"
+_UNFINISHED = "*.orbax-checkpoint-tmp"
+"""What orbax calls a checkpoint that is not complete."""
+
+_LONGEST_REASON = 200
 
 
-class ResumeError(ValueError):
-    """The working directory holds a run that the present one may not continue."""
+class DamagedCheckpointError(ValueError):
+    """A checkpoint does not hold what was saved."""
 
 
 class Checkpoints:
@@ -35,33 +43,56 @@ class Checkpoints:
     """
 
     def __init__(
-        self, workdir: str | Path, *, name: str = "checkpoints", keep: int = 3, best: bool = False
+        self,
+        workdir: str | Path,
+        *,
+        name: str = "checkpoints",
+        keep: int = 3,
+        best: bool = False,
+        read_only: bool = False,
     ) -> None:
-        """Open a directory of checkpoints, which is made if absent.
+        """Open a directory of checkpoints.
 
         Args:
             workdir: directory of the run.
             name: directory below ``workdir``.
             keep: number of checkpoints that stay.
             best: keep those of the highest score instead of the newest.
+            read_only: touch nothing. Otherwise the directory is made if absent, and what a killed
+                process has left unfinished is removed.
+
+        Raises:
+            DamagedCheckpointError: if the scores of the best checkpoints cannot be read.
+            WriteError: if the directory cannot be made.
         """
         self.directory = Path(workdir).resolve() / name
         self._best = best
-        self.directory.mkdir(parents=True, exist_ok=True)
+        if not read_only:
+            with writing(self.directory):
+                self.directory.mkdir(parents=True, exist_ok=True)
+                for unfinished in self.directory.glob(_UNFINISHED):
+                    shutil.rmtree(unfinished)
         process = jax.process_index()
-        self._manager = ocp.CheckpointManager(
-            self.directory,
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=keep,
-                best_fn=(lambda metrics: metrics["score"]) if best else None,
-                best_mode="max",
-                create=False,  # orbax would have all processes do it together
-                enable_async_checkpointing=True,
-                multiprocessing_options=ocp.options.MultiprocessingOptions(
-                    primary_host=process, active_processes={process}
+        try:
+            self._manager = ocp.CheckpointManager(
+                self.directory,
+                item_handlers=ocp.StandardCheckpointHandler(),
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=keep,
+                    best_fn=(lambda metrics: metrics["score"]) if best else None,
+                    best_mode="max",
+                    create=False,  # orbax would have all processes do it together
+                    enable_async_checkpointing=True,
+                    multiprocessing_options=ocp.options.MultiprocessingOptions(
+                        primary_host=process, active_processes={process}
+                    ),
                 ),
-            ),
-        )
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise DamagedCheckpointError(
+                f"a checkpoint in {self.directory} has lost its score ({_reason(error)}): "
+                "bring it back from a copy, or move it away"
+            ) from error
 
     def __enter__(self) -> "Checkpoints":
         """Return self."""
@@ -73,29 +104,89 @@ class Checkpoints:
         error: BaseException | None,
         traceback: types.TracebackType | None,
     ) -> None:
-        """Wait for pending writes and close."""
-        self._manager.close()
+        """Wait for pending writes and close.
+
+        Raises:
+            WriteError: if a write has failed, unless there is an error already.
+        """
+        # Of two errors the first is told: it is why the run ends.
+        with suppress(WriteError) if error else nullcontext(), self._writing():
+            self._manager.close()
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest complete checkpoint, or ``None``."""
+        """Step of the newest checkpoint that is complete or being written, or ``None``."""
         step: int | None = self._manager.latest_step()
         return step
 
     def save(self, state: TrainState, score: float | None = None) -> None:
-        """Start to write a state; training may go on at once.
+        """Start to write a state, after the one before is complete; training may go on at once.
 
         Args:
             state: unreplicated state. A step that is on disk already is not written again.
             score: what the best checkpoints are chosen by.
+
+        Raises:
+            WriteError: if this state or the one before cannot be written. Older checkpoints stay.
         """
         step = int(state.step)
-        if step not in self._manager.all_steps():
+        if step in self._manager.all_steps():
+            return
+        with self._writing():
+            # Or orbax would make it again, with nothing else of the run beside it.
+            if not self.directory.is_dir():
+                raise FileNotFoundError("the directory has been removed")
+            state = jax.device_get(state)
             self._manager.save(
                 step,
-                args=ocp.args.StandardSave(jax.device_get(state)),
+                args=ocp.args.StandardSave(state),
                 metrics=None if score is None else {"score": score},
+                custom_metadata={_FINGERPRINT: fingerprint_params(state)},
             )
+
+    def wait(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    def resume(self, like: TrainState) -> TrainState | None:
+        """Read the newest checkpoint that is not damaged.
+
+        Damaged ones that are newer are renamed ``<step>.damaged``, with a warning: training is
+        going to write these steps again.
+
+        Args:
+            like: state of the same structure and shapes, such as a fresh one.
+
+        Returns:
+            State on the host; ``None`` if there is no checkpoint at all.
+
+        Raises:
+            DamagedCheckpointError: if all checkpoints are damaged.
+            WriteError: if a damaged one cannot be renamed.
+        """
+        damaged: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                state = self.restore(like, step)
+            except DamagedCheckpointError as error:
+                damaged[step] = str(error)
+                continue
+            for newer, reason in damaged.items():
+                aside = self._set_aside(newer)
+                logging.warning("%s. It is now %s; continuing from step %d", reason, aside, step)
+            return state
+        if damaged:
+            listed = "\n  ".join(damaged.values())
+            raise DamagedCheckpointError(
+                f"no checkpoint in {self.directory} can be read:\n  {listed}\n"
+                "Bring one back from a copy, or start anew in another --workdir."
+            )
+        return None
 
     def restore(self, like: TrainState, step: int | None = None) -> TrainState:
         """Read a checkpoint.
@@ -109,15 +200,71 @@ class Checkpoints:
 
         Raises:
             FileNotFoundError: if there is no such checkpoint.
+            DamagedCheckpointError: if it does not hold what was saved. One from before there were
+                fingerprints is only noticed where its files cannot be read.
         """
         if step is None:
-            step = self._manager.best_step() if self._best else self.latest_step
+            step = self._best_step() if self._best else self.latest_step
         if step is None or step not in self._manager.all_steps():
             wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
             raise FileNotFoundError(f"{wanted} in {self.directory}")
         abstract = jax.tree.map(np.asarray, jax.device_get(like))
-        restored: TrainState = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        damaged = f"{self.directory / str(step)} is damaged"
+        try:
+            description = self._manager.metadata(step)
+            restored: TrainState = self._manager.restore(
+                step, args=ocp.args.StandardRestore(abstract)
+            )
+        except MemoryError:
+            raise
+        # Of damaged files orbax raises whatever stumbles over them first.
+        except Exception as error:
+            raise DamagedCheckpointError(f"{damaged}: {_reason(error)}") from error
+        if description.init_timestamp_nsecs is None:
+            raise DamagedCheckpointError(f"{damaged}: its metadata is missing or cut off")
+        expected = description.custom_metadata.get(_FINGERPRINT)
+        if expected not in (None, fingerprint_params(restored)):
+            raise DamagedCheckpointError(f"{damaged}: it does not hold what was saved")
         return restored
+
+    def _best_step(self) -> int | None:
+        for step in self._manager.all_steps():
+            if not self._manager.metrics(step):
+                raise DamagedCheckpointError(
+                    f"{self.directory / str(step)} is damaged: it has lost its score. Name one of "
+                    f"{self.directory} to take it in any case"
+                )
+        best: int | None = self._manager.best_step()
+        return best
+
+    def _set_aside(self, step: int) -> Path:
+        path = self.directory / str(step)
+        aside, count = path.with_name(f"{step}.damaged"), 1
+        while aside.exists():
+            count += 1
+            aside = path.with_name(f"{step}.damaged{count}")
+        with writing(path):
+            path.rename(aside)
+        self._manager.reload()
+        return aside
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Tell what orbax raises when it cannot write, which need not be an ``OSError``."""
+        with writing(self.directory):
+            try:
+                yield
+            except ValueError as error:
+                raise WriteError(f"cannot write {self.directory}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """Put an error in a line; what matters in those of tensorstore comes last, after long paths."""
+    lines = str(error).splitlines()
+    line = lines[0] if lines else type(error).__name__
+    if code := re.search(r"os_error_code='(\d+)'", line):
+        return os.strerror(int(code[1]))
+    return line if len(line) <= _LONGEST_REASON else f"...{line[-_LONGEST_REASON:]}"
 
 
 def fingerprint_params(params: Any) -> str:
@@ -135,60 +282,3 @@ def fingerprint_params(params: Any) -> str:
         digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()[:16]
-
-
-def register_run(workdir: str | Path, config: ConfigDict, fingerprints: dict[str, str]) -> None:
-    """Record a new run, or check that the one in ``workdir`` may be continued.
-
-    Args:
-        workdir: directory of the run; made if absent.
-        config: configuration asked for now.
-        fingerprints: hashes of what the configuration points to, by name (images, backbone).
-
-    Raises:
-        ResumeError: names each field or content that differs from the recorded run.
-    """
-    workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
-    config_file, run_file = workdir / "config.json", workdir / "run.json"
-    if config_file.exists():
-        problems = changed_fields(read_config(workdir), config)
-        recorded = json.loads(run_file.read_text()) if run_file.exists() else {}
-        for name, value in fingerprints.items():
-            if name in recorded and recorded[name] != value:
-                problems.append(f"the {name} are not those that the run was started with")
-        if problems:
-            listed = "\n  ".join(problems)
-            raise ResumeError(
-                f"{workdir} holds a run with another configuration:\n  {listed}\n"
-                "Give the old values to continue it, or another --workdir to start anew."
-            )
-        logging.info("continuing the run in %s", workdir)
-    write_atomically(config_file, config.to_json_best_effort(indent=2) + "\n")
-    write_atomically(run_file, json.dumps(fingerprints, indent=2) + "\n")
-
-
-def read_config(workdir: str | Path) -> ConfigDict:
-    """Read the configuration of a run.
-
-    Args:
-        workdir: directory of the run.
-
-    Returns:
-        The configuration; fields that are newer than the run have their defaults.
-
-    Raises:
-        FileNotFoundError: if there is no run.
-        ValueError: if the file is damaged.
-    """
-    path = Path(workdir) / "config.json"
-    if not path.exists():
-        raise FileNotFoundError(f"no run in {workdir}: {path} does not exist")
-    try:
-        fields = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path} is no JSON ({error}); restore it from a copy") from error
-    config = default_config()
-    with config.unlocked():
-        config.update(fields)
-    return config

@@ -11,10 +11,11 @@ from sempart_jax.compilation_cache import enable_compilation_cache
 from sempart_jax.data.pipeline import NoReadableImageError
 from sempart_jax.default_config import default_config, flatten
 from sempart_jax.health import UnhealthyRunError
+from sempart_jax.orbax_noise import silence_orbax
 
 EXPECTED_ERRORS = (
     ValueError,
-    FileNotFoundError,
+    OSError,  # a file that is missing, a disk that is full
     ModuleNotFoundError,  # an extra that is not installed
     NoReadableImageError,
     UnhealthyRunError,
@@ -40,6 +41,7 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
             sys.exit(f"error: unexpected arguments: {' '.join(rest)}")
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
+            silence_orbax()
         enable_compilation_cache()
         try:
             main(*([rest] if positional else []))

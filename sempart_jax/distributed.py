@@ -21,6 +21,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sempart_jax.command_line import EXPECTED_ERRORS
+from sempart_jax.stop_signals import StoppedRunError
 from sempart_jax.train_step import connect_devices
 
 JOINING_TIMEOUT_SECONDS = 300
@@ -43,10 +44,6 @@ _LOST = (
     "outside. Start all processes again with the same command: the run continues from its last "
     "checkpoint"
 )
-
-
-class StoppedRunError(RuntimeError):
-    """A signal has asked the processes to end; they have kept what they have done."""
 
 
 class LastWords:
@@ -83,7 +80,8 @@ def asked_to_stop(step: int) -> bool:
     """Whether the run shall end after this step, because one of its processes has got SIGTERM.
 
     Launchers send it before a job's time is up. All processes get the same answer at the same step,
-    one of the next after the signal; a process that is alone is ended by the signal itself.
+    one of the next after the signal. A process that is alone has
+    :class:`sempart_jax.stop_signals.StopSignals`.
 
     Args:
         step: number of steps taken; every process asks after each.

@@ -1,5 +1,7 @@
 """What one process of a run writes as it goes: panels, validation scores and checkpoints."""
 
+from pathlib import Path
+
 from ml_collections import ConfigDict
 
 from sempart_jax.checkpoints import Checkpoints
@@ -18,6 +20,7 @@ from sempart_jax.models.mask_network import Variables
 from sempart_jax.objectives.sempart import SempartObjective
 from sempart_jax.prediction import AnySizePredictor, Predictor, panel_columns, trained_variables
 from sempart_jax.report.panels import draw_panel
+from sempart_jax.run_record import note_kept_step
 from sempart_jax.train_step import TrainState, unreplicate
 from sempart_jax.training_log import TrainingLog
 
@@ -37,6 +40,7 @@ class RunRecorder:
         experiment: Experiment,
         replicated_frozen_params: Variables,
         *,
+        workdir: Path,
         images: ImageSource,
         checkpoints: Checkpoints,
         best: Checkpoints,
@@ -48,12 +52,13 @@ class RunRecorder:
             config: configuration of the run.
             experiment: what is trained.
             replicated_frozen_params: parameters that are not trained, on all local devices.
+            workdir: directory of the run.
             images: training images, of which panels show some.
             checkpoints: where the newest states go.
             best: where the best goes.
             log: where panels and scores go.
         """
-        self._config, self._experiment = config, experiment
+        self._config, self._experiment, self._workdir = config, experiment, workdir
         self._checkpoints, self._best, self._log = checkpoints, best, log
         self._predictor = Predictor(experiment.network, replicated_frozen_params)
         self._samples = read_samples(
@@ -83,9 +88,23 @@ class RunRecorder:
         if at_either_end or _is_due(step, self._config.validation.every_steps):
             self._validate(step, state)
 
-    def save(self, state: TrainState) -> None:
-        """Keep a replicated state."""
+    def save(self, state: TrainState, *, wait: bool) -> None:
+        """Keep a replicated state.
+
+        Args:
+            state: replicated state.
+            wait: until it is written; otherwise that is known by the next time.
+
+        Raises:
+            WriteError: if it, or the one before, cannot be written.
+        """
+        before = self._checkpoints.latest_step
         self._checkpoints.save(unreplicate(state))
+        if wait:
+            self._checkpoints.wait()
+            before = self._checkpoints.latest_step
+        if before is not None:
+            note_kept_step(self._workdir, before)
 
     def _draw_panel(self, step: int, state: TrainState) -> None:
         if len(self._samples.image) == 0:

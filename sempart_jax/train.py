@@ -16,19 +16,23 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from sempart_jax import command_line, distributed
-from sempart_jax.checkpoints import Checkpoints, fingerprint_params, register_run
+from sempart_jax.checkpoints import Checkpoints, fingerprint_params
 from sempart_jax.data.image_sources import ImageSource, open_images
 from sempart_jax.data.pipeline import fingerprint
 from sempart_jax.data.pseudo_masks import open_pseudo_masks
 from sempart_jax.default_config import PROCESS_FIELDS, check_config, flatten
 from sempart_jax.experiment import build_experiment
+from sempart_jax.run_lock import locked
+from sempart_jax.run_record import check_nothing_lost, register_run
 from sempart_jax.run_recorder import RunRecorder, Validations
+from sempart_jax.stop_signals import StoppedRunError, StopSignals
 from sempart_jax.train_step import replicate
 from sempart_jax.training_log import SilentLog, TrainingLog
 from sempart_jax.training_run import TrainingRun
+from sempart_jax.write_errors import WriteError
 
 
-def train(config: ConfigDict, workdir: Path) -> Validations:
+def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None) -> Validations:
     """Train, or continue to train, to the end of the configured steps.
 
     Where ``config.distributed`` is set, all processes of the run call it, each within
@@ -37,6 +41,7 @@ def train(config: ConfigDict, workdir: Path) -> Validations:
     Args:
         config: configuration, see ``sempart_jax.default_config``.
         workdir: directory of the run; that of process 0 is the one that counts.
+        signals: what asks a process that is alone to end.
 
     Returns:
         Scores of each kind of mask on the validation set, by step; empty without one, where the
@@ -44,12 +49,14 @@ def train(config: ConfigDict, workdir: Path) -> Validations:
 
     Raises:
         ValueError: if the configuration is wrong, not that of the run in ``workdir``, or not the
-            same in all processes.
+            same in all processes; if another process trains in ``workdir``, or the checkpoints of
+            its run are damaged or gone.
         FileNotFoundError: if images or weights are missing.
         NoReadableImageError: if no training image can be read.
         UnhealthyRunError: if the loss is no longer finite or the masks have collapsed. The last
             good checkpoint stays.
-        StoppedRunError: in all processes of several, if one was told to end.
+        StoppedRunError: if this process, or one of several, was told to end; what is done is kept.
+        WriteError: if ``workdir`` cannot be written to. Older checkpoints stay.
     """
     check_config(config)
     if config.distributed and not jax.distributed.is_initialized():
@@ -88,13 +95,15 @@ def train(config: ConfigDict, workdir: Path) -> Validations:
     with contextlib.ExitStack() as stack:
         state = experiment.empty_state(config.data.image_size)
         if writer:
+            stack.enter_context(locked(workdir))
             register_run(workdir, config, fingerprints)
             checkpoints = stack.enter_context(Checkpoints(workdir, keep=config.checkpoint.keep))
             best = stack.enter_context(Checkpoints(workdir, name="best", keep=1, best=True))
-            if checkpoints.latest_step is None:
-                state = experiment.initial_state(config.seed, config.data.image_size)
-            else:
-                state = checkpoints.restore(state)
+            resumed = checkpoints.resume(state)
+            if resumed is None:
+                check_nothing_lost(workdir)
+                resumed = experiment.initial_state(config.seed, config.data.image_size)
+            state = resumed
         state = distributed.broadcast_from_writer(state)
         first_step = int(state.step)
         log: TrainingLog | SilentLog = SilentLog(jax.process_index())
@@ -116,13 +125,21 @@ def train(config: ConfigDict, workdir: Path) -> Validations:
                 config,
                 experiment,
                 frozen_params,
+                workdir=workdir,
                 images=images,
                 checkpoints=checkpoints,
                 best=best,
                 log=training_log,
             )
         run = TrainingRun(
-            config, experiment, state, frozen_params, images=images, log=log, recorder=recorder
+            config,
+            experiment,
+            state,
+            frozen_params,
+            images=images,
+            log=log,
+            recorder=recorder,
+            signals=signals,
         )
         run.to_end(last_step)
         return {} if recorder is None else recorder.validations
@@ -151,18 +168,26 @@ def _main() -> None:
     experiment_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
     workdir = Path(_WORKDIR.value or Path("runs") / experiment_file.stem)
     check_config(config)
-    if not config.distributed:
-        train(config, workdir)
-    else:
-        try:
+    try:
+        if not config.distributed:
+            signals = StopSignals()
+            with signals.noticed():
+                train(config, workdir, signals)
+        else:
             with distributed.joined(
                 config.coordinator_address, config.num_processes, config.process_id
             ):
                 train(config, workdir)
                 if not distributed.is_writer():
                     return
-        except distributed.StoppedRunError as stopped:
-            sys.exit(f"error: {stopped}")
+    except StoppedRunError as stopped:
+        print(f"stopped: {stopped}")
+        sys.exit(stopped.exit_status)
+    except WriteError as error:
+        sys.exit(
+            f"error: {error}. Once it can be written, the same command continues the run from its "
+            "last checkpoint"
+        )
     print(f"the run is in {workdir}")
 
 

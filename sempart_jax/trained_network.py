@@ -5,7 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from sempart_jax.checkpoints import Checkpoints, read_config
+from sempart_jax.checkpoints import Checkpoints, DamagedCheckpointError
 from sempart_jax.experiment import Experiment, build_experiment
 from sempart_jax.model_file import read_model
 from sempart_jax.model_format import is_model_file
@@ -14,6 +14,7 @@ from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.network import TrainedNetwork
 from sempart_jax.models.released import head_shape, infer_backbone, read_released_head
 from sempart_jax.models.segmenter import Segmenter
+from sempart_jax.run_record import read_config
 from sempart_jax.train_step import TrainState
 
 __all__ = ["TrainedNetwork", "load_checkpoint", "load_released", "load_run", "load_trained"]
@@ -84,15 +85,20 @@ def load_run(workdir: Path, *, weights: str | None = None) -> TrainedNetwork:
 
     Raises:
         FileNotFoundError: if there is no run, checkpoint or file of weights.
-        ValueError: if the run's configuration is damaged.
+        ValueError: if the run's configuration or the checkpoint is damaged.
     """
     config, experiment, state = _open_run(workdir, weights)
     with (
-        Checkpoints(workdir, name="best", best=True) as best,
-        Checkpoints(workdir) as newest,
+        Checkpoints(workdir, name="best", best=True, read_only=True) as best,
+        Checkpoints(workdir, read_only=True) as newest,
     ):
         validated = best.latest_step is not None
-        state = (best if validated else newest).restore(state)
+        try:
+            state = (best if validated else newest).restore(state)
+        except DamagedCheckpointError as error:
+            raise DamagedCheckpointError(
+                f"{error}. Name another checkpoint: {workdir}/checkpoints/STEP"
+            ) from error
     kind = "the best by validation" if validated else "the last"
     return _network(config, experiment, state, f"run {workdir}, step {int(state.step)}, {kind}")
 
@@ -106,14 +112,15 @@ def load_checkpoint(path: Path, *, weights: str | None = None) -> TrainedNetwork
 
     Raises:
         FileNotFoundError: if there is no run, checkpoint or file of weights.
-        ValueError: if the run's configuration is damaged.
+        ValueError: if the run's configuration or the checkpoint is damaged.
     """
     workdir = _run_of(path)
     if workdir is None or not path.is_dir():
         raise FileNotFoundError(f"{path} is no checkpoint of a run: name {_KINDS}")
     folder, step = path.absolute().parent.name, int(path.absolute().name)
     config, experiment, state = _open_run(workdir, weights)
-    with Checkpoints(workdir, name=folder, best=_CHECKPOINT_FOLDERS[folder]) as checkpoints:
+    best = _CHECKPOINT_FOLDERS[folder]
+    with Checkpoints(workdir, name=folder, best=best, read_only=True) as checkpoints:
         state = checkpoints.restore(state, step)
     return _network(config, experiment, state, f"run {workdir}, step {step}, by choice")
 

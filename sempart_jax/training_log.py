@@ -1,5 +1,6 @@
 """What a run says while it trains: progress bar, ``metrics.jsonl``, TensorBoard and panels."""
 
+import contextlib
 import json
 import sys
 import types
@@ -8,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tensorboardX import SummaryWriter
 from tqdm import tqdm
 
+from sempart_jax.atomic_write import write_atomically
+from sempart_jax.event_file import EventFile
 from sempart_jax.report.panels import save_png
+from sempart_jax.write_errors import writing
 
 
 class TrainingLog:
@@ -28,16 +31,20 @@ class TrainingLog:
                 for it will be logged again; at 0 everything is.
             last_step: steps at the end of the run.
             batch_size: images a step, for the progress bar's images a second.
+
+        Raises:
+            WriteError: here and in ``scalars`` and ``panel``, if a file cannot be written.
         """
         self._workdir = Path(workdir)
         self._batch_size = batch_size
-        metrics_file = self._workdir / "metrics.jsonl"
+        self._metrics_file = self._workdir / "metrics.jsonl"
         # A run that starts over at step 0 logs that step again as well.
         last_kept = first_step or -1
-        kept = _lines_up_to(metrics_file, last_kept) if metrics_file.exists() else []
-        metrics_file.write_text("".join(f"{line}\n" for line in kept))
-        self._metrics = metrics_file.open("a")
-        self._board = SummaryWriter(str(self._workdir / "tensorboard"), purge_step=last_kept + 1)
+        kept = _lines_up_to(self._metrics_file, last_kept) if self._metrics_file.exists() else []
+        write_atomically(self._metrics_file, "".join(f"{line}\n" for line in kept))
+        with writing(self._metrics_file):
+            self._metrics = self._metrics_file.open("a")
+        self._board = EventFile(self._workdir / "tensorboard", purge_step=last_kept + 1)
         self._progress = tqdm(
             total=last_step * batch_size,
             initial=first_step * batch_size,
@@ -60,8 +67,14 @@ class TrainingLog:
     ) -> None:
         """Close the files."""
         self._progress.close()
-        self._board.close()
-        self._metrics.close()
+        # Of two errors the first is told: it is why the run ends.
+        with contextlib.suppress(OSError) if error else contextlib.nullcontext():
+            self._board.close()
+        with (
+            contextlib.suppress(OSError) if error else contextlib.nullcontext(),
+            writing(self._metrics_file),
+        ):
+            self._metrics.close()
 
     def advance(self) -> None:
         """Move the progress bar by one step."""
@@ -79,8 +92,9 @@ class TrainingLog:
         for name, value in values.items():
             row[f"{prefix}/{name}"] = value
             self._board.add_scalar(f"{prefix}/{name}", value, step)
-        self._metrics.write(json.dumps(row) + "\n")
-        self._metrics.flush()
+        with writing(self._metrics_file):
+            self._metrics.write(json.dumps(row) + "\n")
+            self._metrics.flush()
         if "total" in values:
             self._progress.set_postfix(loss=f"{values['total']:.4f}", refresh=False)
 
@@ -92,7 +106,7 @@ class TrainingLog:
             picture: RGB uint8 ``[H, W, 3]``.
         """
         save_png(picture, self._workdir / "panels" / f"step_{step:07d}.png")
-        self._board.add_image("masks", picture, step, dataformats="HWC")
+        self._board.add_image("masks", picture, step)
 
     def say(self, message: str) -> None:
         """Print a line above the progress bar."""
@@ -128,7 +142,7 @@ class SilentLog:
 def _lines_up_to(path: Path, step: int) -> list[str]:
     """Read a metrics file's whole lines up to a step; a killed run may leave half a line."""
     lines = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(errors="replace").splitlines():
         try:
             row = json.loads(line)
         except json.JSONDecodeError:

@@ -1,6 +1,7 @@
 """The training loop of one process: batches, steps, and a watch over their metrics."""
 
 import contextlib
+import signal
 import time
 
 import jax
@@ -16,6 +17,7 @@ from sempart_jax.health import HealthMonitor
 from sempart_jax.models.mask_network import Variables
 from sempart_jax.objectives.base import Examples
 from sempart_jax.run_recorder import RunRecorder
+from sempart_jax.stop_signals import StoppedRunError, StopSignals
 from sempart_jax.train_step import Metrics, TrainState, make_train_step, replicate, shard
 from sempart_jax.training_log import SilentLog, TrainingLog
 
@@ -36,6 +38,7 @@ class TrainingRun:
         images: ImageSource,
         log: TrainingLog | SilentLog,
         recorder: RunRecorder | None,
+        signals: StopSignals | None = None,
     ) -> None:
         """Put the parts of a run together.
 
@@ -47,9 +50,11 @@ class TrainingRun:
             images: training images.
             log: where metrics go.
             recorder: panels, validation and checkpoints; ``None`` where another process has them.
+            signals: what asks a process that is alone to end.
         """
         self._config, self._images = config, images
         self._log, self._recorder = log, recorder
+        self._signals = signals or StopSignals()
         self._state = replicate(state)
         self._step = int(state.step)
         self._frozen_params = replicated_frozen_params
@@ -79,10 +84,12 @@ class TrainingRun:
         Raises:
             NoReadableImageError: if no training image can be read.
             UnhealthyRunError: if the loss is no longer finite or the masks have collapsed.
-            StoppedRunError: in all processes of several, if one was told to end; the last step is
+            StoppedRunError: if this process, or one of several, was told to end; the last step is
                 kept.
+            WriteError: if a log or a checkpoint cannot be written. Older checkpoints stay.
         """
         config = self._config
+        self._signals.defer()
         if self._recorder is not None and self._step == 0:
             self._recorder.look(self._step, self._state, at_end=False)
         with contextlib.closing(
@@ -103,24 +110,28 @@ class TrainingRun:
             while self._step < last_step:
                 self._take_step(next(batches))
                 at_end = self._step == last_step
-                stop = not at_end and distributed.asked_to_stop(self._step)
+                stop = not at_end and self._asked_to_stop()
                 save = at_end or stop or self._step % config.checkpoint.every_steps == 0
                 if save or self._step % config.log.every_steps == 0:
                     self._log_steps()
                 if self._recorder is not None:
-                    self._record(self._recorder, at_end=at_end, save=save)
+                    self._record(self._recorder, at_end=at_end, save=save, stop=stop)
                 if stop:
-                    raise distributed.StoppedRunError(
+                    raise StoppedRunError(
                         f"ended from outside. Step {self._step} is kept: the same command "
-                        "continues the run from there"
+                        "continues the run from there",
+                        self._signals.received or signal.SIGTERM,
                     )
 
-    def _record(self, recorder: RunRecorder, *, at_end: bool, save: bool) -> None:
+    def _asked_to_stop(self) -> bool:
+        return distributed.asked_to_stop(self._step) or self._signals.received is not None
+
+    def _record(self, recorder: RunRecorder, *, at_end: bool, save: bool, stop: bool) -> None:
         before_pause = time.monotonic()
         recorder.look(self._step, self._state, at_end=at_end)
         # Last, so that a run killed before it does all of the above again.
         if save:
-            recorder.save(self._state)
+            recorder.save(self._state, wait=at_end or stop)
         # The rate of training is not that of drawing and scoring.
         self._clock_started += time.monotonic() - before_pause
 

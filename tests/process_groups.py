@@ -55,6 +55,8 @@ class Group:
                         env=environment,
                         stdout=output,
                         stderr=subprocess.STDOUT,
+                        # A signal to the group of one shall not reach the tests.
+                        start_new_session=True,
                     )
                 )
 

@@ -160,8 +160,8 @@ def test_a_run_whose_processes_died_ends_bit_for_bit_like_an_undisturbed_one(
         before = newest_step(checkpoints)
         wait_until(lambda: newest_step(checkpoints) > before, group)
         group.processes[1].terminate()
-        assert group.wait(A_MINUTE) == [1, 1], group.everything()
-        kept = [re.search(r"error: .*Step (1\d) is kept", group.said(i))[1] for i in range(2)]
+        assert group.wait(A_MINUTE) == [0, 0], group.everything()
+        kept = [re.search(r"stopped: .*Step (1\d) is kept", group.said(i))[1] for i in range(2)]
         assert kept[0] == kept[1]
         assert newest_step(checkpoints) == int(kept[0])
         assert LOST not in group.everything()

@@ -2,14 +2,18 @@
 
 import io
 import json
+import resource
 import struct
 
 import numpy as np
 import pytest
 from PIL import Image
+from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from sempart_jax.event_file import EventFile
 from sempart_jax.training_log import SilentLog, TrainingLog
+from sempart_jax.write_errors import WriteError
 
 
 def open_log(workdir, first_step=0, last_step=10, batch_size=4):
@@ -79,6 +83,18 @@ def test_panel_goes_to_png_and_tensorboard(tmp_path):
         np.testing.assert_array_equal(np.asarray(image), picture)
 
 
+def test_an_event_is_written_as_tensorboardx_writes_it(tmp_path):
+    theirs = EventsWriter(str(tmp_path / "theirs"))
+    with open_log(tmp_path) as log:
+        log.scalars(5, {"total": 0.1})
+    last = events(tmp_path)[-1]
+    theirs.write_event(last)
+    theirs.close()
+    (expected,), (ours,) = tmp_path.glob("theirs*"), (tmp_path / "tensorboard").iterdir()
+    length = len(last.SerializeToString()) + 16
+    assert ours.read_bytes()[-length:] == expected.read_bytes()[-length:]
+
+
 def test_resumed_log_drops_what_will_be_logged_again(tmp_path):
     with open_log(tmp_path) as log:
         for step in (2, 4, 6, 8):
@@ -133,6 +149,55 @@ def test_files_are_closed_after_an_error(tmp_path):
     assert [step for step, _ in values(tmp_path)] == [1]
     with pytest.raises(ValueError, match="closed"):
         log.scalars(2, {"total": 0.5})
+
+
+@pytest.fixture
+def no_room():
+    """Let no file grow beyond 50 kB, which is told as a full disk is, wherever the tests run."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def log_for_ever(log):
+    for step in range(1, 10_000):
+        log.scalars(step, {"total": 0.5})
+
+
+@pytest.mark.timeout(60)
+def test_numbers_that_find_no_room_are_an_error_and_do_not_hang(tmp_path, no_room):
+    named = f"cannot write {tmp_path}/(tensorboard/events|metrics).*: File too large"
+    with pytest.raises(WriteError, match=named), open_log(tmp_path) as log:
+        log_for_ever(log)
+    logged = len((tmp_path / "metrics.jsonl").read_text().splitlines())
+    with open_log(tmp_path, first_step=3) as log:
+        log.scalars(4, {"total": 0.25})
+    assert logged > 100
+    assert [row["step"] for row in rows(tmp_path)] == [1, 2, 3, 4]
+
+
+def test_a_panel_that_finds_no_room_is_an_error_and_leaves_no_half_file(tmp_path, no_room):
+    picture = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    named = rf"cannot write {tmp_path}/panels/step_0000040\.png: File too large"
+    with pytest.raises(WriteError, match=named), open_log(tmp_path) as log:
+        log.panel(40, picture)
+    assert list((tmp_path / "panels").iterdir()) == []
+
+
+def test_the_first_of_two_errors_is_told(tmp_path, monkeypatch):
+    log = open_log(tmp_path)
+    close = EventFile.close
+
+    def fail(self):
+        close(self)
+        raise OSError("no room")
+
+    monkeypatch.setattr(EventFile, "close", fail)
+    with pytest.raises(RuntimeError, match="stop"), log:
+        raise RuntimeError("stop")
+    with pytest.raises(OSError, match="no room"), log:
+        pass
 
 
 def test_progress_counts_images_from_the_first_step(tmp_path, capsys):

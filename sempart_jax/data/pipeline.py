@@ -24,7 +24,7 @@ from sempart_jax.data.image_sources import ImageSource, MaskedSource
 from sempart_jax.data.images import UnreadableImageError
 from sempart_jax.data.pixel_cache import Crop, PixelCache
 from sempart_jax.data.scratch_folder import ScratchFolder
-from sempart_jax.data.worker_processes import check_shared_memory, start_worker
+from sempart_jax.data.worker_processes import check_shared_memory, signals_blocked, start_worker
 
 MAXIMUM_THREADS = 8
 BUFFERED = 1
@@ -185,7 +185,7 @@ def training_batches(
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=BUFFERED)
         batches = batches.mp_prefetch(options, worker_init_fn=start_worker)
-    generator = _without_repeated_reports(batches, at_end, copy=workers > 0)
+    generator = _without_repeated_reports(batches, at_end, workers=workers > 0)
     # Where a program ends without closing: once modules are torn down, closing fails loudly.
     atexit.register(_close, weakref.ref(generator))
     return generator
@@ -245,20 +245,24 @@ def _collate(records: Sequence[_Record]) -> Batch:
 
 
 def _without_repeated_reports(
-    batches: grain.IterDataset[Batch], at_end: contextlib.ExitStack, *, copy: bool
+    batches: grain.IterDataset[Batch], at_end: contextlib.ExitStack, *, workers: bool
 ) -> Generator[Batch, None, None]:
     """Name each unreadable file once, whichever workers met it; close what was opened.
 
     A worker's arrays are shared memory, which must not outlive this iterator: those are copied.
     """
     reported: set[str] = set()
-    iterator = iter(batches)
+    starting = signals_blocked if workers else contextlib.nullcontext
+    with starting():
+        iterator = iter(batches)
     try:
-        for batch in iterator:
+        while True:
+            with starting():
+                batch = next(iterator)
             new = {path: reason for path, reason in batch.unreadable if path not in reported}
             reported.update(new)
             image, mask = batch.image, batch.mask
-            if copy:
+            if workers:
                 image, mask = np.array(image), None if mask is None else np.array(mask)
             del batch
             yield Batch(image, tuple(new.items()), mask)

@@ -1,10 +1,14 @@
 """What worker processes need of their machine, and how they end."""
 
+import contextlib
 import multiprocessing
 import os
 import shutil
 import signal
+import sys
 import threading
+from collections.abc import Iterator
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 _SHARED_MEMORY = Path("/dev/shm")
@@ -30,6 +34,26 @@ def check_shared_memory(needed: int) -> None:
         )
 
 
+@contextlib.contextmanager
+def signals_blocked() -> Iterator[None]:
+    """Let processes that are started inside never see SIGINT and SIGTERM (not on Windows).
+
+    A terminal, and a scheduler, send them to all processes of a run; the run ends its workers
+    itself, and needs their batches to the end of its step. A worker could only ignore them once it
+    has started. Signals to this process come when the block ends.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    # Where it is started within, it unblocks signals.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def start_worker(worker: int, worker_count: int) -> None:
     """Tie a worker process to the run that started it; to be called in the worker.
 
@@ -40,7 +64,7 @@ def start_worker(worker: int, worker_count: int) -> None:
     Raises:
         RuntimeError: this process was started by no other.
     """
-    # Ctrl-C reaches the whole process group; the run ends its workers itself.
+    # Where signals cannot be blocked.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
     if parent is None:

@@ -1,5 +1,6 @@
 """Pictures of masks for people to look at."""
 
+import io
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from jaxtyping import Float, UInt8
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
+
+from sempart_jax.atomic_write import write_atomically
 
 _CELL_INCHES = 1.6
 _DOTS_PER_INCH = 100
@@ -55,6 +58,10 @@ def save_png(picture: UInt8[np.ndarray, "H W 3"], path: Path) -> None:
     Args:
         picture: RGB.
         path: file to write.
+
+    Raises:
+        WriteError: if it cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(picture).save(path)
+    content = io.BytesIO()
+    Image.fromarray(picture).save(content, "PNG")
+    write_atomically(path, content.getvalue())

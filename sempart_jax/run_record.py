@@ -1,0 +1,120 @@
+"""The record of a run that guards its resumption: its configuration, and what it was made of.
+
+``config.json`` holds the configuration; ``run.json`` fingerprints of images and backbone, and the
+step of a checkpoint that was written, so that it is noticed when checkpoints disappear.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from absl import logging
+from ml_collections import ConfigDict
+
+from sempart_jax.atomic_write import write_atomically
+from sempart_jax.default_config import changed_fields, default_config
+from sempart_jax.write_errors import writing
+
+_KEPT_STEP = "kept step"
+
+
+class ResumeError(ValueError):
+    """The working directory holds a run that the present one may not continue."""
+
+
+def register_run(workdir: str | Path, config: ConfigDict, fingerprints: dict[str, str]) -> None:
+    """Record a new run, or check that the one in ``workdir`` may be continued.
+
+    Args:
+        workdir: directory of the run; made if absent.
+        config: configuration asked for now.
+        fingerprints: hashes of what the configuration points to, by name (images, backbone).
+
+    Raises:
+        ResumeError: names each field or content that differs from the recorded run.
+        ValueError: if a file of the record is damaged.
+        WriteError: if the directory cannot be written to.
+    """
+    workdir = Path(workdir)
+    config_file, run_file = workdir / "config.json", workdir / "run.json"
+    recorded = _read_json(run_file) if run_file.exists() else {}
+    if config_file.exists():
+        problems = changed_fields(read_config(workdir), config)
+        for name, value in fingerprints.items():
+            if name in recorded and recorded[name] != value:
+                problems.append(f"the {name} are not those that the run was started with")
+        if problems:
+            listed = "\n  ".join(problems)
+            raise ResumeError(
+                f"{workdir} holds a run with another configuration:\n  {listed}\n"
+                "Give the old values to continue it, or another --workdir to start anew."
+            )
+        logging.info("continuing the run in %s", workdir)
+    write_atomically(config_file, config.to_json_best_effort(indent=2) + "\n")
+    write_atomically(run_file, json.dumps(recorded | fingerprints, indent=2) + "\n")
+
+
+def note_kept_step(workdir: str | Path, step: int) -> None:
+    """Record that a checkpoint of a step has been written.
+
+    Args:
+        workdir: directory of the run, which is registered.
+        step: step of the checkpoint.
+
+    Raises:
+        WriteError: if the directory cannot be written to, or has been removed.
+    """
+    path = Path(workdir) / "run.json"
+    with writing(path):
+        recorded = _read_json(path)
+    write_atomically(path, json.dumps(recorded | {_KEPT_STEP: step}, indent=2) + "\n")
+
+
+def check_nothing_lost(workdir: str | Path) -> None:
+    """Refuse to start a run over that has had checkpoints.
+
+    Args:
+        workdir: directory of a registered run in which there is no checkpoint now.
+
+    Raises:
+        ResumeError: there have been some.
+    """
+    step = _read_json(Path(workdir) / "run.json").get(_KEPT_STEP)
+    if step is not None:
+        raise ResumeError(
+            f"the checkpoints of the run in {workdir} are gone, and it had one of step {step}. "
+            f"Bring {workdir}/checkpoints back from a copy, or start anew in another --workdir"
+        )
+
+
+def read_config(workdir: str | Path) -> ConfigDict:
+    """Read the configuration of a run.
+
+    Args:
+        workdir: directory of the run.
+
+    Returns:
+        The configuration; fields that are newer than the run have their defaults.
+
+    Raises:
+        FileNotFoundError: if there is no run.
+        ValueError: if the file is damaged.
+    """
+    path = Path(workdir) / "config.json"
+    if not path.exists():
+        raise FileNotFoundError(f"no run in {workdir}: {path} does not exist")
+    fields = _read_json(path)
+    config = default_config()
+    with config.unlocked():
+        config.update(fields)
+    return config
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        fields = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON ({error}); restore it from a copy") from error
+    if not isinstance(fields, dict):
+        raise ValueError(f"{path} holds no fields; restore it from a copy")
+    return fields
