@@ -3,6 +3,7 @@
 ``make faults`` kills 30 times. ``SEMPART_KILLS`` says how often, ``SEMPART_KILLS_SEED`` when.
 """
 
+import contextlib
 import os
 import re
 import time
@@ -16,30 +17,38 @@ from tests.faults.small_training import (
     checkpoint_steps,
     finish,
     start,
-    wait_until,
 )
 
 KILLS = int(os.environ.get("SEMPART_KILLS", 2))
 SEED = int(os.environ.get("SEMPART_KILLS_SEED", 0))
 
 
-def is_writing(workdir):
-    return bool(list((workdir / "checkpoints").glob("*.orbax-checkpoint-tmp")))
+def unfinished(workdir):
+    """Checkpoints that are being written, or were when a process was killed."""
+    found = set()
+    for path in (workdir / "checkpoints").glob("*.orbax-checkpoint-tmp"):
+        with contextlib.suppress(FileNotFoundError):
+            status = path.stat()
+            found.add((path.name, status.st_ino, status.st_ctime_ns))
+    return found
 
 
 def start_and_kill(workdir, scenes, rng, *, while_writing):
     """Kill a training; returns whether it has been, and was writing a checkpoint then."""
-    before = checkpoint_steps(workdir)
+    before, left_over = checkpoint_steps(workdir), unfinished(workdir)
+
+    def is_writing():
+        return bool(unfinished(workdir) - left_over)
+
     with start(workdir, scenes) as group:
         (process,) = group.processes
         if while_writing:
-            wait_until(
-                lambda: process.poll() is not None or is_writing(workdir), group, interval=0.0005
-            )
+            while process.poll() is None and not is_writing():
+                time.sleep(0.0005)
             time.sleep(rng.uniform(0, 0.03))
         else:
             ends = time.monotonic() + rng.uniform(0, 15)
-            while time.monotonic() < ends and process.poll() is None:
+            while process.poll() is None and time.monotonic() < ends:
                 time.sleep(0.01)
         process.kill()
         killed = process.wait() != 0
@@ -50,7 +59,7 @@ def start_and_kill(workdir, scenes, rng, *, while_writing):
         assert int(continued[1]) == max(before, default=0)
     assert "Traceback" not in said
     assert max(checkpoint_steps(workdir), default=0) >= max(before, default=0)
-    return killed, killed and is_writing(workdir)
+    return killed, killed and is_writing()
 
 
 @pytest.mark.slow
