@@ -69,6 +69,7 @@ def test_row_is_on_disk_before_the_log_is_closed(tmp_path):
     with open_log(tmp_path) as log:
         log.scalars(1, {"total": 0.5})
         assert rows(tmp_path) == [{"step": 1, "train/total": 0.5}]
+        assert [step for step, _ in values(tmp_path)] == [1]
 
 
 def test_panel_goes_to_png_and_tensorboard(tmp_path):
