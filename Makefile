@@ -17,7 +17,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 # A few processes: most tests wait for a compiler that uses one core.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 # The loaders of weights on many more damaged files than in `make test`.
 fuzz: $(INSTALLED)

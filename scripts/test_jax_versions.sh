@@ -29,7 +29,7 @@ for version in "${versions[@]}"; do
     || "${pip[@]}" install "$wanted" -e '.[test]'
   "$folder/$version/bin/python" -c 'import jax, sys; print("JAX", jax.__version__, "Python", sys.version.split()[0])'
   "$folder/$version/bin/python" -m pytest -p no:cacheprovider --numprocesses=auto --maxprocesses=4 \
-    --dist=loadgroup --no-loadscope-reorder "$@" || failed+=("$version")
+    --dist=loadfile --no-loadscope-reorder "$@" || failed+=("$version")
 done
 if [ ${#failed[@]} -gt 0 ]; then
   echo "the tests failed with JAX ${failed[*]}" >&2

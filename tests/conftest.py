@@ -26,18 +26,8 @@ REFERENCE = Path(os.environ.get("SEMPART_REFERENCE", REPOSITORY.parent / "shared
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Fast tests first: a broken line shows within seconds, the slow ones still run.
-
-    Of several processes, one takes the fast or the slow tests of a file, which share fixtures.
-    """
-    items.sort(key=_is_slow)
-    for item in items:
-        speed = "slow" if _is_slow(item) else "fast"
-        item.add_marker(pytest.mark.xdist_group(f"{item.path}: {speed}"))
-
-
-def _is_slow(item: pytest.Item) -> bool:
-    return item.get_closest_marker("slow") is not None
+    """Fast tests first: a broken line shows within seconds, the slow ones still run."""
+    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 
 @pytest.fixture(autouse=True, scope="module")

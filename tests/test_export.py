@@ -117,6 +117,7 @@ print(*sorted(sys.modules))
         "sempart_jax.pictures",
         "sempart_jax.postprocessing",
         "sempart_jax.tensor_tree",
+        "sempart_jax.write_errors",
     }
     foreign = {name.split(".")[0] for name in modules}
     assert not foreign & {"flax", "optax", "orbax", "grain", "ml_collections", "torch", "absl"}
