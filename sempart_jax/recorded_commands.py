@@ -3,7 +3,7 @@
 import json
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ class RecordedCommands:
     """Runs commands and leaves a record of each beside its result.
 
     Attributes:
-        failures: commands that failed, a line each.
+        failures: commands that failed or were ended, a line each.
     """
 
     def __init__(self, *, dry_run: bool = False) -> None:
@@ -32,6 +32,7 @@ class RecordedCommands:
         command: Sequence[str],
         settings: Mapping[str, str],
         contents: Mapping[str, Any] | None = None,
+        is_complete: Callable[[], bool] = lambda: True,
     ) -> bool:
         """Run a command unless its record holds, and say which of both.
 
@@ -41,6 +42,7 @@ class RecordedCommands:
             command: program and arguments; its output is passed through.
             settings: all that the result follows from.
             contents: identifies what is read, by its name.
+            is_complete: asked after a command that has not failed; without it that is enough.
 
         Returns:
             Whether there is a result now; in a dry run whether there would be one.
@@ -58,6 +60,10 @@ class RecordedCommands:
         if status:
             self.failures.append(f"status {status} of {shlex.join(command)}")
             print(f"# failed with status {status}", flush=True)
+            return False
+        if not is_complete():
+            self.failures.append(f"not complete, as it was told to end: {shlex.join(command)}")
+            print("# ended before it was complete", flush=True)
             return False
         write_json(path, {**written, "finished": True})
         return True

@@ -1,7 +1,8 @@
 """The record of a run that guards its resumption: its configuration, and what it was made of.
 
-``config.json`` holds the configuration; ``run.json`` fingerprints of images and backbone, and the
-step of a checkpoint that was written, so that it is noticed when checkpoints disappear.
+``config.json`` holds the configuration; ``run.json`` fingerprints of images and backbone, how many
+steps the run is to have, and the step of a checkpoint that was written, so that it is noticed when
+checkpoints disappear.
 """
 
 import json
@@ -16,19 +17,23 @@ from sempart_jax.default_config import changed_fields, default_config
 from sempart_jax.write_errors import writing
 
 _KEPT_STEP = "kept step"
+_LAST_STEP = "last step"
 
 
 class ResumeError(ValueError):
     """The working directory holds a run that the present one may not continue."""
 
 
-def register_run(workdir: str | Path, config: ConfigDict, fingerprints: dict[str, str]) -> None:
+def register_run(
+    workdir: str | Path, config: ConfigDict, fingerprints: dict[str, str], *, last_step: int
+) -> None:
     """Record a new run, or check that the one in ``workdir`` may be continued.
 
     Args:
         workdir: directory of the run; made if absent.
         config: configuration asked for now.
         fingerprints: hashes of what the configuration points to, by name (images, backbone).
+        last_step: steps at the end of the run.
 
     Raises:
         ResumeError: names each field or content that differs from the recorded run.
@@ -51,7 +56,8 @@ def register_run(workdir: str | Path, config: ConfigDict, fingerprints: dict[str
             )
         logging.info("continuing the run in %s", workdir)
     write_atomically(config_file, config.to_json_best_effort(indent=2) + "\n")
-    write_atomically(run_file, json.dumps(recorded | fingerprints, indent=2) + "\n")
+    fields = recorded | fingerprints | {_LAST_STEP: last_step}
+    write_atomically(run_file, json.dumps(fields, indent=2) + "\n")
 
 
 def note_kept_step(workdir: str | Path, step: int) -> None:
@@ -68,6 +74,20 @@ def note_kept_step(workdir: str | Path, step: int) -> None:
     with writing(path):
         recorded = _read_json(path)
     write_atomically(path, json.dumps(recorded | {_KEPT_STEP: step}, indent=2) + "\n")
+
+
+def is_complete(workdir: str | Path) -> bool:
+    """Say whether the last step of a run has been kept: one that was told to end has not failed.
+
+    Args:
+        workdir: directory of the run.
+
+    Raises:
+        ValueError: if its record is damaged.
+    """
+    path = Path(workdir) / "run.json"
+    recorded = _read_json(path) if path.exists() else {}
+    return _LAST_STEP in recorded and recorded.get(_KEPT_STEP, 0) >= recorded[_LAST_STEP]
 
 
 def check_nothing_lost(workdir: str | Path) -> None:

@@ -23,7 +23,7 @@ from sempart_jax.data.pseudo_masks import open_pseudo_masks
 from sempart_jax.default_config import PROCESS_FIELDS, check_config, flatten
 from sempart_jax.experiment import build_experiment
 from sempart_jax.run_lock import locked
-from sempart_jax.run_record import check_nothing_lost, register_run
+from sempart_jax.run_record import check_nothing_lost, note_kept_step, register_run
 from sempart_jax.run_recorder import RunRecorder, Validations
 from sempart_jax.stop_signals import StoppedRunError, StopSignals
 from sempart_jax.train_step import replicate
@@ -96,13 +96,15 @@ def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None)
         state = experiment.empty_state(config.data.image_size)
         if writer:
             stack.enter_context(locked(workdir))
-            register_run(workdir, config, fingerprints)
+            register_run(workdir, config, fingerprints, last_step=last_step)
             checkpoints = stack.enter_context(Checkpoints(workdir, keep=config.checkpoint.keep))
             best = stack.enter_context(Checkpoints(workdir, name="best", keep=1, best=True))
             resumed = checkpoints.resume(state)
             if resumed is None:
                 check_nothing_lost(workdir)
                 resumed = experiment.initial_state(config.seed, config.data.image_size)
+            else:
+                note_kept_step(workdir, int(resumed.step))
             state = resumed
         state = distributed.broadcast_from_writer(state)
         first_step = int(state.step)

@@ -95,6 +95,18 @@ def test_a_failed_command_is_run_again(tmp_path, counted, capfd):
     assert "# failed with status 3\n# not finished the last time" in capfd.readouterr().out
 
 
+def test_a_command_that_was_ended_before_it_was_complete_is_run_again(tmp_path, counted, capfd):
+    command, count = counted
+    commands, path = RecordedCommands(), tmp_path / "record.json"
+    for _ in range(2):
+        record = read_record(path)
+        assert not commands.run(path, record, command, SETTINGS, is_complete=lambda: False)
+    assert count() == 2
+    assert commands.failures[0] == f"not complete, as it was told to end: {shlex.join(command)}"
+    assert "# ended before it was complete\n# not finished the last" in capfd.readouterr().out
+    assert commands.run(path, read_record(path), command, SETTINGS, is_complete=lambda: True)
+
+
 def test_a_failure_takes_the_mark_off_what_was_finished(tmp_path):
     commands, path = RecordedCommands(), tmp_path / "record.json"
     assert run(commands, path, python(""))

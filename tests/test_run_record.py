@@ -8,6 +8,7 @@ from sempart_jax.default_config import default_config
 from sempart_jax.run_record import (
     ResumeError,
     check_nothing_lost,
+    is_complete,
     note_kept_step,
     read_config,
     register_run,
@@ -20,29 +21,30 @@ PRINTS = {"training images": "aaaa", "backbone weights": "bbbb"}
 def test_a_run_is_registered_and_read_back(tmp_path):
     config = default_config()
     config.batch_size = 4
-    register_run(tmp_path / "run", config, PRINTS)
+    register_run(tmp_path / "run", config, PRINTS, last_step=10)
     assert read_config(tmp_path / "run") == config
-    assert json.loads((tmp_path / "run" / "run.json").read_text()) == PRINTS
+    recorded = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert recorded == PRINTS | {"last step": 10}
     assert not list((tmp_path / "run").glob(".*"))
 
 
 def test_resuming_the_same_run_is_allowed_and_may_extend_it(tmp_path):
     config = default_config()
-    register_run(tmp_path, config, PRINTS)
+    register_run(tmp_path, config, PRINTS, last_step=10)
     config.steps = 40
     config.data.workers = 2
     config.data.train = "elsewhere"
-    register_run(tmp_path, config, PRINTS)
+    register_run(tmp_path, config, PRINTS, last_step=10)
     assert read_config(tmp_path).steps == 40
 
 
 def test_a_changed_config_is_refused_and_named(tmp_path):
     config = default_config()
-    register_run(tmp_path, config, PRINTS)
+    register_run(tmp_path, config, PRINTS, last_step=10)
     config.batch_size = 16
     config.loss.weights.ncut_crop = 0.5
     with pytest.raises(ResumeError) as caught:
-        register_run(tmp_path, config, PRINTS)
+        register_run(tmp_path, config, PRINTS, last_step=10)
     assert "batch_size: 8 -> 16" in str(caught.value)
     assert "loss.weights.ncut_crop: 0.01 -> 0.5" in str(caught.value)
     assert read_config(tmp_path).batch_size == 8
@@ -50,9 +52,9 @@ def test_a_changed_config_is_refused_and_named(tmp_path):
 
 @pytest.mark.parametrize("name", list(PRINTS))
 def test_other_images_or_weights_are_refused(tmp_path, name):
-    register_run(tmp_path, default_config(), PRINTS)
+    register_run(tmp_path, default_config(), PRINTS, last_step=10)
     with pytest.raises(ResumeError, match=name):
-        register_run(tmp_path, default_config(), PRINTS | {name: "cccc"})
+        register_run(tmp_path, default_config(), PRINTS | {name: "cccc"}, last_step=10)
 
 
 def test_reading_no_run_or_a_damaged_one_is_an_error(tmp_path):
@@ -67,19 +69,19 @@ def test_reading_no_run_or_a_damaged_one_is_an_error(tmp_path):
 
 
 def test_a_damaged_list_of_fingerprints_is_an_error_and_left_as_it_is(tmp_path):
-    register_run(tmp_path, default_config(), PRINTS)
+    register_run(tmp_path, default_config(), PRINTS, last_step=10)
     (tmp_path / "run.json").write_text('{"training')
     with pytest.raises(ValueError, match=r"run\.json is no JSON"):
-        register_run(tmp_path, default_config(), PRINTS)
+        register_run(tmp_path, default_config(), PRINTS, last_step=10)
     assert (tmp_path / "run.json").read_text() == '{"training'
 
 
 def test_a_run_that_has_lost_its_checkpoints_is_not_started_over(tmp_path):
-    register_run(tmp_path, default_config(), PRINTS)
+    register_run(tmp_path, default_config(), PRINTS, last_step=10)
     check_nothing_lost(tmp_path)
     note_kept_step(tmp_path, 7)
     # It is kept when the run is started again.
-    register_run(tmp_path, default_config(), PRINTS)
+    register_run(tmp_path, default_config(), PRINTS, last_step=10)
     with pytest.raises(ResumeError, match=r"it had one of step 7.*another --workdir"):
         check_nothing_lost(tmp_path)
 
@@ -88,3 +90,16 @@ def test_a_record_that_has_been_removed_is_told_as_a_file_that_cannot_be_written
     with pytest.raises(WriteError, match=r"cannot write .*run\.json"):
         note_kept_step(tmp_path / "gone", 7)
     assert not (tmp_path / "gone").exists()
+
+
+def test_a_run_is_complete_when_its_last_step_is_kept(tmp_path):
+    assert not is_complete(tmp_path)
+    register_run(tmp_path, default_config(), PRINTS, last_step=10)
+    assert not is_complete(tmp_path)
+    note_kept_step(tmp_path, 9)
+    assert not is_complete(tmp_path)
+    note_kept_step(tmp_path, 10)
+    assert is_complete(tmp_path)
+    # It may have become longer.
+    register_run(tmp_path, default_config(), PRINTS, last_step=11)
+    assert not is_complete(tmp_path)

@@ -1,7 +1,7 @@
 """Entry points of this package as recorded commands, and what could not be started at all."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +30,11 @@ class ModuleCommands(RecordedCommands):
         record: Record | None,
         settings: Mapping[str, str],
         contents: Mapping[str, Any] | None = None,
+        is_complete: Callable[[], bool] = lambda: True,
     ) -> bool:
         """Run ``python -m sempart_jax.MODULE ARGUMENTS``, see :meth:`RecordedCommands.run`."""
         command = [sys.executable, "-m", f"sempart_jax.{module}", *arguments]
-        return self.run(path, record, command, settings, contents)
+        return self.run(path, record, command, settings, contents, is_complete)
 
     def leave_out(self, line: str) -> None:
         """Say what is not run, and why, in one line."""

@@ -11,6 +11,7 @@ from sempart_jax.recorded_commands import Record, read_record, reason_to_run
 from sempart_jax.report.reproduction import DEFAULT_BACKBONE, Run, Student
 from sempart_jax.reproduction.data_sets import DataSets, digest
 from sempart_jax.reproduction.module_commands import ModuleCommands
+from sempart_jax.run_record import is_complete
 from sempart_jax.segmentation.outputs import MARKER
 
 TRAINED = "trained.json"
@@ -172,7 +173,13 @@ class Trainings:
             self._commands.leave_out(f"run {training.name}: {training.obstacle}")
             return None
         done = self._commands.run_module(
-            "train", training.arguments, training.path, record, settings, contents
+            "train",
+            training.arguments,
+            training.path,
+            record,
+            settings,
+            contents,
+            lambda: is_complete(training.path.parent),
         )
         return training.line if done else None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sempart_jax.run_record import is_complete
 from tests.faults.small_training import (
     A_WHILE,
     STEPS,
@@ -40,6 +41,7 @@ def test_a_signal_ends_a_training_with_its_last_step_kept(straight, scenes, tmp_
         (first,) = checkpoint_steps(tmp_path)
         assert f"stopped: ended from outside. Step {first} is kept" in group.said(0)
     assert 2 <= first == logged_steps(tmp_path)[-1] < STEPS
+    assert not is_complete(tmp_path)
 
     with start(tmp_path, scenes, data__workers=1, **rare) as group:
         wait_until(lambda: has_worker(group), group, interval=0.002)
@@ -50,6 +52,7 @@ def test_a_signal_ends_a_training_with_its_last_step_kept(straight, scenes, tmp_
         assert "Traceback" not in group.said(0)
     finish(tmp_path, scenes)
     assert_same_end(tmp_path, straight)
+    assert is_complete(tmp_path)
 
 
 def has_worker(group):

@@ -200,3 +200,33 @@ def test_equivariance_gradient_is_that_of_a_constant_target(small):
         strict=True,
     ):
         np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_batches_that_show_nothing_give_finite_losses_and_gradients(small, dtype):
+    """Images that are all black, white, of one colour or noise, alone and beside each other."""
+    segmenter, backbone_params, head_variables, _ = small
+    segmenter = dataclasses.replace(segmenter, backbone=segmenter.backbone.clone(dtype=dtype))
+    corners = jnp.array([[0, 3], [16, 8]])
+
+    @jax.jit
+    def loss_and_gradient(params, image):
+        def total(params):
+            variables = {**head_variables, "params": params}
+            evaluation = evaluate_objective(
+                SempartObjective(), segmenter, backbone_params, variables, image, corners
+            )
+            return evaluation.total, evaluation
+
+        return jax.value_and_grad(total, has_aux=True)(params)
+
+    noise = np.random.default_rng(1).integers(0, 2, (32, 32, 3))
+    black, white, colour = (
+        np.broadcast_to(np.float32(value), (32, 32, 3)) for value in (0, 1, [0.2, 0.5, 0.9])
+    )
+    kinds = [black, white, colour, noise.astype(np.float32)]
+    for first in kinds:
+        for second in kinds:
+            image = jnp.asarray(np.stack([first, second]))
+            result = loss_and_gradient(head_variables["params"], image)
+            assert all(np.all(np.isfinite(x)) for x in jax.tree.leaves(result))

@@ -15,11 +15,13 @@ class FakeProcesses:
     Attributes:
         started: ``MODULE ARGUMENTS`` of each command, in order.
         failing: words; a command that has one of them among its arguments fails.
+        ended: whether trainings are told to end before their last step.
     """
 
     def __init__(self):
         self.started = []
         self.failing = set()
+        self.ended = False
 
     def run(self, command, check):
         assert not check
@@ -40,6 +42,8 @@ class FakeProcesses:
     def _train(self, arguments):
         folder = Path(after(arguments, "--workdir"))
         (folder / "config.json").write_text("{}")
+        record = {"last step": 10, "kept step": 4 if self.ended else 10}
+        (folder / "run.json").write_text(json.dumps(record))
         # What a network has learned follows from all but where it lies.
         (folder / "network").write_text(shlex.join(w for w in arguments if w != str(folder)))
 

@@ -85,6 +85,17 @@ def test_a_run_is_trained_once_and_again_with_other_arguments(trainings, process
     assert len(processes.take()) == 1
 
 
+def test_a_training_that_was_told_to_end_is_gone_on_with(trainings, processes):
+    processes.ended = True
+    given = trainings()
+    assert given.run(BASELINE, WANTED) is None
+    processes.ended = False
+    assert trainings().run(BASELINE, WANTED)
+    assert len(processes.take()) == 2
+    assert trainings().run(BASELINE, WANTED)
+    assert processes.take() == []
+
+
 @pytest.mark.parametrize(
     ("run", "wanted", "options", "reason"),
     [
