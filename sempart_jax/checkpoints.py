@@ -14,14 +14,13 @@ import types
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from sempart_jax.train_step import TrainState
 from sempart_jax.write_errors import WriteError, writing
 
 _FINGERPRINT = "fingerprint"
@@ -29,6 +28,18 @@ _UNFINISHED = "*.orbax-checkpoint-tmp"
 """What orbax calls a checkpoint that is not complete."""
 
 _LONGEST_REASON = 200
+
+
+@runtime_checkable
+class SteppedState(Protocol):
+    """Everything that a training step changes; a tree of arrays."""
+
+    @property
+    def step(self) -> Any:
+        """Number of steps taken, int32 array."""
+
+
+State = TypeVar("State", bound=SteppedState)
 
 
 class DamagedCheckpointError(ValueError):
@@ -119,7 +130,7 @@ class Checkpoints:
         step: int | None = self._manager.latest_step()
         return step
 
-    def save(self, state: TrainState, score: float | None = None) -> None:
+    def save(self, state: SteppedState, score: float | None = None) -> None:
         """Start to write a state, after the one before is complete; training may go on at once.
 
         Args:
@@ -153,7 +164,7 @@ class Checkpoints:
         with self._writing():
             self._manager.wait_until_finished()
 
-    def resume(self, like: TrainState) -> TrainState | None:
+    def resume(self, like: State) -> State | None:
         """Read the newest checkpoint that is not damaged.
 
         Damaged ones that are newer are renamed ``<step>.damaged``, with a warning: training is
@@ -188,7 +199,7 @@ class Checkpoints:
             )
         return None
 
-    def restore(self, like: TrainState, step: int | None = None) -> TrainState:
+    def restore(self, like: State, step: int | None = None) -> State:
         """Read a checkpoint.
 
         Args:
@@ -212,9 +223,7 @@ class Checkpoints:
         damaged = f"{self.directory / str(step)} is damaged"
         try:
             description = self._manager.metadata(step)
-            restored: TrainState = self._manager.restore(
-                step, args=ocp.args.StandardRestore(abstract)
-            )
+            restored: State = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
         except MemoryError:
             raise
         # Of damaged files orbax raises whatever stumbles over them first.

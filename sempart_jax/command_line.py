@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
+from ml_collections import ConfigDict
 
 from sempart_jax.compilation_cache import enable_compilation_cache
 from sempart_jax.data.pipeline import NoReadableImageError
-from sempart_jax.default_config import default_config, flatten
+from sempart_jax.default_config import default_config
 from sempart_jax.health import UnhealthyRunError
 from sempart_jax.orbax_noise import silence_orbax
+from sempart_jax.run_config import flatten
 
 EXPECTED_ERRORS = (
     ValueError,
@@ -23,7 +25,12 @@ EXPECTED_ERRORS = (
 """What a user can mend: told in one line, without a traceback."""
 
 
-def run(main: Callable[..., None], *, positional: bool = False) -> None:
+def run(
+    main: Callable[..., None],
+    *,
+    positional: bool = False,
+    default: Callable[[], ConfigDict] = default_config,
+) -> None:
     """Parse the flags, call ``main`` and leave the program.
 
     Exit status 0 after success, 1 after one of :data:`EXPECTED_ERRORS` or flags that make no
@@ -33,6 +40,7 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
         main: reads its arguments from flags; called with the list of the others if ``positional``.
         positional: whether there may be arguments that are no flags, before, among or after these;
             after ``--`` all are.
+        default: a configuration with all fields that ``--config`` may set, where there is one.
     """
 
     def guarded(arguments: Sequence[str]) -> None:
@@ -48,10 +56,10 @@ def run(main: Callable[..., None], *, positional: bool = False) -> None:
         except EXPECTED_ERRORS as error:
             sys.exit(f"error: {error}")
 
-    app.run(guarded, flags_parser=_parse)
+    app.run(guarded, flags_parser=lambda arguments: _parse(arguments, default()))
 
 
-def _parse(arguments: list[str]) -> list[str]:
+def _parse(arguments: list[str], default: ConfigDict) -> list[str]:
     try:
         rest: list[str] = flags.FLAGS(arguments)
         if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
@@ -59,22 +67,23 @@ def _parse(arguments: list[str]) -> list[str]:
             _ = flags.FLAGS["config"].value.seed
     except (AttributeError, KeyError) as error:
         # The config library says that a field is unknown without saying which would be known.
-        sys.exit(f"error: {describe_unknown_fields(arguments) or error}")
+        sys.exit(f"error: {describe_unknown_fields(arguments, default) or error}")
     except (flags.Error, OSError) as error:
         sys.exit(f"error: {error}")
     return rest
 
 
-def describe_unknown_fields(arguments: Sequence[str]) -> str:
-    """Say which fields on a command line no configuration has, and which may have been meant.
+def describe_unknown_fields(arguments: Sequence[str], default: ConfigDict) -> str:
+    """Say which fields on a command line a configuration lacks, and which may have been meant.
 
     Args:
         arguments: command line.
+        default: the configuration.
 
     Returns:
         A line for each unknown ``--config.FIELD``; empty if all are known.
     """
-    known = list(flatten(default_config()))
+    known = list(flatten(default))
     lines = []
     for argument in arguments:
         match = re.match(r"--?config\.([^=]+)", argument)

@@ -1,34 +1,23 @@
-"""The configuration of a training run: every field with the paper's value as its default.
+"""The configuration of a training of masks: every field with the paper's value as its default.
 
 Experiments under ``configs/`` start from :func:`default_config` and change what they are about.
 """
 
-import math
-from collections.abc import Callable
-from typing import Any
-
-import ml_collections
 from ml_collections import ConfigDict
 
+from sempart_jax import run_config
 from sempart_jax.evaluation.protocols import FOREGROUND_RULES
 from sempart_jax.models.networks import NETWORKS, SELFMASK
 
 SCHEDULES = ("constant", "step", "polynomial")
 """How the learning rate can change."""
 
-LAUNCH_FIELDS = ("distributed", "coordinator_address", "num_processes", "process_id")
-"""How the processes of a run find each other; what is trained does not depend on them."""
+SEGMENTATION = "segmentation"
+"""The task of these configurations."""
 
 RESUMABLE_FIELDS = (
-    *LAUNCH_FIELDS,
-    "steps",
-    "epochs",
-    "log",
-    "checkpoint",
-    "data.train",
+    *run_config.RESUMABLE_FIELDS,
     "pseudo_masks",
-    "data.workers",
-    "data.cache_gigabytes",
     "backbone.weights",
     "selfmask.remat",
     "validation",
@@ -36,44 +25,19 @@ RESUMABLE_FIELDS = (
 """Fields that may differ when a run is resumed: they say how long, from where and how often, and
 change no learned parameter. Images and weights may move; other contents are refused elsewhere."""
 
-PROCESS_FIELDS = (
-    *LAUNCH_FIELDS,
-    "data.train",
-    "data.workers",
-    "data.cache_gigabytes",
-    "pseudo_masks",
-    "backbone.weights",
-)
+PROCESS_FIELDS = (*run_config.PROCESS_FIELDS, "pseudo_masks", "backbone.weights")
 """Fields that may differ between the processes of one run: what lies where on each machine."""
 
 
 def default_config() -> ConfigDict:
     """Return the configuration of the full method at 320 px on DUTS-TR."""
-    config = ConfigDict()
-    config.seed = 0
-    config.batch_size = 8  # over all devices
+    config = run_config.run_config(SEGMENTATION)
     config.accumulation = 1  # parts of each device's images, one after the other: less memory
-    config.epochs = 30
-    config.steps = 0  # 0: as many as the epochs take
-
-    config.distributed = False  # several processes train together, see docs/scaling.md
-    config.coordinator_address = ""  # HOST:PORT of process 0; empty: as the launcher says
-    config.num_processes = 0  # 0: as the launcher says
-    config.process_id = -1  # of this process, from 0; -1: as the launcher says
-
-    config.network = "sempart"  # or found, selfmask: see models/networks.py
-
-    config.backbone = ConfigDict()
-    config.backbone.name = "dino_vits8"  # or handcrafted, which needs no weights
-    config.backbone.weights = ""  # a file; empty: download
-    config.backbone.dtype = "float32"  # or bfloat16
-
-    config.data = ConfigDict()
-    config.data.train = "data/DUTS"  # any folder of images, or DUTS as its authors lay it out
+    # sempart, found or selfmask: see models/networks.py
+    config.network = "sempart"
+    config.backbone.weights = ""  # a file; empty: download. The backbone handcrafted has none
     config.data.image_size = 320
     config.data.resize_size = 355  # short side before the random crop
-    config.data.workers = 0  # processes; 0: threads of this one
-    config.data.cache_gigabytes = 0.0  # of resized images, kept from epoch to epoch
     config.pseudo_masks = ""  # folder that segment has written for these images; selfmask only
 
     config.augmentation = ConfigDict()
@@ -139,15 +103,6 @@ def default_config() -> ConfigDict:
     config.validation.every_steps = 0  # 0: before the first and after the last step
     config.validation.foreground_rule = "batch"  # or image, none: see evaluation/protocols.py
 
-    config.checkpoint = ConfigDict()
-    config.checkpoint.every_steps = 1000
-    config.checkpoint.keep = 3
-
-    config.log = ConfigDict()
-    config.log.every_steps = 50
-    config.log.panels_every_steps = 1000
-    config.log.panel_images = 6
-
     config.health = ConfigDict()
     config.health.collapse_steps = 500  # in a row with a mean mask below or above these
     config.health.lowest_mean_mask = 0.01
@@ -164,42 +119,23 @@ def check_config(config: ConfigDict) -> None:
     Raises:
         ValueError: names every bad field, its value and what it may be.
     """
-
-    def lookup(field: str) -> Any:
-        value = config
-        for part in field.split("."):
-            value = value[part]
-        return value
-
-    problems = []
-
-    def require(field: str, holds: bool, wanted: str) -> None:
-        if not holds:
-            problems.append(f"config.{field} must be {wanted}, got {lookup(field)!r}")
-
-    for field in (
-        "batch_size",
+    run_config.check_task(config, SEGMENTATION, "train")
+    checks = run_config.FieldChecks(config)
+    run_config.check_run_fields(config, checks)
+    require = checks.require
+    checks.at_least(
+        1,
         "accumulation",
         "data.image_size",
         "data.resize_size",
-        "checkpoint.every_steps",
-        "checkpoint.keep",
-        "log.every_steps",
         "health.collapse_steps",
         "selfmask.queries",
         "selfmask.decoder_layers",
-    ):
-        require(field, lookup(field) >= 1, "at least 1")
-    for field in (
-        "steps",
-        "epochs",
-        "data.workers",
-        "data.cache_gigabytes",
-        "log.panels_every_steps",
-        "log.panel_images",
+    )
+    checks.at_least(
+        0,
         "validation.every_steps",
         "guided_filter.radius",
-        "seed",
         "found.background_steps",
         "found.refinement_weight",
         "found.self_weight",
@@ -207,38 +143,36 @@ def check_config(config: ConfigDict) -> None:
         "selfmask.unmatched_weight",
         "optimizer.decay_steps",
         "optimizer.decay_power",
-    ):
-        require(field, lookup(field) >= 0, "at least 0")
-    for field in (
+        "optimizer.weight_decay",
+        "augmentation.brightness",
+        "augmentation.contrast",
+        "augmentation.saturation",
+        *(f"loss.weights.{name}" for name in config.loss.weights),
+    )
+    checks.above_zero(
         "loss.eps",
         "loss.sigma",
         "guided_filter.eps",
         "optimizer.learning_rate",
         "optimizer.eps",
-    ):
-        require(field, lookup(field) > 0, "above 0")
-    for field in (
+    )
+    checks.fractions(
         "augmentation.flip_probability",
         "augmentation.jitter_probability",
         "augmentation.grayscale_probability",
         "augmentation.blur_probability",
         "health.lowest_mean_mask",
         "health.highest_mean_mask",
-    ):
-        require(field, 0 <= lookup(field) <= 1, "between 0 and 1")
+    )
     require(
         "health.lowest_mean_mask",
         config.health.lowest_mean_mask < config.health.highest_mean_mask,
         f"below health.highest_mean_mask ({config.health.highest_mean_mask})",
     )
     for field in ("optimizer.b1", "optimizer.b2"):
-        require(field, 0 <= lookup(field) < 1, "at least 0 and below 1")
-    for field in ("brightness", "contrast", "saturation"):
-        require(f"augmentation.{field}", config.augmentation[field] >= 0, "at least 0")
+        value = config.optimizer[field.removeprefix("optimizer.")]
+        require(field, 0 <= value < 1, "at least 0 and below 1")
     require("augmentation.hue", 0 <= config.augmentation.hue <= 0.5, "between 0 and 0.5")
-    for field in config.loss.weights:
-        require(f"loss.weights.{field}", config.loss.weights[field] >= 0, "at least 0")
-    require("optimizer.weight_decay", config.optimizer.weight_decay >= 0, "at least 0")
     scale = config.augmentation.smallest_scale
     require("augmentation.smallest_scale", 0 < scale <= 1, "above 0 and at most 1")
     require("found.tau", -1 <= config.found.tau < 1, "a cosine, at least -1 and below 1")
@@ -260,16 +194,10 @@ def check_config(config: ConfigDict) -> None:
     require("loss.eps", config.loss.eps < 0.5, "below 0.5")
     require("multiscale.crop_fraction", 0 < config.multiscale.crop_fraction <= 1, "in (0, 1]")
     require(
-        "backbone.dtype",
-        config.backbone.dtype in ("float32", "bfloat16"),
-        "'float32' or 'bfloat16'",
-    )
-    require(
         "data.resize_size",
         config.data.resize_size >= config.data.image_size,
         f"at least data.image_size ({config.data.image_size})",
     )
-    require("steps", bool(config.steps or config.epochs), "above 0 where config.epochs is 0")
     require(
         "validation.masks",
         bool(config.validation.images) == bool(config.validation.masks),
@@ -280,58 +208,20 @@ def check_config(config: ConfigDict) -> None:
         config.validation.foreground_rule in FOREGROUND_RULES,
         f"one of {FOREGROUND_RULES}",
     )
-    _check_launch(config, require)
-    if problems:
-        raise ValueError("\n".join(problems))
+    checks.tell()
 
 
-def _check_launch(config: ConfigDict, require: Callable[[str, bool, str], None]) -> None:
-    unset = {"coordinator_address": "", "num_processes": 0, "process_id": -1}
-    for field, value in unset.items():
-        set_for_nothing = config[field] != value and not config.distributed
-        require(field, not set_for_nothing, f"{value!r} where config.distributed is off")
-    host, _, port = config.coordinator_address.rpartition(":")
-    require(
-        "coordinator_address",
-        not config.coordinator_address
-        or (bool(host) and port.isdecimal() and 0 < int(port) < 65536),
-        "HOST:PORT of process 0 with a port from 1 to 65535, or empty",
-    )
-    require("num_processes", config.num_processes >= 0, "at least 0")
-    count = config.num_processes or math.inf
-    require("process_id", -1 <= config.process_id < count, "from 0 to config.num_processes - 1")
-
-
-def changed_fields(old: ConfigDict, new: ConfigDict) -> list[str]:
-    """Name the fields that stand against resuming a run under another configuration.
+def resumable_fields(config: ConfigDict) -> tuple[str, ...]:
+    """Return the fields that a run may be resumed with other values of.
 
     Args:
-        old: configuration that the run was started with.
-        new: configuration asked for now.
+        config: configuration asked for now.
 
     Returns:
-        Lines ``field: old -> new``, without :data:`RESUMABLE_FIELDS`; but how long a run is stands
-        among them where its learning rate falls until its end.
+        :data:`RESUMABLE_FIELDS`; how long the run is stands not among them where the learning rate
+        of every step follows from how many there will be.
     """
-    before, after = flatten(old), flatten(new)
-    resumable_fields = set(RESUMABLE_FIELDS)
-    if new.optimizer.schedule == "polynomial" and not new.optimizer.decay_steps:
-        # The learning rate of every step follows from how many there will be.
-        resumable_fields -= {"steps", "epochs"}
-    lines = []
-    for field in sorted(before.keys() | after.keys()):
-        resumable = any(field == f or field.startswith(f"{f}.") for f in resumable_fields)
-        if not resumable and before.get(field) != after.get(field):
-            lines.append(f"{field}: {before.get(field)!r} -> {after.get(field)!r}")
-    return lines
-
-
-def flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
-    """Turn nested fields into one dictionary with dotted names."""
-    fields: dict[str, object] = {}
-    for name, value in config.items():
-        if isinstance(value, ml_collections.ConfigDict):
-            fields |= flatten(value, f"{prefix}{name}.")
-        else:
-            fields[prefix + name] = value
-    return fields
+    if config.optimizer.schedule == "polynomial" and not config.optimizer.decay_steps:
+        fixed = run_config.RUN_LENGTH_FIELDS
+        return tuple(field for field in RESUMABLE_FIELDS if field not in fixed)
+    return RESUMABLE_FIELDS

@@ -6,6 +6,7 @@ checkpoints disappear.
 """
 
 import json
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from sempart_jax.atomic_write import write_atomically
-from sempart_jax.default_config import changed_fields, default_config
+from sempart_jax.run_config import changed_fields
 from sempart_jax.write_errors import writing
 
 _KEPT_STEP = "kept step"
@@ -25,7 +26,13 @@ class ResumeError(ValueError):
 
 
 def register_run(
-    workdir: str | Path, config: ConfigDict, fingerprints: dict[str, str], *, last_step: int
+    workdir: str | Path,
+    config: ConfigDict,
+    fingerprints: Mapping[str, str],
+    *,
+    last_step: int,
+    default: ConfigDict,
+    resumable_fields: Container[str],
 ) -> None:
     """Record a new run, or check that the one in ``workdir`` may be continued.
 
@@ -34,6 +41,8 @@ def register_run(
         config: configuration asked for now.
         fingerprints: hashes of what the configuration points to, by name (images, backbone).
         last_step: steps at the end of the run.
+        default: configuration of the same task; has the fields that are newer than the run.
+        resumable_fields: fields of the configuration that may differ when the run is continued.
 
     Raises:
         ResumeError: names each field or content that differs from the recorded run.
@@ -44,7 +53,7 @@ def register_run(
     config_file, run_file = workdir / "config.json", workdir / "run.json"
     recorded = _read_json(run_file) if run_file.exists() else {}
     if config_file.exists():
-        problems = changed_fields(read_config(workdir), config)
+        problems = changed_fields(read_config(workdir, default), config, resumable_fields)
         for name, value in fingerprints.items():
             if name in recorded and recorded[name] != value:
                 problems.append(f"the {name} are not those that the run was started with")
@@ -56,7 +65,7 @@ def register_run(
             )
         logging.info("continuing the run in %s", workdir)
     write_atomically(config_file, config.to_json_best_effort(indent=2) + "\n")
-    fields = recorded | fingerprints | {_LAST_STEP: last_step}
+    fields = recorded | dict(fingerprints) | {_LAST_STEP: last_step}
     write_atomically(run_file, json.dumps(fields, indent=2) + "\n")
 
 
@@ -107,24 +116,29 @@ def check_nothing_lost(workdir: str | Path) -> None:
         )
 
 
-def read_config(workdir: str | Path) -> ConfigDict:
+def read_config(workdir: str | Path, default: ConfigDict) -> ConfigDict:
     """Read the configuration of a run.
 
     Args:
         workdir: directory of the run.
+        default: a configuration of the same task.
 
     Returns:
-        The configuration; fields that are newer than the run have their defaults.
+        The configuration; fields that are newer than the run are those of ``default``.
 
     Raises:
         FileNotFoundError: if there is no run.
+        ResumeError: if it is a run of another task.
         ValueError: if the file is damaged.
     """
     path = Path(workdir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"no run in {workdir}: {path} does not exist")
     fields = _read_json(path)
-    config = default_config()
+    task = fields.get("task", default.task)
+    if task != default.task:
+        raise ResumeError(f"{workdir} holds a run of {task}, and one of {default.task} is wanted")
+    config = default.copy_and_resolve_references()
     with config.unlocked():
         config.update(fields)
     return config

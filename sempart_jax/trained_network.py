@@ -6,6 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from sempart_jax.checkpoints import Checkpoints, DamagedCheckpointError
+from sempart_jax.default_config import default_config
 from sempart_jax.experiment import Experiment, build_experiment
 from sempart_jax.model_file import read_model
 from sempart_jax.model_format import is_model_file
@@ -171,7 +172,7 @@ def load_released(
 
 
 def _open_run(workdir: Path, weights: str | None) -> tuple[ConfigDict, Experiment, TrainState]:
-    config = read_config(workdir)
+    config = read_config(workdir, default_config())
     if weights is not None:
         config.backbone.weights = weights
     # Whatever the last step is, no schedule plays a part in prediction.

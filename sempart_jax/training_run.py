@@ -3,74 +3,58 @@
 import contextlib
 import signal
 import time
+from typing import Generic
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from sempart_jax import distributed
+from sempart_jax.checkpoints import State
 from sempart_jax.data.folder import printable
 from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.data.pipeline import Batch, training_batches
-from sempart_jax.experiment import Experiment
-from sempart_jax.health import HealthMonitor
-from sempart_jax.models.mask_network import Variables
 from sempart_jax.objectives.base import Examples
 from sempart_jax.run_recorder import RunRecorder
 from sempart_jax.stop_signals import StoppedRunError, StopSignals
-from sempart_jax.train_step import Metrics, TrainState, make_train_step, replicate, shard
+from sempart_jax.train_step import Metrics, replicate, shard
 from sempart_jax.training_log import SilentLog, TrainingLog
+from sempart_jax.training_task import TrainingTask
 
 _STEPS_IN_FLIGHT = 2
 """Steps that wait on the device; more would only make the progress bar run ahead of it."""
 
 
-class TrainingRun:
+class TrainingRun(Generic[State]):
     """The state on the devices, and what happens to it step by step."""
 
     def __init__(
         self,
         config: ConfigDict,
-        experiment: Experiment,
-        state: TrainState,
-        replicated_frozen_params: Variables,
+        task: TrainingTask[State],
+        state: State,
         *,
         images: ImageSource,
         log: TrainingLog | SilentLog,
-        recorder: RunRecorder | None,
+        recorder: RunRecorder[State] | None,
         signals: StopSignals | None = None,
     ) -> None:
         """Put the parts of a run together.
 
         Args:
             config: configuration of the run.
-            experiment: what is trained.
+            task: what is trained.
             state: where it starts, the same in all processes.
-            replicated_frozen_params: parameters that are not trained, on all local devices.
             images: training images.
             log: where metrics go.
-            recorder: panels, validation and checkpoints; ``None`` where another process has them.
+            recorder: what keeps and looks at states; ``None`` where another process does.
             signals: what asks a process that is alone to end.
         """
-        self._config, self._images = config, images
+        self._config, self._task, self._images = config, task, images
         self._log, self._recorder = log, recorder
         self._signals = signals or StopSignals()
-        self._state = replicate(state)
+        self._state: State = replicate(state)
         self._step = int(state.step)
-        self._frozen_params = replicated_frozen_params
-        self._train_step = make_train_step(
-            experiment.network,
-            experiment.objective,
-            experiment.optimizer,
-            seed=config.seed,
-            augmentation=experiment.augmentation,
-            accumulation=config.accumulation,
-        )
-        self._health = HealthMonitor(
-            config.health.collapse_steps,
-            config.health.lowest_mean_mask,
-            config.health.highest_mean_mask,
-        )
         self._unlogged: list[Metrics] = []
         self._unreadable = 0
         self._clock_started = time.monotonic()
@@ -83,7 +67,7 @@ class TrainingRun:
 
         Raises:
             NoReadableImageError: if no training image can be read.
-            UnhealthyRunError: if the loss is no longer finite or the masks have collapsed.
+            UnhealthyRunError: if the loss is no longer finite or what is trained has collapsed.
             StoppedRunError: if this process, or one of several, was told to end; the last step is
                 kept.
             WriteError: if a log or a checkpoint cannot be written. Older checkpoints stay.
@@ -126,7 +110,9 @@ class TrainingRun:
     def _asked_to_stop(self) -> bool:
         return distributed.asked_to_stop(self._step) or self._signals.received is not None
 
-    def _record(self, recorder: RunRecorder, *, at_end: bool, save: bool, stop: bool) -> None:
+    def _record(
+        self, recorder: RunRecorder[State], *, at_end: bool, save: bool, stop: bool
+    ) -> None:
         before_pause = time.monotonic()
         recorder.look(self._step, self._state, at_end=at_end)
         # Last, so that a run killed before it does all of the above again.
@@ -142,7 +128,7 @@ class TrainingRun:
                 f"skipped {printable(path)}: {reason} ({self._unreadable} unreadable so far)"
             )
         examples = Examples(*shard((batch.image, batch.mask), jax.local_device_count()))
-        self._state, metrics = self._train_step(self._state, self._frozen_params, examples)
+        self._state, metrics = self._task.take_step(self._state, examples)
         self._unlogged.append(metrics)
         if len(self._unlogged) > _STEPS_IN_FLIGHT:
             jax.block_until_ready(self._unlogged[-1 - _STEPS_IN_FLIGHT])
@@ -158,7 +144,7 @@ class TrainingRun:
         first = self._step - len(rows) + 1
         self._unlogged.clear()
         for offset, row in enumerate(rows):
-            self._health.check(first + offset, row)
+            self._task.check_health(first + offset, row)
         mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         seconds = time.monotonic() - self._clock_started
         mean["images_per_second"] = len(rows) * self._config.batch_size / seconds

@@ -5,11 +5,12 @@ from absl import flags
 
 from sempart_jax import command_line
 from sempart_jax.command_line import describe_unknown_fields
+from sempart_jax.default_config import default_config
 
 
 def test_known_fields_and_other_flags_are_passed_over():
     arguments = ["train.py", "--config=x.py", "--config.optimizer.b1=0.5", "--workdir=runs/a"]
-    assert describe_unknown_fields(arguments) == ""
+    assert describe_unknown_fields(arguments, default_config()) == ""
 
 
 @pytest.mark.parametrize(
@@ -22,13 +23,16 @@ def test_known_fields_and_other_flags_are_passed_over():
     ],
 )
 def test_a_mistyped_field_is_answered_with_what_may_be_meant(argument, meant):
-    answer = describe_unknown_fields(["train.py", argument])
+    answer = describe_unknown_fields(["train.py", argument], default_config())
     assert answer.startswith(f"unknown field {argument.lstrip('-').split('=')[0]}")
     assert meant in answer
 
 
 def test_a_field_like_no_other_is_named_without_a_guess():
-    assert describe_unknown_fields(["--config.qqqq=1"]) == "unknown field config.qqqq"
+    assert (
+        describe_unknown_fields(["--config.qqqq=1"], default_config())
+        == "unknown field config.qqqq"
+    )
 
 
 @pytest.fixture

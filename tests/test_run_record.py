@@ -4,16 +4,28 @@ import json
 
 import pytest
 
-from sempart_jax.default_config import default_config
+from sempart_jax import run_record
+from sempart_jax.default_config import RESUMABLE_FIELDS, default_config
 from sempart_jax.run_record import (
     ResumeError,
     check_nothing_lost,
     is_complete,
     note_kept_step,
     read_config,
-    register_run,
 )
 from sempart_jax.write_errors import WriteError
+
+
+def register_run(workdir, config, fingerprints, *, last_step=10):
+    run_record.register_run(
+        workdir,
+        config,
+        fingerprints,
+        last_step=last_step,
+        default=default_config(),
+        resumable_fields=RESUMABLE_FIELDS,
+    )
+
 
 PRINTS = {"training images": "aaaa", "backbone weights": "bbbb"}
 
@@ -21,8 +33,8 @@ PRINTS = {"training images": "aaaa", "backbone weights": "bbbb"}
 def test_a_run_is_registered_and_read_back(tmp_path):
     config = default_config()
     config.batch_size = 4
-    register_run(tmp_path / "run", config, PRINTS, last_step=10)
-    assert read_config(tmp_path / "run") == config
+    register_run(tmp_path / "run", config, PRINTS)
+    assert read_config(tmp_path / "run", default_config()) == config
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())
     assert recorded == PRINTS | {"last step": 10}
     assert not list((tmp_path / "run").glob(".*"))
@@ -30,58 +42,58 @@ def test_a_run_is_registered_and_read_back(tmp_path):
 
 def test_resuming_the_same_run_is_allowed_and_may_extend_it(tmp_path):
     config = default_config()
-    register_run(tmp_path, config, PRINTS, last_step=10)
+    register_run(tmp_path, config, PRINTS)
     config.steps = 40
     config.data.workers = 2
     config.data.train = "elsewhere"
-    register_run(tmp_path, config, PRINTS, last_step=10)
-    assert read_config(tmp_path).steps == 40
+    register_run(tmp_path, config, PRINTS)
+    assert read_config(tmp_path, default_config()).steps == 40
 
 
 def test_a_changed_config_is_refused_and_named(tmp_path):
     config = default_config()
-    register_run(tmp_path, config, PRINTS, last_step=10)
+    register_run(tmp_path, config, PRINTS)
     config.batch_size = 16
     config.loss.weights.ncut_crop = 0.5
     with pytest.raises(ResumeError) as caught:
-        register_run(tmp_path, config, PRINTS, last_step=10)
+        register_run(tmp_path, config, PRINTS)
     assert "batch_size: 8 -> 16" in str(caught.value)
     assert "loss.weights.ncut_crop: 0.01 -> 0.5" in str(caught.value)
-    assert read_config(tmp_path).batch_size == 8
+    assert read_config(tmp_path, default_config()).batch_size == 8
 
 
 @pytest.mark.parametrize("name", list(PRINTS))
 def test_other_images_or_weights_are_refused(tmp_path, name):
-    register_run(tmp_path, default_config(), PRINTS, last_step=10)
+    register_run(tmp_path, default_config(), PRINTS)
     with pytest.raises(ResumeError, match=name):
-        register_run(tmp_path, default_config(), PRINTS | {name: "cccc"}, last_step=10)
+        register_run(tmp_path, default_config(), PRINTS | {name: "cccc"})
 
 
 def test_reading_no_run_or_a_damaged_one_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no run in"):
-        read_config(tmp_path)
+        read_config(tmp_path, default_config())
     (tmp_path / "config.json").write_text('{"seed": 0,')
     with pytest.raises(ValueError, match=r"config\.json is no JSON"):
-        read_config(tmp_path)
+        read_config(tmp_path, default_config())
     (tmp_path / "config.json").write_text("[]")
     with pytest.raises(ValueError, match=r"config\.json holds no fields"):
-        read_config(tmp_path)
+        read_config(tmp_path, default_config())
 
 
 def test_a_damaged_list_of_fingerprints_is_an_error_and_left_as_it_is(tmp_path):
-    register_run(tmp_path, default_config(), PRINTS, last_step=10)
+    register_run(tmp_path, default_config(), PRINTS)
     (tmp_path / "run.json").write_text('{"training')
     with pytest.raises(ValueError, match=r"run\.json is no JSON"):
-        register_run(tmp_path, default_config(), PRINTS, last_step=10)
+        register_run(tmp_path, default_config(), PRINTS)
     assert (tmp_path / "run.json").read_text() == '{"training'
 
 
 def test_a_run_that_has_lost_its_checkpoints_is_not_started_over(tmp_path):
-    register_run(tmp_path, default_config(), PRINTS, last_step=10)
+    register_run(tmp_path, default_config(), PRINTS)
     check_nothing_lost(tmp_path)
     note_kept_step(tmp_path, 7)
     # It is kept when the run is started again.
-    register_run(tmp_path, default_config(), PRINTS, last_step=10)
+    register_run(tmp_path, default_config(), PRINTS)
     with pytest.raises(ResumeError, match=r"it had one of step 7.*another --workdir"):
         check_nothing_lost(tmp_path)
 
@@ -94,7 +106,7 @@ def test_a_record_that_has_been_removed_is_told_as_a_file_that_cannot_be_written
 
 def test_a_run_is_complete_when_its_last_step_is_kept(tmp_path):
     assert not is_complete(tmp_path)
-    register_run(tmp_path, default_config(), PRINTS, last_step=10)
+    register_run(tmp_path, default_config(), PRINTS)
     assert not is_complete(tmp_path)
     note_kept_step(tmp_path, 9)
     assert not is_complete(tmp_path)

@@ -25,7 +25,7 @@ def run(tmp_path_factory):
     config.backbone.name = "handcrafted"
     config.data.image_size = 32
     config.guided_filter.radius = 2
-    register_run(workdir, config, {}, last_step=10)
+    register_run(workdir, config, {}, last_step=10, default=config, resumable_fields=())
     zeros = build_experiment(config, last_step=5).empty_state(32)
 
     def state(step):

@@ -141,7 +141,7 @@ def test_a_second_training_in_the_same_directory_is_refused(config, tmp_path):
 
 @pytest.mark.slow
 def test_a_run_without_its_checkpoints_is_not_started_over(config, tmp_path):
-    register_run(tmp_path, config, {}, last_step=10)
+    register_run(tmp_path, config, {}, last_step=10, default=config, resumable_fields=())
     note_kept_step(tmp_path, 7)
     (tmp_path / "metrics.jsonl").write_text('{"step": 1}\n')
     with pytest.raises(ResumeError, match=r"checkpoints of the run in .* are gone"):

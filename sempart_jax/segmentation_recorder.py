@@ -1,0 +1,133 @@
+"""Panels and validation scores of a network that learns to segment."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from sempart_jax.checkpoints import Checkpoints
+from sempart_jax.data.folder import find_pairs
+from sempart_jax.data.image_sources import ImageSource
+from sempart_jax.data.labelled import LabelledFolder
+from sempart_jax.data.samples import read_samples
+from sempart_jax.evaluation.masks import NetworkMasks
+from sempart_jax.evaluation.protocols import Protocol
+from sempart_jax.evaluation.results import CENTRE_BOX
+from sempart_jax.evaluation.saliency import saliency_set
+from sempart_jax.evaluation.scoring import score
+from sempart_jax.experiment import Experiment
+from sempart_jax.metrics.saliency import SaliencyResult
+from sempart_jax.models.mask_network import Variables
+from sempart_jax.objectives.sempart import SempartObjective
+from sempart_jax.prediction import AnySizePredictor, Predictor, panel_columns, trained_variables
+from sempart_jax.report.panels import draw_panel
+from sempart_jax.run_recorder import RunRecorder, is_due
+from sempart_jax.train_step import TrainState, unreplicate
+from sempart_jax.training_log import TrainingLog
+
+_VALIDATED_MASKS = {"none": "fine", "guided": "refined", CENTRE_BOX: CENTRE_BOX}
+"""Name in the log of each post-processing, and of the box that they are compared with."""
+
+Validations = dict[int, dict[str, SaliencyResult]]
+"""Scores of each kind of mask on the validation set, by step."""
+
+
+class SegmentationRecorder(RunRecorder[TrainState]):
+    """Draws masks of a few training images, and scores those of the validation set."""
+
+    def __init__(
+        self,
+        config: ConfigDict,
+        experiment: Experiment,
+        replicated_frozen_params: Variables,
+        *,
+        workdir: Path,
+        images: ImageSource,
+        checkpoints: Checkpoints,
+        best: Checkpoints,
+        log: TrainingLog,
+    ) -> None:
+        """Read the images of the panels and find those of the validation.
+
+        Args:
+            config: configuration of the run.
+            experiment: what is trained.
+            replicated_frozen_params: parameters that are not trained, on all local devices.
+            workdir: directory of the run.
+            images: training images, of which panels show some.
+            checkpoints: where the newest states go.
+            best: where the best goes.
+            log: where panels and scores go.
+        """
+        super().__init__(workdir, checkpoints)
+        self._config, self._experiment, self._best, self._log = config, experiment, best, log
+        self._predictor = Predictor(experiment.network, replicated_frozen_params)
+        self._samples = read_samples(
+            images,
+            config.log.panel_images,
+            image_size=config.data.image_size,
+            resize_size=config.data.resize_size,
+        )
+        self._validation_pairs = (
+            find_pairs(config.validation.images, config.validation.masks)
+            if config.validation.images
+            else []
+        )
+        self.validations: Validations = {}
+
+    def look(self, step: int, state: TrainState, *, at_end: bool) -> None:
+        """Draw and validate what is due, see :class:`RunRecorder`."""
+        at_either_end = at_end or step == 0
+        if at_either_end or is_due(step, self._config.log.panels_every_steps):
+            self._draw_panel(step, state)
+        if at_either_end or is_due(step, self._config.validation.every_steps):
+            self._validate(step, state)
+
+    def _draw_panel(self, step: int, state: TrainState) -> None:
+        if len(self._samples.image) == 0:
+            return
+        objective, size = self._experiment.objective, self._config.data.image_size
+        crop_size, filtered = None, False
+        if isinstance(objective, SempartObjective) and objective.crop_fraction is not None:
+            crop_size, filtered = objective.crop_size(size, size), objective.filtered_teacher
+        columns = panel_columns(
+            self._predictor,
+            trained_variables(state),
+            self._samples.image,
+            pseudo_masks=self._samples.mask,
+            crop_size=crop_size,
+            filtered_teacher=filtered,
+        )
+        self._log.panel(step, draw_panel(columns))
+
+    def _validate(self, step: int, state: TrainState) -> None:
+        """Score the validation set and keep the checkpoint if its fine mask is the best so far."""
+        if not self._validation_pairs:
+            return
+        predictor = AnySizePredictor(
+            self._predictor,
+            trained_variables(state),
+            short_side=self._config.data.image_size,
+            patch_size=self._experiment.network.patch_size,
+        )
+        protocol = Protocol(
+            "validation",
+            self._config.validation.foreground_rule,
+            resize_size=self._config.data.resize_size,
+            crop_size=self._config.data.image_size,
+        )
+        scored = score(
+            saliency_set(LabelledFolder(self._validation_pairs), protocol),
+            NetworkMasks(predictor),
+            protocol,
+            foreground_rule=protocol.foreground_rule,
+            postprocessings=("none", "guided"),
+        )
+        scores = {
+            _VALIDATED_MASKS[name]: scores.compute() for name, scores in scored.tally.scores.items()
+        }
+        values = {f"iou {name}": score.iou for name, score in scores.items()}
+        self._log.scalars(step, values, "validation")
+        listed = ", ".join(f"{name} {score.iou:.4f}" for name, score in scores.items())
+        self._log.say(f"step {step}, validation IoU: {listed}")
+        self._best.save(unreplicate(state), score=scores["fine"].iou)
+        self.validations[step] = scores

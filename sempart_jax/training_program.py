@@ -1,0 +1,63 @@
+"""The command line of an entry point that trains."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from sempart_jax import command_line, distributed
+from sempart_jax.stop_signals import StoppedRunError, StopSignals
+from sempart_jax.write_errors import WriteError
+
+_CONFIG = config_flags.DEFINE_config_file("config", help_string="Experiment: configs/NAME.py.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; runs/NAME by default.")
+
+
+def run(
+    train: Callable[[ConfigDict, Path, StopSignals | None], object],
+    check: Callable[[ConfigDict], None],
+    default: Callable[[], ConfigDict],
+) -> None:
+    """Read ``--config`` and ``--workdir``, train, and leave the program.
+
+    Args:
+        train: trains to the end of the configured steps; called within
+            :func:`sempart_jax.distributed.joined` where several processes train together.
+        check: refuses a configuration by ValueError.
+        default: a configuration with all fields that there are.
+    """
+    flags.mark_flag_as_required("config")
+    # --help lists the flags of the program itself alone.
+    for name in (_CONFIG.name, _WORKDIR.name):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
+
+    def main() -> None:
+        config = _CONFIG.value
+        experiment_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
+        workdir = Path(_WORKDIR.value or Path("runs") / experiment_file.stem)
+        check(config)
+        try:
+            if not config.distributed:
+                signals = StopSignals()
+                with signals.noticed():
+                    train(config, workdir, signals)
+            else:
+                with distributed.joined(
+                    config.coordinator_address, config.num_processes, config.process_id
+                ):
+                    train(config, workdir, None)
+                    if not distributed.is_writer():
+                        return
+        except StoppedRunError as stopped:
+            print(f"stopped: {stopped}")
+            sys.exit(stopped.exit_status)
+        except WriteError as error:
+            sys.exit(
+                f"error: {error}. Once it can be written, the same command continues the run from "
+                "its last checkpoint"
+            )
+        print(f"the run is in {workdir}")
+
+    command_line.run(main, default=default)
