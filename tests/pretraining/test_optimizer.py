@@ -67,9 +67,7 @@ def ours(problem):
     history = []
     for of_step in gradients:
         params, state = step(params, state, tree(of_step))
-        history.append(
-            {**params["backbone"], "last_layer": params["head"]["last_layer"]["kernel"]}
-        )
+        history.append({**params["backbone"], "last_layer": params["head"]["last_layer"]["kernel"]})
     return history
 
 
@@ -135,9 +133,7 @@ def test_without_clipping_a_long_gradient_stays_long(problem):
     params = {"kernel": jnp.ones((2, 2))}
 
     def second_step(clip_norm):
-        optimizer = dino_optimizer(
-            learning_rate, weight_decay, freeze_steps=0, clip_norm=clip_norm
-        )
+        optimizer = dino_optimizer(learning_rate, weight_decay, freeze_steps=0, clip_norm=clip_norm)
         state = optimizer.init(params)
         for length in (1.0, 100.0):
             updates, state = optimizer.update({"kernel": jnp.full((2, 2), length)}, state, params)
