@@ -225,3 +225,24 @@ def test_first_teacher_is_the_student_and_the_center_zero():
     np.testing.assert_array_equal(state.center, np.zeros(OUTPUTS))
     assert state.params["backbone"]["position_embedding"].shape == (1, 10, 12)
     assert state.params["head"]["last_layer"]["kernel"].shape == (6, OUTPUTS)
+
+
+def test_bfloat16_products_leave_the_state_in_float32(images):
+    backbone, head = (module.clone(dtype=jnp.bfloat16) for module in (BACKBONE, HEAD))
+    devices = jax.local_devices()[:1]
+    step = make_dino_step(
+        backbone,
+        head,
+        OPTIMIZER,
+        multi_crop=multi_crop,
+        schedules=SCHEDULES,
+        seed=0,
+        devices=devices,
+    )
+    before = replicate(start(), devices)
+    with jax.numpy_dtype_promotion("strict"):
+        state, metrics = jax.eval_shape(step, before, images[None])
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), before
+    )
+    assert {value.dtype for value in metrics.values()} == {jnp.dtype(jnp.float32)}
