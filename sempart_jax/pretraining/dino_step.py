@@ -126,6 +126,9 @@ def make_dino_step(
         entropy) and ``mean_entropy`` in nats, see ``TeacherMeasures``; ``grad_norm`` of all
         gradients before they are clipped; ``learning_rate``, ``teacher_momentum`` and
         ``teacher_temperature``.
+
+    Raises:
+        ValueError: from the first step, if ``drop_path`` is not in [0, 1).
     """
     local_devices = len(devices) if devices is not None else jax.local_device_count()
 
