@@ -8,6 +8,24 @@ class UnhealthyRunError(RuntimeError):
     """Training can only waste time from here on; the last good checkpoint is kept."""
 
 
+def check_finite(step: int, metrics: Mapping[str, float]) -> None:
+    """Look for NaN and infinity.
+
+    Args:
+        step: number of the step, for the message.
+        metrics: scalars by name.
+
+    Raises:
+        UnhealthyRunError: if one is not finite.
+    """
+    broken = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if broken:
+        raise UnhealthyRunError(
+            f"step {step}: {', '.join(broken)} not finite. Lower optimizer.learning_rate, or "
+            "use backbone.dtype=float32 if it is bfloat16."
+        )
+
+
 class HealthMonitor:
     """Stops a run whose numbers are no longer finite or whose masks show nothing any more."""
 
@@ -33,12 +51,7 @@ class HealthMonitor:
         Raises:
             UnhealthyRunError: if a metric is not finite or the masks have collapsed.
         """
-        broken = [name for name, value in metrics.items() if not math.isfinite(value)]
-        if broken:
-            raise UnhealthyRunError(
-                f"step {step}: {', '.join(broken)} not finite. Lower optimizer.learning_rate, or "
-                "use backbone.dtype=float32 if it is bfloat16."
-            )
+        check_finite(step, metrics)
         mean = metrics["mean_fine"]
         self._bad_steps = 0 if self._lowest <= mean <= self._highest else self._bad_steps + 1
         if self._bad_steps >= self._collapse_steps:

@@ -103,6 +103,27 @@ def shard(batch: Any, device_count: int) -> Any:
     return jax.tree.map(split, batch)
 
 
+def image_keys(seed: int, step: Array, batch: int, local_devices: int) -> Array:
+    """Make the random keys of a device's images, within a step mapped over :data:`DEVICE_AXIS`.
+
+    They follow from the seed, the step and the images' places in the global batch alone.
+
+    Args:
+        seed: seed of the run.
+        step: number of steps taken.
+        batch: images of the device.
+        local_devices: devices of each process.
+
+    Returns:
+        Keys ``[batch]``.
+    """
+    process, device = jnp.divmod(lax.axis_index(DEVICE_AXIS), local_devices)
+    # The data pipeline deals the global batch out to the processes in turn.
+    place = (device * batch + jnp.arange(batch)) * jax.process_count() + process
+    step_key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.vmap(lambda index: jax.random.fold_in(step_key, index))(place)
+
+
 def make_train_step(
     network: MaskNetwork,
     objective: Objective[Any],
@@ -153,12 +174,9 @@ def make_train_step(
     def step(
         state: TrainState, frozen_params: Variables, examples: Examples
     ) -> tuple[TrainState, Metrics]:
-        batch = examples.image.shape[0]
-        process, device = jnp.divmod(lax.axis_index(DEVICE_AXIS), local_devices)
-        # The data pipeline deals the global batch out to the processes in turn.
-        place = (device * batch + jnp.arange(batch)) * jax.process_count() + process
-        step_key = jax.random.fold_in(jax.random.key(seed), state.step)
-        keys = jax.vmap(lambda index: jax.random.split(jax.random.fold_in(step_key, index)))(place)
+        keys = jax.vmap(jax.random.split)(
+            image_keys(seed, state.step, examples.image.shape[0], local_devices)
+        )
 
         def differentiate(
             batch_stats: Variables, keys: Array, examples: Examples

@@ -107,13 +107,18 @@ class Block(nn.Module):
 
     @nn.compact
     def __call__(
-        self, tokens: Float[Array, "batch tokens width"]
+        self,
+        tokens: Float[Array, "batch tokens width"],
+        branch_scale: Float[Array, "2 batch"] | None = None,
     ) -> tuple[
         Float[Array, "batch tokens width"],
         Float[Array, "batch tokens width"],
         Float[Array, "batch heads tokens"],
     ]:
-        """Return the new tokens, the keys and the class token's row of the attention."""
+        """Return the new tokens, the keys and the class token's row of the attention.
+
+        Where given, ``branch_scale`` multiplies what attention and MLP add to the tokens.
+        """
         batch, length, width = tokens.shape
         head_width = width // self.num_heads
 
@@ -124,11 +129,12 @@ class Block(nn.Module):
         )
         mixed = attend(query, key, value)
         update = self._dense(width, "attention_output")(mixed.reshape(batch, length, width))
-        tokens = tokens + update.astype(jnp.float32)
+        tokens = tokens + _scaled(update.astype(jnp.float32), branch_scale, 0)
 
         normed = _layer_norm("mlp_norm")(tokens)
         hidden = nn.gelu(self._dense(MLP_RATIO * width, "mlp_hidden")(normed), approximate=False)
-        tokens = tokens + self._dense(width, "mlp_output")(hidden).astype(jnp.float32)
+        update = self._dense(width, "mlp_output")(hidden)
+        tokens = tokens + _scaled(update.astype(jnp.float32), branch_scale, 1)
 
         keys = key.reshape(batch, length, width).astype(jnp.float32)
         return tokens, keys, attention_of_first(query, key)
@@ -172,12 +178,15 @@ class VisionTransformer(nn.Module):
         self,
         image: Float[Array | np.ndarray, "batch height width 3"],
         class_attention: bool = False,
+        branch_scale: Float[Array, "depth 2 batch"] | None = None,
     ) -> dict[str, Float[Array, "..."]]:
         """Compute keys and tokens.
 
         Args:
             image: RGB normalised with ImageNet's mean and standard deviation.
             class_attention: also return the class token's attention.
+            branch_scale: stochastic depth, for training alone: by what each block's two residual
+                branches are multiplied, from ``stochastic_depth.draw_branch_scale``.
 
         Returns:
             ``keys`` [batch, h, w, width]: keys of the last block, heads concatenated, without the
@@ -221,10 +230,10 @@ class VisionTransformer(nn.Module):
         )
 
         first = self.depth - 1 if self.remat and not self.is_initializing() else 0
-        tokens = self._recomputed_blocks(tokens, first)
+        tokens = self._recomputed_blocks(tokens, first, branch_scale)
         for index in range(first, self.depth):
             tokens, keys, class_row = Block(self.num_heads, self.dtype, name=f"block_{index}")(
-                tokens
+                tokens, None if branch_scale is None else branch_scale[index]
             )
         outputs = {
             "keys": keys[:, 1:].reshape(batch, rows, columns, self.width),
@@ -235,7 +244,10 @@ class VisionTransformer(nn.Module):
         return outputs
 
     def _recomputed_blocks(
-        self, tokens: Float[Array, "batch tokens width"], count: int
+        self,
+        tokens: Float[Array, "batch tokens width"],
+        count: int,
+        branch_scale: Float[Array, "depth 2 batch"] | None,
     ) -> Float[Array, "batch tokens width"]:
         """Apply the first blocks in a loop that keeps their inputs alone for the backward pass."""
         if not count:
@@ -245,13 +257,16 @@ class VisionTransformer(nn.Module):
         ]
         block = Block(self.num_heads, self.dtype, parent=None)
 
-        def apply(tokens: Array, params: Any) -> tuple[Array, None]:
-            return block.apply({"params": params}, tokens)[0], None
+        def apply(tokens: Array, inputs: Any) -> tuple[Array, None]:
+            params, scale = inputs
+            return block.apply({"params": params}, tokens, scale)[0], None
 
         # A loop, and not a checkpoint around each block: XLA's CPU compiler drops the barriers that
         # hold the second computation back until it is needed, and computes all blocks at once.
         stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *blocks)
-        tokens, _ = jax.lax.scan(jax.checkpoint(apply, prevent_cse=False), tokens, stacked)
+        scale = None if branch_scale is None else branch_scale[:count]
+        again = jax.checkpoint(apply, prevent_cse=False)
+        tokens, _ = jax.lax.scan(again, tokens, (stacked, scale))
         return tokens
 
     def _position_embedding(self) -> Float[Array, "1 tokens width"]:
@@ -276,6 +291,14 @@ def create_backbone(name: str, dtype: DTypeLike = jnp.float32) -> VisionTransfor
     if name not in BACKBONES:
         raise ValueError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
     return VisionTransformer(**dataclasses.asdict(BACKBONES[name]), dtype=dtype)
+
+
+def _scaled(
+    update: Float[Array, "batch tokens width"],
+    branch_scale: Float[Array, "2 batch"] | None,
+    branch: int,
+) -> Float[Array, "batch tokens width"]:
+    return update if branch_scale is None else update * branch_scale[branch, :, None, None]
 
 
 def _layer_norm(name: str) -> nn.LayerNorm:

@@ -1,0 +1,1 @@
+"""Self-supervised pretraining of a backbone by DINO (arXiv 2104.14294)."""
