@@ -21,6 +21,9 @@ from sempart_jax.data.color_jitter import jitter, rgb_to_grayscale
 _SPLIT = 5
 _SCALE_DRAW, _BLUR_DRAW = 5, 6
 
+# A standard deviation in pixels at which all weight lies on the middle.
+_NO_BLUR = 1e-3
+
 
 def shrink(
     pixels: Float[Array, "H W C"],
@@ -151,13 +154,36 @@ def augment(
     image = jnp.where(to_gray, gray, image)
 
     if augmentation.blur_probability > 0:
-        smallest, largest = augmentation.blur_sigma
-        apply_draw, sigma_draw = jax.random.uniform(jax.random.fold_in(key, _BLUR_DRAW), (2,))
-        sigma = smallest + (largest - smallest) * sigma_draw
-        blurred = gaussian_blur(image, sigma, radius=math.ceil(3 * largest))
-        apply_blur = apply_draw < augmentation.blur_probability
-        image = jnp.where(apply_blur, jnp.clip(blurred, 0.0, 1.0), image)
+        blur_key = jax.random.fold_in(key, _BLUR_DRAW)
+        image = random_blur(blur_key, image, augmentation.blur_probability, augmentation.blur_sigma)
     return image
+
+
+def random_blur(
+    key: Key[Array, ""] | UInt32[Array, "2"],
+    image: Float[Array, "H W 3"],
+    probability: float | Float[Array, ""],
+    sigma: tuple[float, float],
+) -> Float[Array, "H W 3"]:
+    """Blur an image with this probability by a Gaussian of uniformly random width.
+
+    Args:
+        key: decides everything that is random.
+        image: RGB in [0, 1].
+        probability: of blurring, in [0, 1].
+        sigma: smallest and largest standard deviation in pixels, positive.
+
+    Returns:
+        RGB in [0, 1].
+    """
+    smallest, largest = sigma
+    apply_draw, sigma_draw = jax.random.uniform(key, (2,))
+    drawn = smallest + (largest - smallest) * sigma_draw
+    # So narrow a Gaussian leaves every pixel as it is, to the last bit. Choosing between the image
+    # and the blurred one would compute the image twice on a CPU.
+    drawn = jnp.where(apply_draw < probability, drawn, _NO_BLUR)
+    blurred = gaussian_blur(image, drawn, radius=math.ceil(3 * largest))
+    return jnp.clip(blurred, 0.0, 1.0)
 
 
 def augment_mask(

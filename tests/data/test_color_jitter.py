@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from sempart_jax.data.color_jitter import (
     adjust_brightness,
@@ -13,6 +14,7 @@ from sempart_jax.data.color_jitter import (
     adjust_saturation,
     jitter,
     rgb_to_grayscale,
+    solarize,
 )
 
 ORDERS = list(itertools.permutations(range(4)))
@@ -92,6 +94,14 @@ def test_grayscale():
     image = picture()
     close(rgb_to_grayscale(jnp.asarray(image)), gray(image.astype(np.float64)), 1e-6)
     close(rgb_to_grayscale(jnp.eye(3)[None]), np.array([[[0.2989], [0.587], [0.114]]]), 1e-7)
+
+
+def test_solarizing_inverts_what_pillow_inverts():
+    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = np.stack([values, values.T, values[::-1]], axis=-1)
+    expected = np.asarray(ImageOps.solarize(Image.fromarray(image), threshold=128)) / 255
+    close(solarize(jnp.asarray(image / np.float32(255))), expected, 1e-7)
+    close(solarize(jnp.array([[[0.5, 0.4999, 1.0]]])), [[[0.5, 0.4999, 0.0]]], 1e-7)
 
 
 @pytest.mark.parametrize("operation", range(4))
