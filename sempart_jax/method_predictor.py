@@ -1,5 +1,6 @@
 """Masks of the methods without training, over a frozen backbone, for images of any size."""
 
+import copy
 import dataclasses
 import os
 from collections.abc import Sequence
@@ -68,6 +69,12 @@ class MethodPredictor:
             return {name: output[name] for name in ("keys", *options)}
 
         self._features = jax.jit(features)
+
+    def with_params(self, params: Any) -> "MethodPredictor":
+        """Return the same over other parameters of the backbone; nothing is compiled anew."""
+        other = copy.copy(self)
+        other._params = params
+        return other
 
     def network_input(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Bring an image to the size at which the backbone sees it, see ``input_size``."""

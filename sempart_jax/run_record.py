@@ -21,6 +21,10 @@ _KEPT_STEP = "kept step"
 _LAST_STEP = "last step"
 
 
+class OtherTaskError(ValueError):
+    """The working directory holds a run that trains something else."""
+
+
 class ResumeError(ValueError):
     """The working directory holds a run that the present one may not continue."""
 
@@ -46,6 +50,7 @@ def register_run(
 
     Raises:
         ResumeError: names each field or content that differs from the recorded run.
+        OtherTaskError: if that is of another task.
         ValueError: if a file of the record is damaged.
         WriteError: if the directory cannot be written to.
     """
@@ -128,7 +133,7 @@ def read_config(workdir: str | Path, default: ConfigDict) -> ConfigDict:
 
     Raises:
         FileNotFoundError: if there is no run.
-        ResumeError: if it is a run of another task.
+        OtherTaskError: if it is a run of another task.
         ValueError: if the file is damaged.
     """
     path = Path(workdir) / "config.json"
@@ -137,7 +142,9 @@ def read_config(workdir: str | Path, default: ConfigDict) -> ConfigDict:
     fields = _read_json(path)
     task = fields.get("task", default.task)
     if task != default.task:
-        raise ResumeError(f"{workdir} holds a run of {task}, and one of {default.task} is wanted")
+        raise OtherTaskError(
+            f"{workdir} holds a run of {task}, and one of {default.task} is wanted"
+        )
     config = default.copy_and_resolve_references()
     with config.unlocked():
         config.update(fields)

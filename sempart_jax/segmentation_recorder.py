@@ -7,13 +7,9 @@ from ml_collections import ConfigDict
 from sempart_jax.checkpoints import Checkpoints
 from sempart_jax.data.folder import find_pairs
 from sempart_jax.data.image_sources import ImageSource
-from sempart_jax.data.labelled import LabelledFolder
 from sempart_jax.data.samples import read_samples
-from sempart_jax.evaluation.masks import NetworkMasks
-from sempart_jax.evaluation.protocols import Protocol
 from sempart_jax.evaluation.results import CENTRE_BOX
-from sempart_jax.evaluation.saliency import saliency_set
-from sempart_jax.evaluation.scoring import score
+from sempart_jax.evaluation.validation import validate
 from sempart_jax.experiment import Experiment
 from sempart_jax.metrics.saliency import SaliencyResult
 from sempart_jax.models.mask_network import Variables
@@ -109,22 +105,15 @@ class SegmentationRecorder(RunRecorder[TrainState]):
             short_side=self._config.data.image_size,
             patch_size=self._experiment.network.patch_size,
         )
-        protocol = Protocol(
-            "validation",
-            self._config.validation.foreground_rule,
+        scored = validate(
+            self._validation_pairs,
+            predictor,
+            foreground_rule=self._config.validation.foreground_rule,
             resize_size=self._config.data.resize_size,
             crop_size=self._config.data.image_size,
-        )
-        scored = score(
-            saliency_set(LabelledFolder(self._validation_pairs), protocol),
-            NetworkMasks(predictor),
-            protocol,
-            foreground_rule=protocol.foreground_rule,
             postprocessings=("none", "guided"),
         )
-        scores = {
-            _VALIDATED_MASKS[name]: scores.compute() for name, scores in scored.tally.scores.items()
-        }
+        scores = {_VALIDATED_MASKS[name]: result for name, result in scored.items()}
         values = {f"iou {name}": score.iou for name, score in scores.items()}
         self._log.scalars(step, values, "validation")
         listed = ", ".join(f"{name} {score.iou:.4f}" for name, score in scores.items())

@@ -15,7 +15,7 @@ from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.network import TrainedNetwork
 from sempart_jax.models.released import head_shape, infer_backbone, read_released_head
 from sempart_jax.models.segmenter import Segmenter
-from sempart_jax.run_record import read_config
+from sempart_jax.run_record import OtherTaskError, read_config
 from sempart_jax.train_step import TrainState
 
 __all__ = ["TrainedNetwork", "load_checkpoint", "load_released", "load_run", "load_trained"]
@@ -172,7 +172,13 @@ def load_released(
 
 
 def _open_run(workdir: Path, weights: str | None) -> tuple[ConfigDict, Experiment, TrainState]:
-    config = read_config(workdir, default_config())
+    try:
+        config = read_config(workdir, default_config())
+    except OtherTaskError as error:
+        raise ValueError(
+            f"{error}: it has a backbone and no masks. Train on it by "
+            f"--config.backbone.weights={workdir}"
+        ) from error
     if weights is not None:
         config.backbone.weights = weights
     # Whatever the last step is, no schedule plays a part in prediction.

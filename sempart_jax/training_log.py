@@ -106,7 +106,7 @@ class TrainingLog:
             picture: RGB uint8 ``[H, W, 3]``.
         """
         save_png(picture, self._workdir / "panels" / f"step_{step:07d}.png")
-        self._board.add_image("masks", picture, step)
+        self._board.add_image("panel", picture, step)
 
     def say(self, message: str) -> None:
         """Print a line above the progress bar."""

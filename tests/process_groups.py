@@ -9,9 +9,7 @@ import sys
 import tempfile
 import time
 
-from tests.commands import REPOSITORY, SMALL
-
-_COMPILED = tempfile.TemporaryDirectory(prefix="sempart_jax_tests_")
+from tests.commands import QUICKLY_COMPILED, REPOSITORY, SMALL
 
 TRAIN = ["-m", "sempart_jax.train", "--config", "configs/tricks.py"]
 
@@ -40,11 +38,9 @@ class Group:
         for index, arguments in enumerate(commands):
             environment = {
                 **os.environ,
-                # Without optimisation, compiling takes two thirds of the time.
                 "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} "
-                "--xla_backend_optimization_level=0",
+                + QUICKLY_COMPILED,
                 "JAX_PLATFORMS": "cpu",
-                "JAX_COMPILATION_CACHE_DIR": _COMPILED.name,
                 **(environments[index] if environments else {}),
             }
             with open(f"{self._output.name}/{index}", "wb") as output:  # noqa: PTH123

@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from sempart_jax.data.synthetic import write_scenes
-from tests.commands import _COMPILED, REPOSITORY, run_train
+from tests.commands import REPOSITORY, run_train
 
 FOLDER = REPOSITORY / "notebooks"
 NAMES = ("segment_your_images", "train_and_evaluate")
@@ -91,7 +91,6 @@ def execute(name, folder, **parameters):
             **os.environ,
             "XLA_FLAGS": "",
             "JAX_PLATFORMS": "cpu",
-            "JAX_COMPILATION_CACHE_DIR": _COMPILED.name,
             "PYTHONPATH": str(REPOSITORY),
             "IPYTHONDIR": str(folder / "ipython"),
         }

@@ -13,7 +13,7 @@ import time
 import pytest
 from PIL import Image
 
-from tests.commands import REPOSITORY, SMALL
+from tests.commands import REPOSITORY, SMALL, command_environment
 from tests.reproduction.layouts import lay_out, write_voc07
 
 pytestmark = pytest.mark.slow
@@ -30,17 +30,11 @@ def command(root, *arguments, steps=1):
     return [*map(str, script), f"--train_args={train_args}", *map(str, arguments)]
 
 
-def environment(root):
-    # What is compiled runs once, on a few pixels.
-    quickly = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    return {**os.environ, **quickly, "JAX_COMPILATION_CACHE_DIR": str(root / "compiled")}
-
-
 def reproduce(root, *arguments, **options):
     return subprocess.run(
         command(root, *arguments, **options),
         cwd=REPOSITORY,
-        env=environment(root),
+        env=command_environment(),
         capture_output=True,
         text=True,
         timeout=600,
@@ -268,7 +262,7 @@ def test_killing_it_kills_its_command(tmp_path):
     process = subprocess.Popen(
         command(tmp_path, *arguments, steps=1_000_000),
         cwd=REPOSITORY,
-        env=environment(tmp_path),
+        env=command_environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

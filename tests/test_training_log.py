@@ -79,7 +79,7 @@ def test_panel_goes_to_png_and_tensorboard(tmp_path):
     with Image.open(tmp_path / "panels" / "step_0000040.png") as image:
         np.testing.assert_array_equal(np.asarray(image), picture)
     ((step, value),) = values(tmp_path)
-    assert (step, value.tag, value.image.height, value.image.width) == (40, "masks", 6, 9)
+    assert (step, value.tag, value.image.height, value.image.width) == (40, "panel", 6, 9)
     with Image.open(io.BytesIO(value.image.encoded_image_string)) as image:
         np.testing.assert_array_equal(np.asarray(image), picture)
 

@@ -27,6 +27,8 @@ HUB_REPOSITORIES: Mapping[str, str] = {
 """Hugging Face repositories of the backbones' weights; a backbone without one needs a file."""
 
 HUB_FILE = "model.safetensors"
+BACKBONE_FILE = "backbone.safetensors"
+"""What a run of pretraining leaves in its directory."""
 IBOT_SOURCE = "https://github.com/bytedance/ibot"
 WEIGHTS_FLAG = "--config.backbone.weights=PATH (in training) or --weights=PATH (elsewhere)"
 
@@ -42,8 +44,9 @@ def load_backbone_params(
         name: one of ``sempart_jax.models.vit.BACKBONES``.
         weights: file with the weights (``.safetensors``, ``.npz``, ``.pth``), by the names of
             facebookresearch/dino; whole checkpoints of self-supervised training are taken, too,
-            and so is a model file of this project that holds the backbone.
-            Without it the file comes from the Hugging Face hub, or from its cache.
+            and so are a model file of this project that holds the backbone, and the directory of
+            a run of ``sempart_jax.pretrain``. Without it the file comes from the Hugging Face hub,
+            or from its cache.
         cache_dir: folder of the download cache instead of the hub's own.
 
     Returns:
@@ -58,6 +61,13 @@ def load_backbone_params(
     if name not in BACKBONES:
         raise ValueError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
     path = Path(weights) if weights is not None else _download(name, cache_dir)
+    if path.is_dir():
+        path = path / BACKBONE_FILE
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{weights} is a folder without {BACKBONE_FILE}: name a file of weights, or a run "
+                "of sempart_jax.pretrain that has written a checkpoint"
+            )
     if is_model_file(path):
         return _read_own(name, path)
     try:

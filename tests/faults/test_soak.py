@@ -59,10 +59,13 @@ def soak(workdir, images, backbone, steps):
     }
     request = workdir.with_suffix(".json")
     request.write_text(json.dumps({"workdir": str(workdir), "fields": fields}))
+    environment = command_environment()
+    if "SOAK_STEPS" in os.environ:
+        environment["XLA_FLAGS"] = ""
     finished = subprocess.run(
         [sys.executable, "-m", "tests.faults.soak", request],
         cwd=REPOSITORY,
-        env=command_environment(),
+        env=environment,
         capture_output=True,
         text=True,
         check=False,

@@ -8,7 +8,7 @@ from PIL import Image
 
 from sempart_jax.report.reproduction import METHODS, Run
 from sempart_jax.reproduction.rows import Reproduction
-from tests.commands import REPOSITORY
+from tests.commands import QUICKLY_COMPILED, REPOSITORY
 from tests.reproduction.fake_processes import after
 from tests.reproduction.layouts import lay_out, write_voc07
 
@@ -217,9 +217,7 @@ SMALL = {
 
 @pytest.fixture
 def really_reproduce(tmp_path, monkeypatch):
-    # What is compiled runs once, on a few pixels.
-    monkeypatch.setenv("XLA_FLAGS", "--xla_backend_optimization_level=0")
-    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", str(tmp_path / "compiled"))
+    monkeypatch.setenv("XLA_FLAGS", QUICKLY_COMPILED)
     monkeypatch.chdir(REPOSITORY)
     data_root = lay_out(tmp_path / "data")
 

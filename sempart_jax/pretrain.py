@@ -1,0 +1,68 @@
+r"""Pretrain a backbone by DINO on unlabelled images of any kind.
+
+    python -m sempart_jax.pretrain --config configs/dino_pretrain.py --workdir runs/backbone \
+        --config.data.train=my_images
+
+Train on it then by `--config.backbone.weights=runs/backbone`. Run the same command again to
+continue an interrupted run from its last checkpoint.
+"""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from sempart_jax import training_program
+from sempart_jax.data.image_sources import open_images
+from sempart_jax.data.pipeline import fingerprint
+from sempart_jax.pretraining.config import (
+    PROCESS_FIELDS,
+    RESUMABLE_FIELDS,
+    check_pretraining_config,
+    pretraining_config,
+)
+from sempart_jax.pretraining.task import PretrainingTask
+from sempart_jax.run_config import last_step
+from sempart_jax.stop_signals import StopSignals
+from sempart_jax.training_session import Plan, carry_out, check_devices
+
+
+def pretrain(config: ConfigDict, workdir: Path, signals: StopSignals | None = None) -> None:
+    """Pretrain, or continue to pretrain, to the end of the configured steps.
+
+    With every checkpoint, the teacher's backbone is written to ``workdir/backbone.safetensors``.
+    Where ``config.distributed`` is set, all processes of the run call it, each within
+    :func:`sempart_jax.distributed.joined`.
+
+    Args:
+        config: configuration, see ``sempart_jax.pretraining.config``.
+        workdir: directory of the run; that of process 0 is the one that counts.
+        signals: what asks a process that is alone to end.
+
+    Raises:
+        ValueError: if the configuration is wrong, or as ``training_session.carry_out`` raises.
+        FileNotFoundError: if images are missing.
+        NoReadableImageError: if no training image can be read.
+        UnhealthyRunError: if the loss is no longer finite or the teacher has collapsed. The last
+            good checkpoint stays.
+        StoppedRunError: if this process, or one of several, was told to end; what is done is kept.
+        WriteError: if ``workdir`` cannot be written to. Older checkpoints stay.
+    """
+    check_pretraining_config(config)
+    check_devices(config)
+    images = open_images(config.data.train)
+    end = last_step(config, len(images.names))
+    plan = Plan(
+        config=config,
+        default=pretraining_config(),
+        task=PretrainingTask(config, images, end),
+        images=images,
+        last_step=end,
+        fingerprints={"training images": fingerprint(images.names)},
+        resumable_fields=RESUMABLE_FIELDS,
+        process_fields=PROCESS_FIELDS,
+    )
+    carry_out(plan, workdir, signals)
+
+
+if __name__ == "__main__":
+    training_program.run(pretrain, check_pretraining_config, pretraining_config)

@@ -1,0 +1,191 @@
+"""Pretraining end to end: in this process with a very small network, and by the command line."""
+
+import json
+import re
+import shutil
+import signal
+
+import jax
+import numpy as np
+import pytest
+
+from sempart_jax.data.synthetic import write_scenes
+from sempart_jax.health import UnhealthyRunError
+from sempart_jax.models import vit
+from sempart_jax.models.backbone import load_backbone
+from sempart_jax.pretrain import pretrain
+from sempart_jax.pretraining.config import pretraining_config
+from sempart_jax.run_record import ResumeError
+from sempart_jax.stop_signals import StoppedRunError, StopSignals
+from sempart_jax.trained_network import load_trained
+from tests.commands import run_module, run_train
+from tests.test_train import read_metrics, read_parameters
+
+NAME = "vit_very_small"
+FIELDS = {
+    "backbone.name": NAME,
+    "batch_size": 8,
+    "epochs": 0,
+    "data.image_size": 32,
+    "data.resize_size": 32,
+    "crops.global_size": 24,
+    "crops.local_size": 16,
+    "crops.local_count": 2,
+    "head.outputs": 32,
+    "head.hidden": 32,
+    "head.bottleneck": 16,
+    "optimizer.warmup_epochs": 0.0,
+    "optimizer.frozen_last_layer_epochs": 0.0,
+    "dino.teacher_temperature_epochs": 0.0,
+    "log.every_steps": 1,
+    "log.panel_images": 2,
+    "log.panels_every_steps": 0,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def very_small():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(vit.BACKBONES, NAME, vit.Architecture(8, 24, 2, 3))
+        yield
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scenes")
+    write_scenes(folder, 10, size=40, seed=3)
+    return folder
+
+
+def config_of(scenes, **fields):
+    config = pretraining_config()
+    given = {name.replace("__", "."): value for name, value in fields.items()}
+    config.update_from_flattened_dict(
+        FIELDS | {"data.train": str(scenes / "images"), "steps": 6} | given
+    )
+    return config
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory, scenes):
+    workdir = tmp_path_factory.mktemp("straight")
+    masks = {
+        "validation__images": str(scenes / "images"),
+        "validation__masks": str(scenes / "masks"),
+    }
+    pretrain(config_of(scenes, **masks), workdir)
+    return workdir
+
+
+@pytest.mark.slow
+def test_a_run_leaves_metrics_panels_scores_and_a_backbone(straight):
+    rows = read_metrics(straight)
+    training = [row for row in rows if "train/total" in row]
+    assert [row["step"] for row in training] == list(range(1, 7))
+    for row in training:
+        total = row["train/kl"] + row["train/teacher_entropy"]
+        assert row["train/total"] == pytest.approx(total, rel=1e-5)
+        assert 0 < row["train/teacher_entropy"] <= row["train/mean_entropy"] + 1e-5
+        assert row["train/mean_entropy"] <= np.log(32) + 1e-5
+    assert training[0]["train/learning_rate"] == pytest.approx(5e-4 * 8 / 256)
+    assert training[0]["train/teacher_momentum"] == pytest.approx(0.996)
+    scored = {row["step"]: row for row in rows if "validation/iou tokencut" in row}
+    assert list(scored) == [0, 6]
+    assert all(0 < row["validation/iou tokencut"] <= 1 for row in scored.values())
+    assert sorted(path.name for path in (straight / "panels").iterdir()) == [
+        "step_0000000.png",
+        "step_0000006.png",
+    ]
+    # What is kept is the teacher of the checkpoint.
+    module, params = load_backbone(NAME, str(straight))
+    teacher = read_parameters(straight, 6)["teacher"]["backbone"]
+    jax.tree.map(np.testing.assert_array_equal, params, teacher)
+    assert params["position_embedding"].shape == (1, 1 + 3 * 3, 24)
+    assert module.apply({"params": params}, np.zeros((1, 40, 48, 3), np.float32))["keys"].shape == (
+        (1, 5, 6, 24)
+    )
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_ends_bit_for_bit_like_a_straight_one(straight, scenes, tmp_path):
+    """Told to end after its first step, on eight devices."""
+    signals = StopSignals()
+    signals.received = signal.SIGTERM
+    with pytest.raises(StoppedRunError, match="Step 1 is kept"):
+        pretrain(config_of(scenes), tmp_path, signals)
+    pretrain(config_of(scenes), tmp_path)
+    jax.tree.map(
+        np.testing.assert_array_equal, read_parameters(tmp_path, 6), read_parameters(straight, 6)
+    )
+    jax.tree.map(
+        np.testing.assert_array_equal,
+        *(load_backbone(NAME, str(workdir))[1] for workdir in (tmp_path, straight)),
+    )
+    with pytest.raises(ResumeError, match="steps: 6 -> 7"):
+        pretrain(config_of(scenes, steps=7), tmp_path)
+
+
+@pytest.mark.slow
+def test_a_collapsed_teacher_stops_the_run_with_what_to_do(scenes, tmp_path):
+    # So hot a teacher is uniform, and a student that is as hot agrees with it.
+    hot = {"dino__teacher_temperature": 1e6, "dino__student_temperature": 1e6}
+    with pytest.raises(UnhealthyRunError, match=r"step \d+: the teacher has collapsed to the uni"):
+        pretrain(config_of(scenes, health__collapse_steps=2, **hot), tmp_path)
+
+
+def test_epochs_that_are_longer_than_the_run_are_named(scenes, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"config\.optimizer\.warmup_epochs=10 epochs are 12 steps"
+    ):
+        pretrain(config_of(scenes, optimizer__warmup_epochs=10.0), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_runs_of_both_tasks_are_told_apart(straight, scenes, tmp_path):
+    with pytest.raises(ValueError, match=r"a run of pretraining.*--config\.backbone\.weights"):
+        load_trained(straight)
+    shutil.copy(straight / "config.json", tmp_path)
+    finished = run_train(tmp_path, scenes / "images", steps=1)
+    assert finished.returncode == 1
+    assert "holds a run of pretraining, and one of segmentation is wanted" in finished.stderr
+
+
+@pytest.mark.slow
+def test_the_command_line_from_a_backbone_to_masks(scenes, tmp_path):
+    fields = FIELDS | {
+        "backbone.name": "vit_tiny16",
+        "crops.global_size": 32,
+        "data.train": scenes / "images",
+        "steps": 2,
+        "log.panel_images": 0,
+    }
+    flags = [f"--config.{name}={value}" for name, value in fields.items()]
+    workdir = tmp_path / "backbone"
+    command = ["--config", "configs/dino_pretrain.py", "--workdir", workdir, *flags]
+    finished = run_module("pretrain", *command)
+    assert finished.returncode == 0, finished.stderr
+    assert "10 images, DINO of vit_tiny16, steps 0 to 2" in finished.stdout + finished.stderr
+    assert json.loads((workdir / "run.json").read_text())["kept step"] == 2
+
+    finished = run_train(
+        tmp_path / "masks",
+        scenes / "images",
+        steps=1,
+        backbone__name="vit_tiny16",
+        backbone__weights=workdir,
+    )
+    assert finished.returncode == 0, finished.stderr
+    image = scenes / "images" / "scene_0000.png"
+    out = ["--outputs", "mask", "--out", tmp_path / "out"]
+    finished = run_module("segment", image, "--workdir", tmp_path / "masks", *out)
+    assert finished.returncode == 0, finished.stderr
+    method = ["--method", "tokencut", "--backbone", "vit_tiny16", "--weights", workdir]
+    finished = run_module("segment", image, *method, *out[:2], "--out", tmp_path / "tokencut")
+    assert finished.returncode == 0, finished.stderr
+
+    unknown = run_module("pretrain", *command, "--config.optimizer.warmup_epoch=1")
+    assert unknown.returncode == 1
+    assert re.search(r"unknown field config\.optimizer\.warmup_epoch: did you", unknown.stderr)
+    other = run_module("pretrain", "--config", "configs/tricks.py", "--workdir", tmp_path / "x")
+    assert other.returncode == 1
+    assert "sempart_jax.pretrain takes experiments of 'pretraining'" in other.stderr
