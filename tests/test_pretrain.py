@@ -9,10 +9,13 @@ import jax
 import numpy as np
 import pytest
 
+from sempart_jax.checkpoints import Checkpoints
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.health import UnhealthyRunError
+from sempart_jax.model_format import read_description
 from sempart_jax.models import vit
 from sempart_jax.models.backbone import load_backbone
+from sempart_jax.models.pretrained import BACKBONE_FILE
 from sempart_jax.pretrain import pretrain
 from sempart_jax.pretraining.config import pretraining_config
 from sempart_jax.run_record import ResumeError
@@ -154,13 +157,25 @@ def test_the_loss_falls_once_the_centre_has_caught_up(reference_images, tmp_path
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_ends_bit_for_bit_like_a_straight_one(straight, scenes, tmp_path):
+def test_an_interrupted_run_ends_bit_for_bit_like_a_straight_one(
+    straight, scenes, tmp_path, monkeypatch
+):
     """Told to end after its first step, on eight devices."""
+    save, saved = Checkpoints.save, []
+
+    def save_after_backbone(checkpoints, state):
+        step = int(state.step)
+        assert read_description(tmp_path / BACKBONE_FILE).origin == f"pretrained here, step {step}"
+        saved.append(step)
+        save(checkpoints, state)
+
+    monkeypatch.setattr(Checkpoints, "save", save_after_backbone)
     signals = StopSignals()
     signals.received = signal.SIGTERM
     with pytest.raises(StoppedRunError, match="Step 1 is kept"):
         pretrain(config_of(scenes), tmp_path, signals)
     pretrain(config_of(scenes), tmp_path)
+    assert saved == [1, 6]
     jax.tree.map(
         np.testing.assert_array_equal, read_parameters(tmp_path, 6), read_parameters(straight, 6)
     )

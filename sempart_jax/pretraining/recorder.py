@@ -85,8 +85,7 @@ class PretrainingRecorder(RunRecorder[DinoState]):
             self._validate(step, state)
 
     def save(self, state: DinoState, *, wait: bool) -> None:
-        """Keep a replicated state, and the teacher's backbone in a file that others can use."""
-        super().save(state, wait=wait)
+        """Keep the teacher's backbone in a file that others can use, and a replicated state."""
         step = int(unreplicate(state.step))
         description = Description(
             backbone=self._config.backbone.name,
@@ -96,7 +95,9 @@ class PretrainingRecorder(RunRecorder[DinoState]):
             compute_dtype=self._config.backbone.dtype,
         )
         tensors = flatten(jax.device_get(_teacher(state)), BACKBONE)
+        # First, so that a run whose last checkpoint is there has its last backbone, too.
         write_tensors(self._workdir / BACKBONE_FILE, description, tensors)
+        super().save(state, wait=wait)
 
     def _draw_panel(self, step: int, state: DinoState) -> None:
         if len(self._samples) == 0:
