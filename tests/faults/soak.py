@@ -16,9 +16,11 @@ LOOK_EVERY = 20
 _COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
-def resident_bytes():
+def own_bytes():
+    """Resident memory but for files that are mapped: of these, the system keeps what it likes."""
     process = psutil.Process()
-    return [p.memory_info().rss for p in (process, *process.children(recursive=True))]
+    infos = [p.memory_info() for p in (process, *process.children(recursive=True))]
+    return sum(info.rss - getattr(info, "shared", 0) for info in infos)
 
 
 def main(workdir, fields):
@@ -33,7 +35,7 @@ def main(workdir, fields):
     def take_step_and_look(self, batch):
         take_step(self, batch)
         if self._step % LOOK_EVERY == 0:
-            looks.append((self._step, sum(resident_bytes()), len(compiled)))
+            looks.append((self._step, own_bytes(), len(compiled)))
 
     TrainingRun._take_step = take_step_and_look
     train(config, Path(workdir))
