@@ -89,10 +89,11 @@ def test_a_long_run_stays_finite_flat_and_compiled(runs, backbone):
     assert all(np.isfinite(value) for row in metrics for value in row.values())
     warm = [(memory, compiled) for step, memory, compiled in looks if step >= WARM]
     memory, compiled = zip(*warm, strict=True)
+    course = [round(value / 2**20) for value in memory[:: max(len(memory) // 10, 1)]]
     print(
         f"{backbone}: {STEPS} steps, all finite; memory {memory[0] / 2**20:.0f} MiB at step "
-        f"{WARM}, {memory[-1] / 2**20:.0f} at the end; compiled {compiled[-1] - compiled[0]} times; "
-        f"every tenth: {[round(value / 2**20) for value in memory[:: max(len(memory) // 10, 1)]]}"
+        f"{WARM}, {memory[-1] / 2**20:.0f} at the end, {course} between; "
+        f"compiled {compiled[-1] - compiled[0]} times"
     )
     assert memory[-1] <= 1.05 * memory[0]
     assert compiled[-1] == compiled[0]
