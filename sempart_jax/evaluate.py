@@ -31,7 +31,8 @@ from sempart_jax.evaluation.results import (
 )
 from sempart_jax.method_predictor import SHORT_SIDE
 from sempart_jax.postprocessing import POSTPROCESSINGS
-from sempart_jax.report import format_evaluation, write_report
+from sempart_jax.report.files import write_report
+from sempart_jax.report.tables import format_evaluation
 
 PARTS = "parts"
 """Folder of finished parts in the report's."""
