@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup test faults fuzz hostile soak demo lint types lock audit clean
+.PHONY: setup test faults fuzz hostile soak demo builtin lint types lock audit clean
 
 setup: $(INSTALLED)
 
@@ -34,6 +34,10 @@ faults: $(INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py
+
+# The model that comes with the package, and its scores: a long run on a GPU, see docs/builtin_model.md.
+builtin: $(INSTALLED)
+	$(BIN)/python scripts/build_builtin_model.py $(BUILTIN_FLAGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

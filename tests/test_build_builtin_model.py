@@ -87,3 +87,16 @@ def test_what_makes_no_sense_is_told_in_one_line(build):
         assert finished.returncode == 1
         assert message in finished.stderr
         assert "Traceback" not in finished.stderr
+
+
+def test_the_model_card_names_flags_that_exist():
+    card = (REPOSITORY / "docs/builtin_model.md").read_text(encoding="utf-8")
+    blocks = "\n".join(re.findall(r"```sh\n(.*?)```", card, flags=re.DOTALL)).replace("\\\n", " ")
+    commands = re.findall(r"scripts/(\w+)\.py([^\n]*)", blocks)
+    assert len(commands) == 3
+    for script, arguments in commands:
+        source = (REPOSITORY / f"scripts/{script}.py").read_text(encoding="utf-8")
+        for flag in re.findall(r"--(\w+)", arguments):
+            assert f'"{flag}"' in source, flag
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", card)
+    assert [link for link in links if not (REPOSITORY / "docs" / link).exists()] == []

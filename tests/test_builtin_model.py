@@ -4,7 +4,6 @@ import fnmatch
 import tomllib
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 import safetensors
@@ -15,26 +14,16 @@ from sempart_jax.builtin_model import FILE, FOLDER, LARGEST, builtin_model_path
 from sempart_jax.data.images import read_grey, read_image
 from sempart_jax.data.synthetic import synthetic_scene, write_scenes
 from sempart_jax.image_segmenter import load_segmenter
-from sempart_jax.model_file import write_model
 from sempart_jax.model_format import HEAD, read_description, read_tensors
-from sempart_jax.models.handcrafted import HandcraftedBackbone
-from sempart_jax.models.head import SegmentationHead
-from sempart_jax.models.network import TrainedNetwork
-from sempart_jax.models.segmenter import Segmenter
 from tests.commands import REPOSITORY, run_with_builtin_model
+from tests.small_model import write_small_model
 
 PACKAGED = FOLDER / FILE
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A small one."""
-    segmenter = Segmenter(HandcraftedBackbone(), SegmentationHead(patch_size=8))
-    variables = segmenter.init(jax.random.key(3), {}, 32)
-    network = TrainedNetwork(segmenter, {}, variables, 32, "handcrafted", "float32", "drawn")
-    path = tmp_path_factory.mktemp("builtin") / FILE
-    write_model(path, network)
-    return path
+    return write_small_model(tmp_path_factory.mktemp("builtin") / FILE)
 
 
 def test_it_is_used_where_no_source_is_named(model, monkeypatch):

@@ -2,18 +2,13 @@
 
 import json
 
-import jax
 import numpy as np
 
 from sempart_jax.evaluation.masks import FramedImage
 from sempart_jax.evaluation.origin import method_origin, network_origin
 from sempart_jax.evaluation.protocols import PROTOCOLS
 from sempart_jax.method_predictor import load_method
-from sempart_jax.model_file import write_model
-from sempart_jax.models.handcrafted import HandcraftedBackbone
-from sempart_jax.models.head import SegmentationHead
-from sempart_jax.models.network import TrainedNetwork
-from sempart_jax.models.segmenter import Segmenter
+from tests.small_model import write_small_model
 
 
 def test_masks_are_the_methods():
@@ -33,10 +28,7 @@ def test_masks_are_the_methods():
 
 
 def test_a_network_sees_images_as_it_is_told(tmp_path):
-    segmenter = Segmenter(HandcraftedBackbone(), SegmentationHead(patch_size=8))
-    variables = segmenter.init(jax.random.key(0), {}, 32)
-    network = TrainedNetwork(segmenter, {}, variables, 32, "handcrafted", "float32", "drawn")
-    write_model(tmp_path / "model.safetensors", network)
+    write_small_model(tmp_path / "model.safetensors")
     pixel = np.zeros((1, 1, 3), np.uint8)
     identities = set()
     for short_side, seen in ((None, 32), (32, 32), (48, 48)):

@@ -8,14 +8,11 @@ import pytest
 
 from sempart_jax import builtin_model
 from sempart_jax.model_format import read_description
-from sempart_jax.models.handcrafted import HandcraftedBackbone
-from sempart_jax.models.head import SegmentationHead
-from sempart_jax.models.network import TrainedNetwork
-from sempart_jax.models.segmenter import Segmenter
 from sempart_jax.reproduction import builtin
 from sempart_jax.reproduction.builtin import STAGES, BuiltinModel, Recipe, export_network, install
 from sempart_jax.reproduction.module_commands import ModuleCommands
 from tests.reproduction.fake_processes import after
+from tests.small_model import small_network
 
 
 class Stages:
@@ -166,9 +163,7 @@ def test_a_dry_run_shows_every_command(stages, capsys):
 
 @pytest.fixture
 def network(monkeypatch):
-    segmenter = Segmenter(HandcraftedBackbone(), SegmentationHead(patch_size=8), radius=4)
-    variables = segmenter.init(jax.random.key(0), {}, 32)
-    drawn = TrainedNetwork(segmenter, {}, variables, 32, "handcrafted", "bfloat16", "drawn")
+    drawn = small_network(dtype="bfloat16")
     monkeypatch.setattr(builtin, "load_trained", lambda run, *, weights: drawn)
     return drawn
 
