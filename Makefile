@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup test faults fuzz hostile soak demo lint types lock audit clean
+.PHONY: setup test faults fuzz hostile soak demo builtin builtin-stages lint types lock audit clean
 
 setup: $(INSTALLED)
 
@@ -34,6 +34,14 @@ faults: $(INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py
+
+# The model that comes with the package, and its scores: a long run on a GPU, see docs/builtin_model.md.
+builtin: $(INSTALLED)
+	$(BIN)/python scripts/build_builtin_model.py $(BUILTIN_FLAGS)
+
+# All stages of that command with a very small network; `make test` leaves its evaluations out.
+builtin-stages: $(INSTALLED)
+	BUILTIN_LONG=1 $(BIN)/python -m pytest tests/test_build_builtin_model.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -1,4 +1,7 @@
-"""Train both tricks on made-up scenes and show what they do; ``make demo`` calls this."""
+"""Train both tricks on made-up scenes and show what they do; ``make demo`` calls this.
+
+Where this installation has a built-in model, it is shown on the same scenes.
+"""
 
 import argparse
 import importlib.util
@@ -10,9 +13,14 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
+from sempart_jax import builtin_model
+from sempart_jax.data.folder import find_pairs
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.evaluation.results import CENTRE_BOX
+from sempart_jax.evaluation.validation import validate
+from sempart_jax.image_segmenter import load_segmenter
 from sempart_jax.metrics.saliency import SaliencyResult
+from sempart_jax.segmentation.collection import segment
 from sempart_jax.train import train
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -36,6 +44,30 @@ def read_demo_config(workdir: Path) -> ConfigDict:
 def format_row(title: str, score: SaliencyResult) -> str:
     """Format one line of the closing table."""
     return f"  {title:<30} IoU {score.iou:.3f}   accuracy {score.accuracy:.3f}"
+
+
+def show_builtin_model(scenes: Path, out: Path, size: int) -> str:
+    """Segment scenes by the built-in model, which has not seen any.
+
+    Args:
+        scenes: folder with ``images`` and ``masks``.
+        out: folder for masks, overlays and cut-outs.
+        size: side of the scenes in pixels.
+
+    Returns:
+        A line of the closing table.
+    """
+    segmenter = load_segmenter()
+    segment([str(scenes / "images")], out, segmenter)
+    scores = validate(
+        find_pairs(scenes / "images", scenes / "masks"),
+        segmenter,
+        foreground_rule="none",  # the segmenter chooses the side itself
+        resize_size=size,
+        crop_size=size,
+        postprocessings=("none",),
+    )
+    return format_row("the built-in model", scores["none"])
 
 
 def main() -> None:
@@ -64,6 +96,9 @@ def main() -> None:
     print(format_row("fine mask before training", before["fine"]))
     print(format_row("fine mask after training", after["fine"]))
     print(format_row("... and after the guided filter", after["refined"]))
+    if (builtin_model.FOLDER / builtin_model.FILE).is_file():
+        print(show_builtin_model(workdir / "scenes/test", workdir / "builtin", size))
+        print(f"pictures by the built-in model: {workdir}/builtin")
     print(f"panels: {workdir}/panels/*.png")
     print(f"{time.monotonic() - started:.0f} s in all")
     if after["fine"].iou < WANTED_IOU:

@@ -2,6 +2,8 @@ r"""Cut the foreground out of pictures on a web page on this machine.
 
     python -m sempart_jax.app --workdir runs/tricks
 
+Without `--workdir`, the built-in model segments, where this installation has one.
+
 Open the address that it prints. Pictures go to this program and nowhere else. Needs the extra
 [app]: pip install 'sempart_jax[app]'.
 """
@@ -12,6 +14,7 @@ import numpy as np
 from absl import flags
 
 from sempart_jax import command_line
+from sempart_jax.builtin_model import builtin_model_path
 from sempart_jax.image_segmenter import load_segmenter
 from sempart_jax.web.finishing import example_scenes
 from sempart_jax.web.server import listen, private_folder, require_gradio, serve
@@ -21,8 +24,8 @@ _EXAMPLES = 4
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "What segments: a run's directory, or what else load_segmenter takes.",
-    required=True,
+    "What segments: a run's directory, or what else load_segmenter takes; by default the built-in "
+    "model.",
 )
 _BACKBONE = flags.DEFINE_string(
     "backbone", None, "Name of the backbone that a released head was trained on."
@@ -52,10 +55,11 @@ def _main() -> None:
 
 def _serve() -> None:
     # What is missing shows before a network is loaded.
+    source = builtin_model_path() if _WORKDIR.value is None else _WORKDIR.value
     require_gradio()
     with listen(_HOST.value, _PORT.value) as listener:
         segmenter = load_segmenter(
-            _WORKDIR.value,
+            source,
             backbone=_BACKBONE.value,
             weights=_WEIGHTS.value,
             resolution=_RESOLUTION.value,

@@ -31,7 +31,8 @@ from sempart_jax.evaluation.results import (
 )
 from sempart_jax.method_predictor import SHORT_SIDE
 from sempart_jax.postprocessing import POSTPROCESSINGS
-from sempart_jax.report import format_evaluation, write_report
+from sempart_jax.report.files import write_report
+from sempart_jax.report.tables import format_evaluation
 
 PARTS = "parts"
 """Folder of finished parts in the report's."""
@@ -193,8 +194,9 @@ _BACKBONE = flags.DEFINE_string("backbone", "dino_vits8", "Backbone of --method.
 _DECODER = flags.DEFINE_string("decoder", None, "File of FOUND's decoder, for its methods.")
 _RESOLUTION = flags.DEFINE_integer(
     "resolution",
-    SHORT_SIDE,
-    "Short side at which the backbone of --method sees an image.",
+    None,
+    "Short side in pixels at which the network of --workdir or the backbone of --method sees an "
+    f"image; by default that of its training, and {SHORT_SIDE} with --method.",
     lower_bound=1,
 )
 _PREDICTIONS = flags.DEFINE_string(
@@ -244,7 +246,12 @@ def _main() -> None:
     else:
         rule = _FOREGROUND_RULE.value
         if workdir is not None:
-            origin = network_origin(workdir, weights=_WEIGHTS.value, batch_size=_BATCH_SIZE.value)
+            origin = network_origin(
+                workdir,
+                weights=_WEIGHTS.value,
+                short_side=_RESOLUTION.value,
+                batch_size=_BATCH_SIZE.value,
+            )
             origins, title = dict.fromkeys(datasets, origin), f"run {workdir}"
             if (workdir / "config.json").is_file():
                 report = report or workdir / "evaluation"
@@ -280,7 +287,7 @@ def _method_origin() -> Origin:
         _BACKBONE.value,
         weights=_WEIGHTS.value,
         decoder=_DECODER.value,
-        short_side=_RESOLUTION.value,
+        short_side=_RESOLUTION.value or SHORT_SIDE,
         batch_size=_BATCH_SIZE.value,
     )
 

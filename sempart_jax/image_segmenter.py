@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 
+from sempart_jax.builtin_model import builtin_model_path
 from sempart_jax.checkpoints import fingerprint_params
 from sempart_jax.export import export_network
 from sempart_jax.picture_segmenter import PictureSegmenter
@@ -99,7 +100,7 @@ class ImageSegmenter(PictureSegmenter):
 
 
 def load_segmenter(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | None = None,
     *,
     backbone: str | None = None,
     weights: str | os.PathLike[str] | None = None,
@@ -116,7 +117,7 @@ def load_segmenter(
     Args:
         source: a run's directory; one checkpoint of it, ``RUN/checkpoints/STEP`` or
             ``RUN/best/STEP``; a model file (``.safetensors``); or the head released with *Two
-            Tricks* as ``.pth``, ``.npz`` or ``.safetensors``.
+            Tricks* as ``.pth``, ``.npz`` or ``.safetensors``. By default the built-in model.
         backbone: name of the backbone that a released head was trained on; ``dino_vits8`` by
             default where its patch is 8. Runs and model files know theirs.
         weights: file of the backbone's weights, where ``source`` does not hold or find them; by
@@ -130,11 +131,13 @@ def load_segmenter(
         The segmenter.
 
     Raises:
-        FileNotFoundError: if there is no such source, checkpoint or file of weights.
+        FileNotFoundError: if there is no such source, checkpoint or file of weights, or no
+            built-in model in this installation.
         ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
         ValueError: if something is damaged, unknown or out of range, or the backbone must be told.
     """
     check_options(refine, invert, resolution=resolution, batch_size=batch_size)
+    source = builtin_model_path() if source is None else source
     network = load_trained(source, backbone=backbone, weights=weights)
     return ImageSegmenter(
         network, resolution=resolution, refine=refine, invert=invert, batch_size=batch_size

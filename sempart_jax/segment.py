@@ -2,13 +2,15 @@ r"""Segment any images: files, folders with all that is below them, or patterns.
 
     python -m sempart_jax.segment photos 'more/**/*.jpg' one.png --workdir runs/tricks --out masks
 
+Without `--workdir`, the built-in model segments, where this installation has one.
+
 Writes for each image, at its own size: a mask of 0 and 255, or soft (OUT/masks/NAME.png), the image
 tinted and outlined (OUT/overlays/NAME.jpg), an RGBA cut-out (OUT/cutouts/NAME.png), and a line in
 OUT/masks.jsonl: box, area, confidence, seconds. Started again, the same command does only what is
 new, changed, or failed. Images that cannot be read are listed at the end; then exit status is 1.
 
-Without a trained run, `--method tokencut` in place of `--workdir` takes a method that needs no
-training, over `--backbone`; see `sempart_jax.baselines.methods`.
+With `--method tokencut` in place of `--workdir`, a method that needs no training segments, over
+`--backbone`; see `sempart_jax.baselines.methods`.
 
 Large collections: `--shard 0/4` to `--shard 3/4` in four processes do a quarter each, with records
 of their own (OUT/masks.0-of-4.jsonl). Processes of one jax.distributed cluster share by themselves.
@@ -26,6 +28,7 @@ from PIL import Image
 
 from sempart_jax import command_line
 from sempart_jax.baselines.methods import METHODS
+from sempart_jax.builtin_model import builtin_model_path
 from sempart_jax.data.folder import printable
 from sempart_jax.image_segmenter import load_segmenter
 from sempart_jax.method_predictor import SHORT_SIDE
@@ -43,7 +46,8 @@ _INTERRUPTED = 130
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
-    "What segments: a run's directory, or what else load_segmenter takes.",
+    "What segments: a run's directory, or what else load_segmenter takes; by default the built-in "
+    "model.",
 )
 _METHOD = flags.DEFINE_enum(
     "method", None, list(METHODS), "What segments instead, without training, over --backbone."
@@ -59,8 +63,8 @@ _INVERT = flags.DEFINE_enum(
     "invert",
     None,
     INVERSIONS,
-    "Which masks are inverted; auto, the default of --workdir: those of more than half; never, the "
-    "default of --method, which chooses its foreground itself.",
+    "Which masks are inverted; auto, the default without --method: those of more than half; never, "
+    "the default of --method, which chooses its foreground itself.",
 )
 _RESOLUTION = flags.DEFINE_integer(
     "resolution",
@@ -129,13 +133,14 @@ def _loader() -> Callable[[], PictureSegmenter]:
     }
     given = {name: value for name, value in options.items() if value is not None}
     workdir, method = _WORKDIR.value, _METHOD.value
-    if workdir is None and method is not None:
-        return functools.partial(load_method_segmenter, method, **given)
-    if workdir is None or method is not None:
+    if workdir is not None and method is not None:
         raise ValueError("give one of --workdir, --method: what is to segment")
+    if method is not None:
+        return functools.partial(load_method_segmenter, method, **given)
     if _DECODER.value is not None:
         raise ValueError("--decoder is FOUND's: give --method=found_multi or found_single with it")
-    return functools.partial(load_segmenter, workdir, **given)
+    source = builtin_model_path() if workdir is None else workdir
+    return functools.partial(load_segmenter, source, **given)
 
 
 def _tell(summary: Summary) -> None:

@@ -31,9 +31,24 @@ def command_environment():
 
 def run_module(name, *arguments):
     """Run ``python -m sempart_jax.NAME`` on one CPU device; its own deprecations are errors."""
+    return _run("-m", f"sempart_jax.{name}", *arguments)
+
+
+def run_with_builtin_model(folder, name, *arguments, first=""):
+    """The same with the built-in model of another folder, and after some lines of Python."""
+    lines = [
+        "import runpy, sempart_jax.builtin_model",
+        f"sempart_jax.builtin_model.FOLDER = __import__('pathlib').Path({str(folder)!r})",
+        first,
+        f"runpy.run_module('sempart_jax.{name}', run_name='__main__', alter_sys=True)",
+    ]
+    return _run("-c", "\n".join(lines), *arguments)
+
+
+def _run(*arguments):
     command = [sys.executable, "-W", "error::DeprecationWarning:sempart_jax"]
     return subprocess.run(
-        [*command, "-m", f"sempart_jax.{name}", *map(str, arguments)],
+        [*command, *map(str, arguments)],
         cwd=REPOSITORY,
         env=command_environment(),
         capture_output=True,

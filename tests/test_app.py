@@ -28,13 +28,6 @@ needs_browser = pytest.mark.skipif(
 )
 
 
-def test_a_run_is_asked_for():
-    finished = run_module("app")
-    assert finished.returncode == 1
-    assert "--workdir" in finished.stderr
-    assert "Traceback" not in finished.stderr
-
-
 @pytest.mark.skipif(importlib.util.find_spec("gradio") is not None, reason="gradio is installed")
 def test_without_gradio_the_extra_is_named(tmp_path):
     finished = run_module("app", "--workdir", tmp_path)

@@ -4,6 +4,8 @@ import json
 import re
 import shutil
 import signal
+import subprocess
+import sys
 
 import jax
 import numpy as np
@@ -251,3 +253,13 @@ def test_the_command_line_from_a_backbone_to_masks(scenes, tmp_path):
     other = run_module("pretrain", "--config", "configs/tricks.py", "--workdir", tmp_path / "x")
     assert other.returncode == 1
     assert "sempart_jax.pretrain takes experiments of 'pretraining'" in other.stderr
+
+
+def test_training_needs_none_of_what_draws_downloads_and_prepares():
+    # A machine with a GPU may have little installed.
+    absent = ("matplotlib", "huggingface_hub", "tensorflow_datasets", "tensorflow", "gradio")
+    lines = f"import sys; sys.modules |= dict.fromkeys({absent})"
+    code = f"{lines}; import sempart_jax.pretrain, sempart_jax.train"
+    command = [sys.executable, "-c", code]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr

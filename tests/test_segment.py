@@ -177,8 +177,8 @@ def test_a_method_segments_without_a_run(tmp_path):
 def test_what_segments_is_named_once(tmp_path):
     write_scenes(tmp_path / "scenes", 1, size=48)
     for arguments, message in (
-        ((), "give one of --workdir, --method"),
         (("--workdir=w", "--method=lost"), "give one of --workdir, --method"),
+        (("--decoder=d.pt",), "--decoder is FOUND's: give --method=found_multi or"),
         (("--workdir=w", "--decoder=d.pt"), "--decoder is FOUND's: give --method=found_multi or"),
         (("--method=lost", "--decoder=d.pt"), "lost has no decoder: leave it out"),
         (("--method=movie",), "tokencut"),

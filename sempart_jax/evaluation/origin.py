@@ -34,12 +34,20 @@ class Origin:
     stamps: Mapping[str, str] | None = None
 
 
-def network_origin(source: Path, *, weights: str | None = None, batch_size: int = 8) -> Origin:
+def network_origin(
+    source: Path,
+    *,
+    weights: str | None = None,
+    short_side: int | None = None,
+    batch_size: int = 8,
+) -> Origin:
     """Load the network whose fine masks are scored.
 
     Args:
         source: see ``sempart_jax.trained_network.load_trained``.
         weights: file of the backbone's weights, where it is not where the run found it.
+        short_side: short side in pixels at which the network sees an image; that of its training
+            if None.
         batch_size: images that are processed together.
 
     Raises:
@@ -47,20 +55,21 @@ def network_origin(source: Path, *, weights: str | None = None, batch_size: int 
         ValueError: if it is damaged or no network.
     """
     network = load_trained(source, weights=weights)
+    short_side = network.short_side if short_side is None else short_side
     parts = {
         "backbone": fingerprint_params(network.frozen_params),
         "head": fingerprint_params(network.variables),
         "name": network.backbone,
         "dtype": network.dtype,
-        "short side": network.short_side,
+        "short side": short_side,
     }
     facts = {
         "masks": f"fine mask of the {network.origin}",
         "backbone": f"{network.backbone}, {network.dtype}",
-        "short side seen by the network": f"{network.short_side} px",
+        "short side seen by the network": f"{short_side} px",
         "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }
-    masks = NetworkMasks(any_size_predictor(network, batch_size=batch_size))
+    masks = NetworkMasks(any_size_predictor(network, short_side=short_side, batch_size=batch_size))
     return Origin(masks, json.dumps(parts, sort_keys=True), facts)
 
 

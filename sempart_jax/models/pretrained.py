@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import jax
 import jax.numpy as jnp
 
@@ -110,6 +109,9 @@ def _download(name: str, cache_dir: str | Path | None) -> Path:
             source = f"get its teacher checkpoint (.pth) from {IBOT_SOURCE} and name the file"
         raise FileNotFoundError(f"backbone {name!r} has no download: {source} with {WEIGHTS_FLAG}")
     repository = HUB_REPOSITORIES[name]
+    # Only here: weights that lie on the disk need no hub.
+    import huggingface_hub
+
     try:
         return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE, cache_dir=cache_dir))
     # A connection that breaks off is an exception of the hub's HTTP library, another in each of its

@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from sempart_jax.atomic_write import write_atomically
@@ -32,6 +30,10 @@ def draw_panel(columns: Mapping[str, Float[np.ndarray, "B _ _ _"]]) -> UInt8[np.
     rows = {len(images) for images in columns.values()}
     if len(rows) != 1 or 0 in rows:
         raise ValueError(f"a panel needs columns of one length above 0, got {sorted(rows)}")
+    # Only here: a training without panels needs no matplotlib.
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     (count,) = rows
     figure = Figure(
         figsize=(_CELL_INCHES * len(columns), _CELL_INCHES * count + 0.3), dpi=_DOTS_PER_INCH

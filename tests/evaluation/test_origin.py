@@ -1,13 +1,14 @@
-"""Methods as origins of masks, and what tells them apart."""
+"""Networks and methods as origins of masks, and what tells them apart."""
 
 import json
 
 import numpy as np
 
 from sempart_jax.evaluation.masks import FramedImage
-from sempart_jax.evaluation.origin import method_origin
+from sempart_jax.evaluation.origin import method_origin, network_origin
 from sempart_jax.evaluation.protocols import PROTOCOLS
 from sempart_jax.method_predictor import load_method
+from tests.small_model import write_small_model
 
 
 def test_masks_are_the_methods():
@@ -24,6 +25,18 @@ def test_masks_are_the_methods():
         "backbone": "handcrafted",
         "short side seen by the network": "48 px",
     }
+
+
+def test_a_network_sees_images_as_it_is_told(tmp_path):
+    write_small_model(tmp_path / "model.safetensors")
+    pixel = np.zeros((1, 1, 3), np.uint8)
+    identities = set()
+    for short_side, seen in ((None, 32), (32, 32), (48, 48)):
+        origin = network_origin(tmp_path / "model.safetensors", short_side=short_side)
+        assert origin.source._predictor.network_input(pixel).shape[0] == seen
+        assert origin.facts["short side seen by the network"] == f"{seen} px"
+        identities.add(origin.identity)
+    assert len(identities) == 2
 
 
 def test_identity_tells_methods_and_sizes_apart():

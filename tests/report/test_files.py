@@ -11,8 +11,7 @@ import pytest
 
 import sempart_jax
 from sempart_jax.metrics.saliency import F_THRESHOLDS, SaliencyScores
-from sempart_jax.report import results_to_dict, write_report
-from sempart_jax.report.files import per_image_csv
+from sempart_jax.report.files import per_image_csv, results_to_dict, write_report
 
 from . import hand_made
 

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-from sempart_jax.report import format_evaluation
 from sempart_jax.report.markdown import markdown_document, markdown_table
 from sempart_jax.report.tables import (
     OTHER_F_MARK,
+    format_evaluation,
     further_scores,
     localization_comparison,
     saliency_comparison,

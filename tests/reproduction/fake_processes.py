@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from sempart_jax.models.pretrained import BACKBONE_FILE
 from sempart_jax.segmentation.outputs import MARKER
 
 
@@ -46,6 +47,11 @@ class FakeProcesses:
         (folder / "run.json").write_text(json.dumps(record))
         # What a network has learned follows from all but where it lies.
         (folder / "network").write_text(shlex.join(w for w in arguments if w != str(folder)))
+
+    def _pretrain(self, arguments):
+        self._train(arguments)
+        folder = Path(after(arguments, "--workdir"))
+        (folder / "network").rename(folder / BACKBONE_FILE)
 
     def _segment(self, arguments):
         network = (Path(after(arguments, "--workdir")) / "network").read_text()

@@ -1,0 +1,25 @@
+"""The model that comes with the package, for those who have trained none."""
+
+import importlib.resources
+from pathlib import Path
+
+FOLDER = Path(str(importlib.resources.files("sempart_jax"))) / "builtin"
+FILE = "model.safetensors"
+LARGEST = 14_000_000
+"""Bytes that the file may have: everybody who installs the package downloads it."""
+
+
+def builtin_model_path() -> Path:
+    """Return the file of the built-in model, see ``docs/builtin_model.md``.
+
+    Raises:
+        FileNotFoundError: if this installation has none.
+    """
+    path = FOLDER / FILE
+    if not path.is_file():
+        raise FileNotFoundError(
+            "this installation of sempart_jax has no built-in model: name a run or a model file "
+            "(--workdir, or the source of load_segmenter), or a method that needs no training "
+            "(--method of segment, or load_method_segmenter)"
+        )
+    return path

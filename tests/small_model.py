@@ -1,0 +1,20 @@
+"""A network that is quick to make: no weights but those of its head, drawn at random."""
+
+import jax
+
+from sempart_jax.model_file import write_model
+from sempart_jax.models.handcrafted import HandcraftedBackbone
+from sempart_jax.models.head import SegmentationHead
+from sempart_jax.models.network import TrainedNetwork
+from sempart_jax.models.segmenter import Segmenter
+
+
+def small_network(*, dtype="float32"):
+    segmenter = Segmenter(HandcraftedBackbone(), SegmentationHead(patch_size=8), radius=4)
+    variables = segmenter.init(jax.random.key(3), {}, 32)
+    return TrainedNetwork(segmenter, {}, variables, 32, "handcrafted", dtype, "drawn")
+
+
+def write_small_model(path):
+    write_model(path, small_network())
+    return path
