@@ -75,30 +75,6 @@ def test_a_run_leaves_metrics_panels_board_and_checkpoints(straight_run):
 
 
 @pytest.mark.slow
-def test_an_interrupted_run_ends_bit_for_bit_like_a_straight_one(straight_run, tmp_path, scenes):
-    """20 steps, then 20 more with worker processes instead of threads."""
-    arguments = {
-        "checkpoint__every_steps": 20,
-        "validation__images": scenes / "images",
-        "validation__masks": scenes / "masks",
-    }
-    first = run_train(tmp_path, scenes / "images", steps=20, **arguments)
-    assert first.returncode == 0, first.stderr
-    second = run_train(tmp_path, scenes / "images", steps=40, data__workers=1, **arguments)
-    assert second.returncode == 0, second.stderr
-    expected, ours = read_parameters(straight_run[0], 40), read_parameters(tmp_path, 40)
-    assert set(ours) == set(expected) == {"step", "params", "batch_stats", "opt_state"}
-    for name in expected:
-        jax.tree.map(np.testing.assert_array_equal, ours[name], expected[name])
-
-    def training_rows(workdir):
-        rows = [row for row in read_metrics(workdir) if "train/total" in row]
-        return [{k: v for k, v in row.items() if k != "train/images_per_second"} for row in rows]
-
-    assert training_rows(tmp_path) == training_rows(straight_run[0])
-
-
-@pytest.mark.slow
 def test_resuming_with_another_config_is_refused(straight_run, scenes):
     workdir, _ = straight_run
     before = read_metrics(workdir)
