@@ -3,8 +3,6 @@
 import json
 import re
 
-import jax
-import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
