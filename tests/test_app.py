@@ -108,19 +108,23 @@ class Browser:
     def find(self, selector):
         return wait_for(lambda: self.driver.find_elements("css selector", selector))[0]
 
+    def ask(self, selector, expression):
+        """Return what JavaScript says of each element ``e`` at once: the page replaces them."""
+        script = f"return [...document.querySelectorAll(arguments[0])].map(e => {expression})"
+        return self.driver.execute_script(script, selector)
+
     def shows(self, selector):
-        found = self.driver.find_elements("css selector", selector)
-        return any(element.is_displayed() for element in found)
+        return any(self.ask(selector, "e.offsetParent !== null"))
 
     def drop(self, path):
         self.find("#upload input[type=file]").send_keys(str(path))
 
     def picture(self, panel):
-        return self.find(f"#{panel} img").get_attribute("src")
+        return wait_for(lambda: self.ask(f"#{panel} img", "e.src"))[0]
 
     @property
     def status(self):
-        return self.find("#status").text
+        return wait_for(lambda: self.ask("#status", "e.innerText"))[0]
 
     @property
     def page(self):
@@ -128,7 +132,7 @@ class Browser:
 
     @property
     def can_save(self):
-        return self.find("#save_cutout").get_attribute("disabled") is None
+        return not wait_for(lambda: self.ask("#save_cutout", "e.disabled"))[0]
 
     def slide(self, name, key):
         from selenium.webdriver.common.keys import Keys
