@@ -19,6 +19,8 @@ from tests.commands import REPOSITORY, SMALL, command_environment
 STEPS = int(os.environ.get("SOAK_STEPS", "80"))
 WARM = max(STEPS // 10, 20)
 """Steps after which memory and compiled programs shall stay what they are."""
+LARGEST_GROWTH = 1.05 if STEPS >= 1000 else 1.2
+"""Of memory from there on; what a short run touches for the first time is more of it."""
 SAVE_EVERY = WARM // 2
 """The first checkpoint compiles, too, what takes a state from the devices."""
 BACKBONES = {
@@ -95,7 +97,7 @@ def test_a_long_run_stays_finite_flat_and_compiled(runs, backbone):
         f"{WARM}, {memory[-1] / 2**20:.0f} at the end, {course} between; "
         f"compiled {compiled[-1] - compiled[0]} times"
     )
-    assert memory[-1] <= 1.05 * memory[0]
+    assert memory[-1] <= LARGEST_GROWTH * memory[0]
     assert compiled[-1] == compiled[0]
 
 
