@@ -13,7 +13,6 @@ Started again, the same command goes on where it was stopped; what is finished i
 
 import os
 import shlex
-import signal
 import sys
 from pathlib import Path
 
@@ -63,8 +62,6 @@ def _main() -> None:
         Path(os.path.relpath(flag.value, REPOSITORY)) for flag in (_IMAGES, _DATA_ROOT, _OUT)
     )
     os.chdir(REPOSITORY)
-    # A killed program takes the command that it is running with it.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     commands = ModuleCommands(dry_run=_DRY_RUN.value)
     recipe = Recipe(
         images=images,

@@ -15,7 +15,6 @@ commands, which are run from the repository's root.
 
 import os
 import shlex
-import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -158,8 +157,6 @@ def _main() -> None:
         dry_run=_DRY_RUN.value,
     )
     os.chdir(REPOSITORY)
-    # A killed program takes the command that it is running with it.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     plan = needed(tables, datasets)
     if not plan:
         raise ValueError("none of these tables has one of these data sets")

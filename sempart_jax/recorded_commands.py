@@ -2,12 +2,12 @@
 
 import json
 import shlex
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from sempart_jax.atomic_write import write_atomically
+from sempart_jax.command_process import run_command
 
 Record = Mapping[str, Any]
 """``command``, ``settings``, ``contents`` and ``finished``."""
@@ -56,7 +56,7 @@ class RecordedCommands:
             return True
         written = {"command": command, "settings": settings, "contents": contents or {}}
         write_json(path, {**written, "finished": False})
-        status = subprocess.run(command, check=False).returncode
+        status = run_command(command)
         if status:
             self.failures.append(f"status {status} of {shlex.join(command)}")
             print(f"# failed with status {status}", flush=True)

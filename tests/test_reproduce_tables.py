@@ -255,7 +255,7 @@ def test_given_masks_and_boxes_and_computed_ones(tmp_path):
     assert "| ECSSD |" not in (tmp_path / "out" / "tables.md").read_text()
 
 
-def test_killing_it_kills_its_command(tmp_path):
+def test_told_to_end_it_lets_its_training_keep_what_it_has_done(tmp_path):
     lay_out(tmp_path, ["ECSSD"], SCENES)
     lay_out_voc07(tmp_path)
     arguments = ["--tables", "4", "--datasets", "voc07"]
@@ -269,18 +269,21 @@ def test_killing_it_kills_its_command(tmp_path):
         start_new_session=True,
     )
     try:
-        deadline = time.monotonic() + 60
-        while not (tmp_path / "out" / "baseline" / "run.json").exists():
+        deadline = time.monotonic() + 120
+        metrics = tmp_path / "out/baseline/metrics.jsonl"
+        while not metrics.exists() or not metrics.stat().st_size:
             assert time.monotonic() < deadline, "the training has not started"
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         # The pipe ends when the training, too, has let go of it.
-        process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=60)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
     assert process.returncode == 128 + signal.SIGTERM
+    assert "waiting for the command to keep what it has done" in printed
+    assert json.loads((tmp_path / "out/baseline/run.json").read_text())["kept step"] > 0
     assert json.loads((tmp_path / "out/baseline/trained.json").read_text())["finished"] is False
 
 

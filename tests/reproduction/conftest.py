@@ -10,7 +10,7 @@ from tests.reproduction.layouts import lay_out
 @pytest.fixture
 def processes(monkeypatch):
     fake = FakeProcesses()
-    monkeypatch.setattr(recorded_commands.subprocess, "run", fake.run)
+    monkeypatch.setattr(recorded_commands, "run_command", fake.run)
     return fake
 
 
