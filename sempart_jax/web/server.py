@@ -7,6 +7,7 @@ import signal
 import socket
 import tempfile
 import threading
+import types
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -206,9 +207,17 @@ def serve(
         max_megabytes: size above which a file is refused, in units of 1024² bytes.
 
     Raises:
-        KeyboardInterrupt: after Ctrl-C, when all requests are finished.
+        KeyboardInterrupt: after SIGINT (Ctrl-C), when all requests are finished.
+        SystemExit: after SIGTERM, with status 143.
     """
     import uvicorn
+
+    class Server(uvicorn.Server):
+        ended_by: int | None = None
+
+        def handle_exit(self, sig: int, frame: types.FrameType | None) -> None:
+            self.ended_by = sig
+            super().handle_exit(sig, frame)
 
     application = make_application(
         predict,
@@ -222,11 +231,16 @@ def serve(
         access_log=False,
         timeout_graceful_shutdown=_SECONDS_TO_FINISH,
     )
-    server = uvicorn.Server(settings)
+    server = Server(settings)
     # At the end the pages that are still open are cut off, which it would tell at length.
     logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
     print(f"open {address(host, listener)} in a browser; Ctrl-C ends it", flush=True)
     server.run(sockets=[listener])
+    # Uvicorn raises the signal once more while it leaves its event loop, where that may get lost.
+    if server.ended_by == signal.SIGINT:
+        raise KeyboardInterrupt
+    if server.ended_by == signal.SIGTERM:
+        _leave(server.ended_by, None)
 
 
 def _leave(number: int, frame: object) -> None:

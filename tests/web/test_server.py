@@ -1,11 +1,35 @@
+import importlib.util
 import os
 import signal
 import socket
+import subprocess
 import sys
 
 import pytest
 
 from sempart_jax.web.server import address, attachment, listen, private_folder, require_gradio
+from tests.commands import REPOSITORY
+
+# A page that is asked for once, and interrupts its own server, whose signal gets lost.
+INTERRUPTED = """
+import os, signal, sys, threading, urllib.request
+from sempart_jax.web.server import address, listen, private_folder, serve
+
+number = int(sys.argv[1])
+signal.raise_signal = lambda number: None
+
+def visit(url):
+    urllib.request.urlopen(url, timeout=60).close()
+    os.kill(os.getpid(), number)
+
+with private_folder(), listen("127.0.0.1", 0) as listener:
+    url = address("127.0.0.1", listener)
+    threading.Thread(target=visit, args=[url], daemon=True).start()
+    try:
+        serve(None, listener, host="127.0.0.1", examples=[], max_megabytes=1)
+    except KeyboardInterrupt:
+        sys.exit(130)
+"""
 
 
 def test_a_missing_extra_is_named(monkeypatch):
@@ -66,3 +90,19 @@ def test_the_private_folder_goes_with_all_that_is_in_it(monkeypatch):
         assert os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
     assert not folder.exists()
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_ended_it_is_told_even_where_uvicorn_s_own_signal_gets_lost(number):
+    finished = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(int(number))],
+        cwd=REPOSITORY,
+        env={key: value for key, value in os.environ.items() if "proxy" not in key.lower()},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert finished.returncode == 128 + number, finished.stderr
