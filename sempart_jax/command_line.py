@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 from sempart_jax.compilation_cache import enable_compilation_cache
 from sempart_jax.data.pipeline import NoReadableImageError
 from sempart_jax.default_config import default_config
-from sempart_jax.health import UnhealthyRunError
 from sempart_jax.orbax_noise import silence_orbax
-from sempart_jax.run_config import flatten
+from sempart_jax.training.health import UnhealthyRunError
+from sempart_jax.training.run_config import flatten
 
 EXPECTED_ERRORS = (
     ValueError,

@@ -5,9 +5,9 @@ Experiments under ``configs/`` start from :func:`default_config` and change what
 
 from ml_collections import ConfigDict
 
-from sempart_jax import run_config
 from sempart_jax.evaluation.protocols import FOREGROUND_RULES
 from sempart_jax.models.networks import NETWORKS, SELFMASK
+from sempart_jax.training import run_config
 
 SCHEDULES = ("constant", "step", "polynomial")
 """How the learning rate can change."""

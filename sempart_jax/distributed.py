@@ -21,8 +21,8 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from sempart_jax.command_line import EXPECTED_ERRORS
-from sempart_jax.stop_signals import StoppedRunError
 from sempart_jax.train_step import connect_devices
+from sempart_jax.training.stop_signals import StoppedRunError
 
 JOINING_TIMEOUT_SECONDS = 300
 """How long the first process waits for the last one to start."""
@@ -81,7 +81,7 @@ def asked_to_stop(step: int) -> bool:
 
     Launchers send it before a job's time is up. All processes get the same answer at the same step,
     one of the next after the signal. A process that is alone has
-    :class:`sempart_jax.stop_signals.StopSignals`.
+    :class:`sempart_jax.training.stop_signals.StopSignals`.
 
     Args:
         step: number of steps taken; every process asks after each.

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from sempart_jax import training_program
 from sempart_jax.data.image_sources import open_images
 from sempart_jax.data.pipeline import fingerprint
 from sempart_jax.pretraining.config import (
@@ -21,9 +20,10 @@ from sempart_jax.pretraining.config import (
     pretraining_config,
 )
 from sempart_jax.pretraining.task import PretrainingTask
-from sempart_jax.run_config import last_step
-from sempart_jax.stop_signals import StopSignals
-from sempart_jax.training_session import Plan, carry_out, check_devices
+from sempart_jax.training import program
+from sempart_jax.training.run_config import last_step
+from sempart_jax.training.session import Plan, carry_out, check_devices
+from sempart_jax.training.stop_signals import StopSignals
 
 
 def pretrain(config: ConfigDict, workdir: Path, signals: StopSignals | None = None) -> None:
@@ -39,7 +39,7 @@ def pretrain(config: ConfigDict, workdir: Path, signals: StopSignals | None = No
         signals: what asks a process that is alone to end.
 
     Raises:
-        ValueError: if the configuration is wrong, or as ``training_session.carry_out`` raises.
+        ValueError: if the configuration is wrong, or as ``session.carry_out`` raises.
         FileNotFoundError: if images are missing.
         NoReadableImageError: if no training image can be read.
         UnhealthyRunError: if the loss is no longer finite or the teacher has collapsed. The last
@@ -65,4 +65,4 @@ def pretrain(config: ConfigDict, workdir: Path, signals: StopSignals | None = No
 
 
 if __name__ == "__main__":
-    training_program.run(pretrain, check_pretraining_config, pretraining_config)
+    program.run(pretrain, check_pretraining_config, pretraining_config)

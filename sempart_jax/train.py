@@ -11,7 +11,6 @@ from pathlib import Path
 import jax
 from ml_collections import ConfigDict
 
-from sempart_jax import training_program
 from sempart_jax.data.image_sources import ImageSource, open_images
 from sempart_jax.data.pipeline import fingerprint
 from sempart_jax.data.pseudo_masks import open_pseudo_masks
@@ -21,11 +20,12 @@ from sempart_jax.default_config import (
     default_config,
     resumable_fields,
 )
-from sempart_jax.run_config import last_step
-from sempart_jax.segmentation_recorder import Validations
-from sempart_jax.segmentation_task import SegmentationTask
-from sempart_jax.stop_signals import StopSignals
-from sempart_jax.training_session import Plan, carry_out, check_devices
+from sempart_jax.training import program
+from sempart_jax.training.run_config import last_step
+from sempart_jax.training.segmentation_recorder import Validations
+from sempart_jax.training.segmentation_task import SegmentationTask
+from sempart_jax.training.session import Plan, carry_out, check_devices
+from sempart_jax.training.stop_signals import StopSignals
 
 
 def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None) -> Validations:
@@ -44,7 +44,7 @@ def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None)
         run was complete already, and in all processes but the first.
 
     Raises:
-        ValueError: if the configuration is wrong, or as ``training_session.carry_out`` raises.
+        ValueError: if the configuration is wrong, or as ``session.carry_out`` raises.
         FileNotFoundError: if images or weights are missing.
         NoReadableImageError: if no training image can be read.
         UnhealthyRunError: if the loss is no longer finite or the masks have collapsed. The last
@@ -87,4 +87,4 @@ def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None)
 
 
 if __name__ == "__main__":
-    training_program.run(train, check_config, default_config)
+    program.run(train, check_config, default_config)

@@ -15,8 +15,8 @@ from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.network import TrainedNetwork
 from sempart_jax.models.released import head_shape, infer_backbone, read_released_head
 from sempart_jax.models.segmenter import Segmenter
-from sempart_jax.run_record import OtherTaskError, read_config
 from sempart_jax.train_step import TrainState
+from sempart_jax.training.run_record import OtherTaskError, read_config
 
 __all__ = ["TrainedNetwork", "load_checkpoint", "load_released", "load_run", "load_trained"]
 

@@ -13,7 +13,7 @@ from sempart_jax.default_config import (
     default_config,
     resumable_fields,
 )
-from sempart_jax.run_config import changed_fields as changed_but_for
+from sempart_jax.training.run_config import changed_fields as changed_but_for
 from tests.conftest import REPOSITORY
 
 CONFIGS = {

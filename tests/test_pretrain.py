@@ -13,16 +13,16 @@ import pytest
 
 from sempart_jax.checkpoints import Checkpoints
 from sempart_jax.data.synthetic import write_scenes
-from sempart_jax.health import UnhealthyRunError
 from sempart_jax.model_format import read_description
 from sempart_jax.models import vit
 from sempart_jax.models.backbone import load_backbone
 from sempart_jax.models.pretrained import BACKBONE_FILE
 from sempart_jax.pretrain import pretrain
 from sempart_jax.pretraining.config import pretraining_config
-from sempart_jax.run_record import ResumeError
-from sempart_jax.stop_signals import StoppedRunError, StopSignals
 from sempart_jax.trained_network import load_trained
+from sempart_jax.training.health import UnhealthyRunError
+from sempart_jax.training.run_record import ResumeError
+from sempart_jax.training.stop_signals import StoppedRunError, StopSignals
 from tests.commands import run_module, run_train
 from tests.test_train import read_metrics, read_parameters
 

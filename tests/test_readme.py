@@ -61,7 +61,7 @@ def test_commands_exist_with_their_flags():
         named = re.findall(r"--([\w]+)", arguments)
         source = REPOSITORY / (f"sempart_jax/{module}.py" if module else f"scripts/{script}.py")
         text = source.read_text(encoding="utf-8")
-        if "training_program" in text:
-            text += (REPOSITORY / "sempart_jax/training_program.py").read_text(encoding="utf-8")
+        if "program.run(" in text:
+            text += (REPOSITORY / "sempart_jax/training/program.py").read_text(encoding="utf-8")
         for flag in set(named) - {"config"}:
             assert f'"{flag}"' in text or f'"--{flag}"' in text, (source.name, flag)

@@ -7,7 +7,7 @@ import pytest
 
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.default_config import RESUMABLE_FIELDS, check_config, default_config
-from sempart_jax.run_config import changed_fields
+from sempart_jax.training.run_config import changed_fields
 from tests.commands import run_train
 from tests.test_train import read_metrics
 

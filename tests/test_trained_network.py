@@ -11,8 +11,8 @@ from sempart_jax.default_config import default_config
 from sempart_jax.experiment import build_experiment
 from sempart_jax.model_file import write_model
 from sempart_jax.models.porting import port_head
-from sempart_jax.run_record import register_run
 from sempart_jax.trained_network import load_checkpoint, load_run, load_trained
+from sempart_jax.training.run_record import register_run
 from tests.models import dino_reference
 from tests.models.test_porting import head_state
 

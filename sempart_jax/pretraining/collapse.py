@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from sempart_jax.health import UnhealthyRunError, check_finite
+from sempart_jax.training.health import UnhealthyRunError, check_finite
 
 
 class CollapseMonitor:

@@ -5,8 +5,8 @@ Experiments under ``configs/`` start from :func:`pretraining_config` and change 
 
 from ml_collections import ConfigDict
 
-from sempart_jax import run_config
 from sempart_jax.models.vit import BACKBONES
+from sempart_jax.training import run_config
 
 PRETRAINING = "pretraining"
 """The task of these configurations."""

@@ -24,10 +24,10 @@ from sempart_jax.models.pretrained import BACKBONE_FILE
 from sempart_jax.models.vit import VisionTransformer
 from sempart_jax.pretraining.dino_step import DinoState
 from sempart_jax.report.panels import draw_panel
-from sempart_jax.run_recorder import RunRecorder, is_due
 from sempart_jax.tensor_tree import flatten
 from sempart_jax.train_step import unreplicate
-from sempart_jax.training_log import TrainingLog
+from sempart_jax.training.log import TrainingLog
+from sempart_jax.training.recorder import RunRecorder, is_due
 
 
 class PretrainingRecorder(RunRecorder[DinoState]):

@@ -22,8 +22,8 @@ from sempart_jax.pretraining.optimizer import dino_optimizer
 from sempart_jax.pretraining.recorder import PretrainingRecorder
 from sempart_jax.pretraining.schedules import dino_schedules
 from sempart_jax.train_step import Metrics
-from sempart_jax.training_log import TrainingLog
-from sempart_jax.training_task import TrainingTask
+from sempart_jax.training.log import TrainingLog
+from sempart_jax.training.task import TrainingTask
 
 
 class PretrainingTask(TrainingTask[DinoState]):

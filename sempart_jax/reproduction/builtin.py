@@ -19,8 +19,8 @@ from sempart_jax.reproduction.data_sets import DataSets, digest
 from sempart_jax.reproduction.evaluations import Evaluations
 from sempart_jax.reproduction.module_commands import ModuleCommands
 from sempart_jax.reproduction.trainings import TRAINED
-from sempart_jax.run_record import is_complete
 from sempart_jax.trained_network import load_trained
+from sempart_jax.training.run_record import is_complete
 
 STAGES = ("pretrain", "train", "export", "evaluate")
 """Methods of :class:`BuiltinModel`, in their order."""

@@ -11,8 +11,8 @@ from sempart_jax.recorded_commands import Record, read_record, reason_to_run
 from sempart_jax.report.reproduction import DEFAULT_BACKBONE, Run, Student
 from sempart_jax.reproduction.data_sets import DataSets, digest
 from sempart_jax.reproduction.module_commands import ModuleCommands
-from sempart_jax.run_record import is_complete
 from sempart_jax.segmentation.outputs import MARKER
+from sempart_jax.training.run_record import is_complete
 
 TRAINED = "trained.json"
 """Record of a training in its folder: its command, and whether it was finished."""

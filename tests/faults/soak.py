@@ -11,7 +11,7 @@ import psutil
 
 from configs.tricks import get_config
 from sempart_jax.train import train
-from sempart_jax.training_run import TrainingRun
+from sempart_jax.training.loop import TrainingRun
 
 LOOK_EVERY = 20
 """Steps between two looks at the memory."""

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from sempart_jax.default_config import default_config
-from sempart_jax.run_lock import RunInUseError, locked
-from sempart_jax.run_record import ResumeError, note_kept_step, register_run
 from sempart_jax.train import train
 from sempart_jax.trained_network import load_run
+from sempart_jax.training.run_lock import RunInUseError, locked
+from sempart_jax.training.run_record import ResumeError, note_kept_step, register_run
 from sempart_jax.write_errors import WriteError
 from tests.commands import SMALL
 from tests.faults.disks import mounted_disk

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from sempart_jax.health import UnhealthyRunError
 from sempart_jax.pretraining.collapse import CollapseMonitor
+from sempart_jax.training.health import UnhealthyRunError
 
 OUTPUTS = 1000
 HEALTHY = {"total": 6.0, "teacher_entropy": 4.0, "kl": 2.0, "mean_entropy": 6.5}

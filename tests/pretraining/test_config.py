@@ -11,7 +11,7 @@ from sempart_jax.pretraining.config import (
     check_pretraining_config,
     pretraining_config,
 )
-from sempart_jax.run_config import changed_fields, flatten
+from sempart_jax.training.run_config import changed_fields, flatten
 from tests.commands import REPOSITORY
 
 

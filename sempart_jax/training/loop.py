@@ -15,11 +15,11 @@ from sempart_jax.data.folder import printable
 from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.data.pipeline import Batch, training_batches
 from sempart_jax.objectives.base import Examples
-from sempart_jax.run_recorder import RunRecorder
-from sempart_jax.stop_signals import StoppedRunError, StopSignals
 from sempart_jax.train_step import Metrics, replicate, shard
-from sempart_jax.training_log import SilentLog, TrainingLog
-from sempart_jax.training_task import TrainingTask
+from sempart_jax.training.log import SilentLog, TrainingLog
+from sempart_jax.training.recorder import RunRecorder
+from sempart_jax.training.stop_signals import StoppedRunError, StopSignals
+from sempart_jax.training.task import TrainingTask
 
 _STEPS_IN_FLIGHT = 2
 """Steps that wait on the device; more would only make the progress bar run ahead of it."""

@@ -11,8 +11,8 @@ from PIL import Image
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from sempart_jax.event_file import EventFile
-from sempart_jax.training_log import SilentLog, TrainingLog
+from sempart_jax.training.event_file import EventFile
+from sempart_jax.training.log import SilentLog, TrainingLog
 from sempart_jax.write_errors import WriteError
 
 

@@ -12,8 +12,8 @@ import numpy as np
 from tqdm import tqdm
 
 from sempart_jax.atomic_write import write_atomically
-from sempart_jax.event_file import EventFile
 from sempart_jax.report.panels import save_png
+from sempart_jax.training.event_file import EventFile
 from sempart_jax.write_errors import writing
 
 

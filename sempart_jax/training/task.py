@@ -7,9 +7,9 @@ from typing import Generic
 
 from sempart_jax.checkpoints import Checkpoints, State
 from sempart_jax.objectives.base import Examples
-from sempart_jax.run_recorder import RunRecorder
 from sempart_jax.train_step import Metrics
-from sempart_jax.training_log import TrainingLog
+from sempart_jax.training.log import TrainingLog
+from sempart_jax.training.recorder import RunRecorder
 
 
 class TrainingTask(abc.ABC, Generic[State]):

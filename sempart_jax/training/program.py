@@ -8,7 +8,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from sempart_jax import command_line, distributed
-from sempart_jax.stop_signals import StoppedRunError, StopSignals
+from sempart_jax.training.stop_signals import StoppedRunError, StopSignals
 from sempart_jax.write_errors import WriteError
 
 _CONFIG = config_flags.DEFINE_config_file("config", help_string="Experiment: configs/NAME.py.")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sempart_jax.health import HealthMonitor, UnhealthyRunError
+from sempart_jax.training.health import HealthMonitor, UnhealthyRunError
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

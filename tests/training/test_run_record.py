@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from sempart_jax import run_record
 from sempart_jax.default_config import RESUMABLE_FIELDS, default_config
-from sempart_jax.run_record import (
+from sempart_jax.training import run_record
+from sempart_jax.training.run_record import (
     ResumeError,
     check_nothing_lost,
     is_complete,

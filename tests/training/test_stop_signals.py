@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from sempart_jax.stop_signals import StoppedRunError, StopSignals
+from sempart_jax.training.stop_signals import StoppedRunError, StopSignals
 
 STATUS = {signal.SIGTERM: 0, signal.SIGINT: 130}
 

@@ -12,14 +12,14 @@ from ml_collections import ConfigDict
 from sempart_jax import distributed
 from sempart_jax.checkpoints import Checkpoints, State
 from sempart_jax.data.image_sources import ImageSource
-from sempart_jax.run_config import without
-from sempart_jax.run_lock import locked
-from sempart_jax.run_record import check_nothing_lost, note_kept_step, register_run
-from sempart_jax.run_recorder import RunRecorder
-from sempart_jax.stop_signals import StopSignals
-from sempart_jax.training_log import SilentLog, TrainingLog
-from sempart_jax.training_run import TrainingRun
-from sempart_jax.training_task import TrainingTask
+from sempart_jax.training.log import SilentLog, TrainingLog
+from sempart_jax.training.loop import TrainingRun
+from sempart_jax.training.recorder import RunRecorder
+from sempart_jax.training.run_config import without
+from sempart_jax.training.run_lock import locked
+from sempart_jax.training.run_record import check_nothing_lost, note_kept_step, register_run
+from sempart_jax.training.stop_signals import StopSignals
+from sempart_jax.training.task import TrainingTask
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from sempart_jax.run_lock import RunInUseError, locked
+from sempart_jax.training.run_lock import RunInUseError, locked
 from tests.commands import REPOSITORY
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from sempart_jax.run_lock import locked
+from sempart_jax.training.run_lock import locked
 with locked(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

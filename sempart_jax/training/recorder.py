@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Generic
 
 from sempart_jax.checkpoints import Checkpoints, State
-from sempart_jax.run_record import note_kept_step
 from sempart_jax.train_step import unreplicate
+from sempart_jax.training.run_record import note_kept_step
 
 
 class RunRecorder(abc.ABC, Generic[State]):

@@ -14,7 +14,7 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from sempart_jax.atomic_write import write_atomically
-from sempart_jax.run_config import changed_fields
+from sempart_jax.training.run_config import changed_fields
 from sempart_jax.write_errors import writing
 
 _KEPT_STEP = "kept step"

@@ -16,9 +16,9 @@ from sempart_jax.models.mask_network import Variables
 from sempart_jax.objectives.sempart import SempartObjective
 from sempart_jax.prediction import AnySizePredictor, Predictor, panel_columns, trained_variables
 from sempart_jax.report.panels import draw_panel
-from sempart_jax.run_recorder import RunRecorder, is_due
 from sempart_jax.train_step import TrainState, unreplicate
-from sempart_jax.training_log import TrainingLog
+from sempart_jax.training.log import TrainingLog
+from sempart_jax.training.recorder import RunRecorder, is_due
 
 _VALIDATED_MASKS = {"none": "fine", "guided": "refined", CENTRE_BOX: CENTRE_BOX}
 """Name in the log of each post-processing, and of the box that they are compared with."""
