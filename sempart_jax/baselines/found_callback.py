@@ -40,11 +40,11 @@ def _on_cpu(pixels: Array, mask: Array) -> Array:
         del context
         np.asarray(refined)[...] = refine_patch_masks(np.asarray(pixels), np.asarray(mask))
 
-    return buffer_callback(write, jax.ShapeDtypeStruct.like(mask))(pixels, mask)
+    return buffer_callback(write, jax.ShapeDtypeStruct(mask.shape, mask.dtype))(pixels, mask)
 
 
 def _elsewhere(pixels: Array, mask: Array) -> Array:
     def refine(pixels: Array, mask: Array) -> np.ndarray:
         return refine_patch_masks(np.asarray(pixels), np.asarray(mask))
 
-    return jax.pure_callback(refine, jax.ShapeDtypeStruct.like(mask), pixels, mask)
+    return jax.pure_callback(refine, jax.ShapeDtypeStruct(mask.shape, mask.dtype), pixels, mask)
