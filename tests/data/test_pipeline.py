@@ -302,7 +302,9 @@ def test_a_program_ends_quietly_without_closing(paths, program, workers):
     command = [sys.executable, "-W", "error", program, paths[0].parent, str(workers), "0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0
-    assert done.stderr == ""
+    # With the oldest JAX, Grain says at its start that it cannot profile its workers.
+    told = [line for line in done.stderr.splitlines() if "jaxlib extension version" not in line]
+    assert told == []
     assert len(done.stdout.split()) == workers
 
 
