@@ -24,6 +24,7 @@ from sempart_jax.training.health import UnhealthyRunError
 from sempart_jax.training.run_record import ResumeError
 from sempart_jax.training.stop_signals import StoppedRunError, StopSignals
 from tests.commands import run_module, run_train
+from tests.process_groups import Group, free_port
 from tests.test_train import read_metrics, read_parameters
 
 NAME = "vit_very_small"
@@ -253,6 +254,39 @@ def test_the_command_line_from_a_backbone_to_masks(scenes, tmp_path):
     other = run_module("pretrain", "--config", "configs/tricks.py", "--workdir", tmp_path / "x")
     assert other.returncode == 1
     assert "sempart_jax.pretrain takes experiments of 'pretraining'" in other.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_learn_what_one_does(scenes, tmp_path):
+    fields = FIELDS | {
+        "backbone.name": "vit_tiny8",
+        "data.train": scenes / "images",
+        "steps": 4,
+        "log.panel_images": 0,
+    }
+
+    def rows(workdir, launches, devices):
+        program = ["tests/small_vit.py", "-m", "sempart_jax.pretrain"]
+        program += ["--config", "configs/dino_pretrain.py", "--workdir", workdir]
+        commands = [
+            [*program, *(f"--config.{name}={value}" for name, value in (fields | launch).items())]
+            for launch in launches
+        ]
+        with Group(commands, devices=devices) as group:
+            assert group.wait() == [0] * len(launches), group.everything()
+        return read_metrics(workdir)
+
+    together = {
+        "distributed": True,
+        "coordinator_address": f"127.0.0.1:{free_port()}",
+        "num_processes": 2,
+    }
+    of_two = rows(tmp_path / "two", [together | {"process_id": index} for index in range(2)], 2)
+    of_one = rows(tmp_path / "one", [{}], 4)
+    assert [row["step"] for row in of_two] == [1, 2, 3, 4]
+    for ours, expected in zip(of_two, of_one, strict=True):
+        for name in set(expected) - {"train/images_per_second"}:
+            assert ours[name] == pytest.approx(expected[name], rel=1e-4), name
 
 
 def test_training_needs_none_of_what_draws_downloads_and_prepares():
