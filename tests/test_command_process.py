@@ -110,6 +110,22 @@ def test_it_is_killed_when_its_caller_is_told_again(start, number):
     assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGINT)
 
 
+@pytest.mark.parametrize(
+    ("number", "error"), [(signal.SIGTERM, SystemExit), (signal.SIGINT, KeyboardInterrupt)]
+)
+def test_a_signal_that_comes_while_it_is_started_ends_it(monkeypatch, number, error):
+    class Interrupted(subprocess.Popen):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    before = signal.getsignal(number)
+    with pytest.raises(error):
+        run_command(python("import time; time.sleep(60)"))
+    assert signal.getsignal(number) is before
+
+
 def test_a_program_that_is_not_there_is_named():
     with pytest.raises(FileNotFoundError, match="/no/program"):
         run_command(["/no/program"])

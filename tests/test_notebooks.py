@@ -119,7 +119,8 @@ def pictures(notebook):
 
 @pytest.mark.slow
 def test_pictures_are_segmented(tmp_path):
-    notebook = execute("segment_your_images", tmp_path, OUT="results")
+    training = {"TRAINING_SCENES": 24, "TRAINING_STEPS": 10}
+    notebook = execute("segment_your_images", tmp_path, OUT="results", **training)
     # So short a training ends anywhere, by its seed and the rounding of the machine.
     assert re.search(r"IoU [01]\.\d{3} over 6 scenes", printed(notebook))
     assert pictures(notebook) == 5
