@@ -63,3 +63,12 @@ def run_train(workdir, images, *, config="tricks", **fields):
     fields = SMALL | {"data.train": images} | {k.replace("__", "."): v for k, v in fields.items()}
     flags = [f"--config.{name}={value}" for name, value in fields.items()]
     return run_module("train", "--config", f"configs/{config}.py", "--workdir", workdir, *flags)
+
+
+def own_words(stderr):
+    """What a program has printed, but for a notice of Grain beside the oldest JAX.
+
+    It cannot profile its workers with it, and says so when it is imported.
+    """
+    lines = stderr.splitlines(keepends=True)
+    return "".join(line for line in lines if "jaxlib extension version" not in line)
