@@ -23,7 +23,7 @@ import numpy as np
 from jax import export
 from jaxtyping import Float, UInt8
 
-from sempart_jax.data.images import resize
+from sempart_jax.data.image_sizes import resize
 from sempart_jax.input_size import ASPECT_RATIOS, input_size, predict_in_few_shapes
 from sempart_jax.model_format import read_tensors
 from sempart_jax.pictures import Picture, as_rgb, check_options, choose_side

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
-from sempart_jax.data.images import resize
+from sempart_jax.data.image_sizes import resize
 
 ASPECT_RATIOS = (1.0, 4 / 3, 3 / 2, 16 / 9)
 """Long side over short side; with portrait and landscape, seven shapes in all."""

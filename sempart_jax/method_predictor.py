@@ -17,7 +17,7 @@ from PIL import Image
 
 from sempart_jax.baselines.methods import METHODS, Features, Method
 from sempart_jax.checkpoints import fingerprint_params
-from sempart_jax.data.images import resize
+from sempart_jax.data.image_sizes import resize
 from sempart_jax.input_size import input_size, predict_in_few_shapes
 from sempart_jax.model_format import is_model_file
 from sempart_jax.models.backbone import load_backbone

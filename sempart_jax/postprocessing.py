@@ -17,7 +17,7 @@ from jaxtyping import Float, UInt8
 from scipy.ndimage import uniform_filter1d
 
 from sempart_jax.bilateral import bilateral_solver
-from sempart_jax.data.images import resize
+from sempart_jax.data.image_sizes import resize
 from sempart_jax.filters import guided_radius
 
 BILATERAL_PIXELS = 12_000_000

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sempart_jax.data.images import resize
+from sempart_jax.data.image_sizes import resize
 from sempart_jax.input_size import input_size, predict_in_few_shapes
 from sempart_jax.models.mask_network import MaskNetwork, Variables
 from sempart_jax.models.network import TrainedNetwork

@@ -109,6 +109,7 @@ print(*sorted(sys.modules))
         "sempart_jax.bilateral",
         "sempart_jax.data",
         "sempart_jax.data.folder",
+        "sempart_jax.data.image_sizes",
         "sempart_jax.data.images",
         "sempart_jax.exported",
         "sempart_jax.filters",

@@ -9,7 +9,7 @@ import pytest
 
 from sempart_jax import method_predictor
 from sempart_jax.baselines.found import background_mask
-from sempart_jax.data.images import resize
+from sempart_jax.data.image_sizes import resize
 from sempart_jax.method_predictor import MethodPredictor, load_method
 from sempart_jax.models.handcrafted import HandcraftedBackbone
 from sempart_jax.models.normalization import normalize

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sempart_jax import postprocessing
 from sempart_jax.bilateral import bilateral_solver
-from sempart_jax.data.images import resize
+from sempart_jax.data.image_sizes import resize
 from sempart_jax.filters import grey_guide, guided_filter, guided_radius
 from sempart_jax.postprocessing import POSTPROCESSINGS, guided, postprocess
 

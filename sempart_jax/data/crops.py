@@ -4,13 +4,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from sempart_jax.data.image_sizes import check_aspect_ratio, short_side_shape
 from sempart_jax.data.image_sources import (
     ImageSource,
     MaskedSource,
     PillowSource,
     read_labelled,
 )
-from sempart_jax.data.images import check_aspect_ratio, short_side_shape
 from sempart_jax.data.pixel_cache import Crop, PixelCache, Place
 
 
@@ -71,7 +71,7 @@ class CropReader:
 
         Raises:
             UnreadableImageError: the image or its mask cannot be decoded, or the image is longer
-                than ``sempart_jax.data.images.MAXIMUM_ASPECT_RATIO`` times its width.
+                than ``sempart_jax.data.image_sizes.MAXIMUM_ASPECT_RATIO`` times its width.
         """
         if self._cache is not None:
             crop = self._cache.crop(index, self._side, place)

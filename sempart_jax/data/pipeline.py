@@ -90,9 +90,9 @@ def training_batches(
     that after ``k`` steps exactly ``k * batch_size`` images have been taken. Each image has its
     short side resized to ``resize_size`` and is cropped to a square at a uniformly random place
     (two tricks, Sec. 5). An image that cannot be read, or whose sides differ by more than
-    :data:`sempart_jax.data.images.MAXIMUM_ASPECT_RATIO`, is replaced by the next readable one of
-    ``source``, and its batch names it. Where the source has masks, each is resized and cropped as
-    its image is, and an image whose mask cannot be read is replaced too.
+    :data:`sempart_jax.data.image_sizes.MAXIMUM_ASPECT_RATIO`, is replaced by the next readable one
+    of ``source``, and its batch names it. Where the source has masks, each is resized and cropped
+    as its image is, and an image whose mask cannot be read is replaced too.
 
     Close the generator to end its threads and processes; losing the last reference to it or
     leaving the program does the same.

@@ -5,13 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import UInt8
 
+from sempart_jax.data.image_sizes import center_crop, check_aspect_ratio, resize_short_side
 from sempart_jax.data.image_sources import ImageSource, MaskedSource, read_with_mask
-from sempart_jax.data.images import (
-    UnreadableImageError,
-    center_crop,
-    check_aspect_ratio,
-    resize_short_side,
-)
+from sempart_jax.data.images import UnreadableImageError
 
 
 class Samples(NamedTuple):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from sempart_jax.data.images import center_crop, resize_short_side
+from sempart_jax.data.image_sizes import center_crop, resize_short_side
 
 FOREGROUND_RULES = ("batch", "image", "none")
 BATCH_RULE_SIZE = 8

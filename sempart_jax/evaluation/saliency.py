@@ -6,7 +6,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Bool, Float
 
-from sempart_jax.data.images import check_aspect_ratio
+from sempart_jax.data.image_sizes import check_aspect_ratio
 from sempart_jax.data.labelled import LabelledSet
 from sempart_jax.evaluation.masks import FramedImage
 from sempart_jax.evaluation.protocols import Protocol, centre_box

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from sempart_jax.data.images import resize
+from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.synthetic import synthetic_scene
 from sempart_jax.image_segmenter import choose_side
 from sempart_jax.postprocessing import guided, postprocess

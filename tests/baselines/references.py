@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import scipy.linalg
 
-from sempart_jax.data.images import read_image, resize
+from sempart_jax.data.image_sizes import resize
+from sempart_jax.data.images import read_image
 from sempart_jax.models.handcrafted import HandcraftedBackbone
 from sempart_jax.models.normalization import normalize
 from sempart_jax.models.vit import VisionTransformer

@@ -9,13 +9,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sempart_jax.data.crops import CropReader, resized_crop
+from sempart_jax.data.image_sizes import MAXIMUM_ASPECT_RATIO, resize_short_side
 from sempart_jax.data.image_sources import ImageFiles, PillowSource
-from sempart_jax.data.images import (
-    MAXIMUM_ASPECT_RATIO,
-    UnreadableImageError,
-    read_image,
-    resize_short_side,
-)
+from sempart_jax.data.images import UnreadableImageError, read_image
 from sempart_jax.data.pixel_cache import PixelCache
 from sempart_jax.data.pseudo_masks import MaskedImages
 from tests.data.labelled_files import photo

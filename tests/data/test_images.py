@@ -8,21 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
 from sempart_jax.data.images import (
     UnreadableImageError,
-    center_crop,
     decode_grey,
     decode_image,
     decode_pillow,
     read_grey,
     read_image,
-    read_mask,
     read_pillow,
-    resize_short_side,
 )
 
 ORIENTATION = 0x0112
@@ -78,7 +73,6 @@ def test_orientation_of_a_mask_is_applied(tmp_path, photo):
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     path = save(tmp_path / "x.png", STORED[6](photo[..., 0]), exif=exif)
-    np.testing.assert_array_equal(read_mask(path), photo[..., 0] > 127)
     np.testing.assert_array_equal(read_grey(path), photo[..., 0])
 
 
@@ -132,7 +126,6 @@ def test_sixteen_bits_are_scaled(tmp_path, extension):
     expected = np.round(values.astype(np.float64) * 255 / 65535).astype(np.uint8)
     np.testing.assert_array_equal(read_image(path), np.repeat(expected[..., None], 3, axis=-1))
     np.testing.assert_array_equal(read_grey(path), expected)
-    np.testing.assert_array_equal(read_mask(path), expected > 127)
 
 
 @pytest.mark.parametrize(
@@ -154,9 +147,9 @@ def test_masks_grey_rgb_palette_and_binary(tmp_path):
     for number, image in enumerate(stored):
         path = tmp_path / f"{number}.png"
         image.save(path)
-        mask = read_mask(path)
-        assert mask.dtype == bool
-        np.testing.assert_array_equal(mask, expected, err_msg=image.mode)
+        mask = read_grey(path)
+        assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask > 127, expected, err_msg=image.mode)
 
 
 def test_grey_levels_of_colours_are_their_luma(tmp_path, photo):
@@ -226,7 +219,7 @@ def broken(request, tmp_path, photo) -> tuple[Path, str]:
             return huge_png(path, 40_000, 40_000), "limit"
 
 
-@pytest.mark.parametrize("read", [read_image, read_grey, read_mask])
+@pytest.mark.parametrize("read", [read_image, read_grey])
 def test_broken_files_raise_one_error(broken, read):
     path, word = broken
     with pytest.raises(UnreadableImageError) as caught:
@@ -314,66 +307,9 @@ def test_what_is_no_regular_file_is_not_waited_for(tmp_path):
         read_image(tmp_path / "loop.png")
 
 
-def triangle_resize(image: np.ndarray, size: int, axis: int) -> np.ndarray:
-    """Antialiased bilinear sampling of one axis: a triangle as wide as the larger pixel."""
-    length = image.shape[axis]
-    scale = length / size
-    width = max(scale, 1.0)
-    centers = (np.arange(size) + 0.5) * scale
-    distance = np.abs(np.arange(length)[None] + 0.5 - centers[:, None]) / width
-    weights = np.maximum(0.0, 1.0 - distance)
-    weights /= weights.sum(axis=1, keepdims=True)
-    return np.moveaxis(np.tensordot(weights, image, (1, axis)), 0, axis)
-
-
-@pytest.mark.parametrize("shape", [(40, 61, 3), (61, 40, 3), (7, 9, 3), (50, 23)])
-def test_resize_is_antialiased_bilinear(shape):
-    image = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    resized = resize_short_side(image, 17)
-    expected = triangle_resize(image.astype(np.float64), resized.shape[0], 0)
-    expected = triangle_resize(expected, resized.shape[1], 1)
-    assert resized.dtype == np.uint8
-    # PIL rounds to whole levels after each of its two passes.
-    assert np.abs(resized - expected).max() <= 1.01
-
-
-@settings(deadline=None)
-@given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 40))
-def test_resized_shape(height, width, size):
-    resized = resize_short_side(np.zeros((height, width, 3), np.uint8), size)
-    assert min(resized.shape[:2]) == size
-    long = size * max(height, width) // min(height, width)
-    assert max(resized.shape[:2]) == long
-    assert (resized.shape[1] > resized.shape[0]) <= (width > height)
-
-
-def test_resize_by_hand():
-    assert resize_short_side(np.zeros((300, 400, 3), np.uint8), 355).shape == (355, 473, 3)
-    assert resize_short_side(np.zeros((400, 267, 3), np.uint8), 355).shape == (531, 355, 3)
-    with pytest.raises(ValueError, match="at least 1"):
-        resize_short_side(np.zeros((4, 4, 3), np.uint8), 0)
-    image = np.zeros((20, 31, 3), np.uint8)
-    assert resize_short_side(image, 20) is image
-
-
-def test_center_crop_rounds_halves_to_even():
-    rows = np.arange(100).reshape(10, 10)
-    # (5 - 2) / 2 = 1.5 -> 2 and (7 - 2) / 2 = 2.5 -> 2
-    np.testing.assert_array_equal(center_crop(rows[:5, :7], 2), rows[2:4, 2:4])
-    colour = np.arange(9 * 8 * 3).reshape(9, 8, 3)
-    np.testing.assert_array_equal(center_crop(colour, 8), colour[0:8])
-    np.testing.assert_array_equal(center_crop(colour, 4), colour[2:6, 2:6])
-
-
-@pytest.mark.parametrize("size", [0, 6])
-def test_center_crop_refuses(size):
-    with pytest.raises(ValueError, match="resize it first"):
-        center_crop(np.zeros((5, 9, 3), np.uint8), size)
-
-
 def test_real_files(reference_data):
     folder = reference_data / "ECSSD"
     for image in sorted((folder / "images").iterdir())[:40]:
-        mask = read_mask(folder / "ground_truth_mask" / f"{image.stem}.png")
+        mask = read_grey(folder / "ground_truth_mask" / f"{image.stem}.png") > 127
         assert read_image(image).shape[:2] == mask.shape
         assert 0 < mask.mean() < 1

@@ -17,13 +17,9 @@ from PIL import Image
 from sempart_jax.data import image_sources, pipeline, worker_processes
 from sempart_jax.data.builders import prepare
 from sempart_jax.data.folder import find_images
+from sempart_jax.data.image_sizes import MAXIMUM_ASPECT_RATIO, resize_short_side
 from sempart_jax.data.image_sources import ImageFiles, ImageSource, open_images
-from sempart_jax.data.images import (
-    MAXIMUM_ASPECT_RATIO,
-    read_image,
-    read_pillow,
-    resize_short_side,
-)
+from sempart_jax.data.images import read_image, read_pillow
 from sempart_jax.data.pipeline import (
     Batch,
     NoReadableImageError,

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.image_sources import MaskedSource
-from sempart_jax.data.images import UnreadableImageError, read_grey, read_image, resize
+from sempart_jax.data.images import UnreadableImageError, read_grey, read_image
 from sempart_jax.data.pseudo_masks import MaskedImages, open_pseudo_masks
 from sempart_jax.segmentation.collection import segment
 from tests.segmentation.red_images import red_segmenter

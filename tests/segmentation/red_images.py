@@ -3,7 +3,7 @@
 import numpy as np
 from PIL import Image
 
-from sempart_jax.data.images import resize
+from sempart_jax.data.image_sizes import resize
 from sempart_jax.image_segmenter import ImageSegmenter
 from sempart_jax.input_size import input_size
 from sempart_jax.models.handcrafted import HandcraftedBackbone

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempart_jax.data.images import read_grey, read_image, resize
+from sempart_jax.data.image_sizes import resize
+from sempart_jax.data.images import read_grey, read_image
 from sempart_jax.image_segmenter import ImageSegmenter
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.postprocessing import postprocess

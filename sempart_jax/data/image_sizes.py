@@ -1,0 +1,119 @@
+"""Shapes of images, and pixels brought to them: resized as torchvision does it, and cropped."""
+
+import os
+
+import numpy as np
+from jaxtyping import Float, Shaped, UInt8
+from PIL import Image
+
+from sempart_jax.data.images import UnreadableImageError
+
+MAXIMUM_ASPECT_RATIO = 20
+"""Long side over short side from which an image is not cropped after its short side was resized.
+Resized to a short side of 355, such a strip has 7,100 x 355 pixels (7.6 MB), and a square crop
+shows a 20th of it; one of 20,000 x 1 would take 7.6 GB."""
+
+
+def short_side_shape(height: int, width: int, size: int) -> tuple[int, int]:
+    """Return the shape at which the shorter side has ``size`` pixels.
+
+    The longer side becomes ``int(size * long / short)``, rounded down, as in torchvision's
+    ``Resize(size)`` for PIL images.
+
+    Args:
+        height: pixels, at least 1.
+        width: pixels, at least 1.
+        size: pixels of the shorter side, at least 1.
+
+    Returns:
+        Height and width.
+
+    Raises:
+        ValueError: ``size`` is not positive.
+    """
+    if size < 1:
+        raise ValueError(f"size must be at least 1 pixel, got {size}")
+    long = int(size * max(height, width) / min(height, width))
+    return (size, long) if width >= height else (long, size)
+
+
+def check_aspect_ratio(path: str | os.PathLike[str], height: int, width: int) -> None:
+    """Refuse an image whose resized short side would make a huge long one.
+
+    Args:
+        path: the image, for the message.
+        height: pixels, at least 1.
+        width: pixels, at least 1.
+
+    Raises:
+        UnreadableImageError: one side is more than :data:`MAXIMUM_ASPECT_RATIO` times the other.
+    """
+    if max(height, width) > MAXIMUM_ASPECT_RATIO * min(height, width):
+        raise UnreadableImageError(
+            path,
+            f"{width}x{height} pixels: one side is more than "
+            f"{MAXIMUM_ASPECT_RATIO} times the other",
+        )
+
+
+def resize_short_side(image: UInt8[np.ndarray, "H W *C"], size: int) -> UInt8[np.ndarray, "h w *C"]:
+    """Resize to the shape of :func:`short_side_shape`, by antialiased bilinear sampling.
+
+    Args:
+        image: uint8 ``[H, W, 3]`` or ``[H, W]``.
+        size: pixels of the shorter side, at least 1.
+
+    Returns:
+        uint8 of the same rank; the image itself where it has that size already.
+
+    Raises:
+        ValueError: ``size`` is not positive.
+    """
+    height, width = image.shape[:2]
+    return resize(image, *short_side_shape(height, width, size))
+
+
+def resize(
+    pixels: UInt8[np.ndarray, "H W *C"] | Float[np.ndarray, "H W"], height: int, width: int
+) -> UInt8[np.ndarray, "h w *C"] | Float[np.ndarray, "h w"]:
+    """Resize by bilinear sampling, antialiased where it shrinks; the shape may be distorted.
+
+    Args:
+        pixels: RGB or grey levels, uint8, or a mask, float32.
+        height: wanted height in pixels.
+        width: wanted width in pixels.
+
+    Returns:
+        Pixels of the same type; ``pixels`` themselves where they have that size already.
+    """
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(resized)
+
+
+def center_crop(
+    image: Shaped[np.ndarray, "H W *C"], size: int
+) -> Shaped[np.ndarray, "size size *C"]:
+    """Cut the ``size`` × ``size`` square out of the middle.
+
+    The corner is ``round((side - size) / 2)`` with halves to even, as in torchvision's
+    ``CenterCrop``.
+
+    Args:
+        image: ``[H, W]`` or ``[H, W, C]`` of any type.
+        size: pixels of a side.
+
+    Returns:
+        A view of shape ``[size, size]`` or ``[size, size, C]``.
+
+    Raises:
+        ValueError: the image is smaller than the square.
+    """
+    height, width = image.shape[:2]
+    if not 0 < size <= min(height, width):
+        raise ValueError(
+            f"cannot crop {size}x{size} out of an image of {height}x{width}: resize it first"
+        )
+    top, left = round((height - size) / 2), round((width - size) / 2)
+    return image[top : top + size, left : left + size]
