@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from sempart_jax.data.synthetic import synthetic_scene, write_scenes
-from tests.commands import REPOSITORY, run_module, run_train
+from tests.commands import REPOSITORY, own_words, run_module, run_train
 from tests.web.running_server import MAX_MEGABYTES, Server, wait_for
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -40,7 +40,7 @@ def test_without_gradio_the_extra_is_named(tmp_path):
 def test_a_missing_run_is_told_in_a_line(tmp_path):
     finished = run_module("app", "--workdir", tmp_path / "nothing", "--port", 0)
     assert finished.returncode == 1
-    assert finished.stderr.startswith("error: ")
+    assert own_words(finished.stderr).startswith("error: ")
     assert "Traceback" not in finished.stderr
 
 

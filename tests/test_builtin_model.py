@@ -15,10 +15,12 @@ from sempart_jax.data.images import read_grey, read_image
 from sempart_jax.data.synthetic import synthetic_scene, write_scenes
 from sempart_jax.image_segmenter import load_segmenter
 from sempart_jax.model_format import HEAD, read_description, read_tensors
-from tests.commands import REPOSITORY, run_with_builtin_model
+from tests.commands import REPOSITORY, own_words, run_with_builtin_model
 from tests.small_model import write_small_model
 
 PACKAGED = FOLDER / FILE
+
+MISSING = "error: this installation of sempart_jax has no built-in model"
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +50,9 @@ def test_segment_uses_it_without_workdir(model, tmp_path):
     arguments = ("segment", tmp_path / "images", "--out", out, "--outputs=mask", "--batch_size=1")
     missing = run_with_builtin_model(tmp_path / "nothing", *arguments)
     assert missing.returncode == 1
-    assert missing.stderr.startswith("error: this installation of sempart_jax has no built-in")
+    assert own_words(missing.stderr).startswith(
+        "error: this installation of sempart_jax has no built-in"
+    )
     assert not out.exists()
     finished = run_with_builtin_model(model.parent, *arguments)
     assert finished.returncode == 0, finished.stderr
@@ -65,7 +69,9 @@ def test_segment_uses_it_without_workdir(model, tmp_path):
 def test_the_page_uses_it_without_workdir(model, tmp_path):
     missing = run_with_builtin_model(tmp_path, "app", "--port=0")
     assert missing.returncode == 1
-    assert missing.stderr.startswith("error: this installation of sempart_jax has no built-in")
+    assert own_words(missing.stderr).startswith(
+        "error: this installation of sempart_jax has no built-in"
+    )
     # The page itself needs gradio, which need not be installed: it is given the network here.
     instead = f"""
 import numpy as np
