@@ -31,7 +31,12 @@ while True:
 """
 
 
-CALLER = "from sempart_jax.command_process import run_command\nrun_command({!r})"
+CALLER = """
+import signal
+from sempart_jax.command_process import run_command
+signal.signal(signal.SIGINT, signal.{0})
+run_command({1!r})
+"""
 
 
 def python(code):
@@ -43,9 +48,10 @@ def start():
     """Start a process that runs such a command, and wait until that has set up its signals."""
     started = []
 
-    def caller(code):
+    # Tests in the background of a shell are told to ignore SIGINT, and so is what they start.
+    def caller(code, handler="default_int_handler"):
         process = subprocess.Popen(
-            python(CALLER.format(python(code))),
+            python(CALLER.format(handler, python(code))),
             cwd=REPOSITORY,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -98,6 +104,17 @@ def test_ctrl_c_in_a_terminal_reaches_both(start):
     assert process.returncode == -signal.SIGINT
 
 
+def test_a_caller_that_ignores_ctrl_c_goes_on_doing_so(start):
+    process = start(KEEPS, "SIG_IGN")
+    process.send_signal(signal.SIGINT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(1)
+    process.send_signal(signal.SIGTERM)
+    printed = process.communicate(timeout=30)[0]
+    assert "saved" in printed
+    assert process.returncode == 143
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_is_killed_when_its_caller_is_told_again(start, number):
     process = start(IGNORES)
@@ -120,10 +137,13 @@ def test_a_signal_that_comes_while_it_is_started_ends_it(monkeypatch, number, er
             os.kill(os.getpid(), number)
 
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
-    before = signal.getsignal(number)
-    with pytest.raises(error):
-        run_command(python("import time; time.sleep(60)"))
-    assert signal.getsignal(number) is before
+    before = signal.signal(number, signal.default_int_handler)
+    try:
+        with pytest.raises(error):
+            run_command(python("import time; time.sleep(60)"))
+        assert signal.getsignal(number) is signal.default_int_handler
+    finally:
+        signal.signal(number, before)
 
 
 def test_a_program_that_is_not_there_is_named():

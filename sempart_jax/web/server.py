@@ -236,7 +236,8 @@ def serve(
     logging.getLogger("uvicorn.error").addFilter(lambda record: not server.should_exit)
     print(f"open {address(host, listener)} in a browser; Ctrl-C ends it", flush=True)
     server.run(sockets=[listener])
-    # Uvicorn raises the signal once more while it leaves its event loop, where that may get lost.
+    # Uvicorn answers by raising the signal anew at its end, which nobody hears where a shell has
+    # started this process in its background, and so told it to ignore SIGINT.
     if server.ended_by == signal.SIGINT:
         raise KeyboardInterrupt
     if server.ended_by == signal.SIGTERM:

@@ -10,7 +10,7 @@ import pytest
 from sempart_jax.web.server import address, attachment, listen, private_folder, require_gradio
 from tests.commands import REPOSITORY
 
-# A page that is asked for once, and interrupts its own server, whose signal gets lost.
+# A page that is asked for once, and interrupts its own server, whose second signal gets lost.
 INTERRUPTED = """
 import os, signal, sys, threading, urllib.request
 from sempart_jax.web.server import address, listen, private_folder, serve
@@ -95,7 +95,7 @@ def test_the_private_folder_goes_with_all_that_is_in_it(monkeypatch):
 @pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("gradio") is None, reason="gradio is not installed")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_what_ended_it_is_told_even_where_uvicorn_s_own_signal_gets_lost(number):
+def test_what_ended_it_is_told_where_the_signal_that_uvicorn_raises_gets_lost(number):
     finished = subprocess.run(
         [sys.executable, "-c", INTERRUPTED, str(int(number))],
         cwd=REPOSITORY,
