@@ -165,8 +165,8 @@ def test_network_is_trained_continued_and_scored(tmp_path):
         tmp_path,
         STEPS=5,
         MORE_STEPS=5,
-        TRAINING_SCENES=24,
-        TEST_SCENES=9,
+        TRAINING_SCENES=16,
+        TEST_SCENES=3,
     )
     text = printed(notebook)
     assert "steps 0 to 5 of 8 images" in text
