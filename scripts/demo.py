@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
-from sempart_jax import builtin_model
+from sempart_jax.builtin_model import find_builtin_model
 from sempart_jax.data.folder import find_pairs
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.evaluation.results import CENTRE_BOX
@@ -96,7 +96,7 @@ def main() -> None:
     print(format_row("fine mask before training", before["fine"]))
     print(format_row("fine mask after training", after["fine"]))
     print(format_row("... and after the guided filter", after["refined"]))
-    if (builtin_model.FOLDER / builtin_model.FILE).is_file():
+    if find_builtin_model():
         print(show_builtin_model(workdir / "scenes/test", workdir / "builtin", size))
         print(f"pictures by the built-in model: {workdir}/builtin")
     print(f"panels: {workdir}/panels/*.png")

@@ -9,14 +9,20 @@ LARGEST = 14_000_000
 """Bytes that the file may have: everybody who installs the package downloads it."""
 
 
+def find_builtin_model() -> Path | None:
+    """Return the file of the built-in model; ``None`` if this installation has none."""
+    path = FOLDER / FILE
+    return path if path.is_file() else None
+
+
 def builtin_model_path() -> Path:
     """Return the file of the built-in model, see ``docs/builtin_model.md``.
 
     Raises:
         FileNotFoundError: if this installation has none.
     """
-    path = FOLDER / FILE
-    if not path.is_file():
+    path = find_builtin_model()
+    if path is None:
         raise FileNotFoundError(
             "this installation of sempart_jax has no built-in model: name a run or a model file "
             "(--workdir, or the source of load_segmenter), or a method that needs no training "

@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -20,7 +19,7 @@ from sempart_jax.objectives.base import Objective
 from sempart_jax.objectives.found import FoundObjective
 from sempart_jax.objectives.selfmask import SelfMaskObjective
 from sempart_jax.objectives.sempart import LossWeights, SempartObjective
-from sempart_jax.train_step import DEVICE_AXIS, TrainState, create_train_state
+from sempart_jax.train_step import DEVICE_AXIS, TrainState, create_train_state, zero_state
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,9 +76,8 @@ class Experiment:
             variables = self.network.init(jax.random.key(0), self.frozen_params, image_size)
             return create_train_state(variables, self.optimizer)
 
-        # Only shapes are needed: drawing the first parameters would compile for long.
-        shapes = jax.eval_shape(initialise)
-        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        state: TrainState = zero_state(initialise)
+        return state
 
 
 def build_experiment(config: ConfigDict, last_step: int) -> Experiment:

@@ -67,6 +67,18 @@ def create_train_state(variables: Variables, optimizer: optax.GradientTransforma
     )
 
 
+def zero_state(draw: Callable[[], Any]) -> Any:
+    """Return zeros of the shapes that a function draws, to read a checkpoint into.
+
+    Only shapes are needed: drawing the first parameters would compile for long.
+
+    Args:
+        draw: returns a tree of arrays; it is not computed.
+    """
+    shapes = jax.eval_shape(draw)
+    return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+
+
 def replicate(tree: Any, devices: Sequence[jax.Device] | None = None) -> Any:
     """Copy a tree of arrays to all local devices, or to some, with a leading device axis."""
     # Laid out as the steps return their state, or the second step would compile anew. From the

@@ -5,9 +5,7 @@ import functools
 from collections.abc import Iterator
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
-import numpy as np
 from ml_collections import ConfigDict
 
 from sempart_jax.checkpoints import Checkpoints
@@ -21,7 +19,7 @@ from sempart_jax.pretraining.dino_step import DinoState, create_dino_state, make
 from sempart_jax.pretraining.optimizer import dino_optimizer
 from sempart_jax.pretraining.recorder import PretrainingRecorder
 from sempart_jax.pretraining.schedules import dino_schedules
-from sempart_jax.train_step import Metrics
+from sempart_jax.train_step import Metrics, zero_state
 from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.task import TrainingTask
 
@@ -106,9 +104,8 @@ class PretrainingTask(TrainingTask[DinoState]):
 
     def empty_state(self) -> DinoState:
         """Return a state of zeros, see :class:`TrainingTask`."""
-        # Only shapes are needed: drawing the first parameters would compile for long.
-        shapes = jax.eval_shape(self.initial_state)
-        return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
+        state: DinoState = zero_state(self.initial_state)
+        return state
 
     def initial_state(self) -> DinoState:
         """Draw the state of step 0, see :class:`TrainingTask`."""
