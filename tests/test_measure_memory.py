@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from tests.commands import REPOSITORY, command_environment
@@ -21,6 +22,10 @@ def measure(*arguments):
     )
 
 
+def gibibytes(line):
+    return float(re.fullmatch(r"mask, 32 px: (\S+) GiB", line)[1])
+
+
 @pytest.mark.slow
 def test_memory_and_time_of_each_call_are_printed():
     finished = measure("mask", "--side=32", "--backbone=vit_tiny8")
@@ -30,7 +35,15 @@ def test_memory_and_time_of_each_call_are_printed():
     seconds = [float(re.fullmatch(pattern, line)[1]) for line in (first, second)]
     # The first one compiles, whatever was compiled before.
     assert seconds[0] > 5 * seconds[1]
-    assert 0.1 < float(re.fullmatch(r"mask, 32 px: (\S+) GiB", peak)[1]) < 2
+    assert 0.1 < gibibytes(peak) < 2
+
+
+@pytest.mark.slow
+def test_memory_of_the_process_that_started_it_does_not_count():
+    held = np.ones(2 * 2**30, np.uint8)
+    finished = measure("mask", "--side=32", "--backbone=vit_tiny8", "--calls=1")
+    assert finished.returncode == 0, finished.stderr
+    assert 0.1 < gibibytes(finished.stdout.splitlines()[-1]) < held.nbytes / 2**30
 
 
 @pytest.mark.parametrize("works", [[], ["masks"], ["mask", "tricks"]])

@@ -48,7 +48,7 @@ def run_measured(name: str, *arguments: object, timeout: float = 600) -> Measure
             while process.poll() is None:
                 assert time.monotonic() < deadline, f"{name} did not end in {timeout} s"
                 for number in _family(process.pid):
-                    peaks[number] = max(peaks.get(number, 0), _peak_kilobytes(number))
+                    peaks[number] = max(peaks.get(number, 0), peak_kilobytes(number))
                 time.sleep(0.02)
         finally:
             process.kill()
@@ -70,7 +70,8 @@ def _family(number: int) -> list[int]:
     return found
 
 
-def _peak_kilobytes(number: int) -> int:
+def peak_kilobytes(number: int) -> int:
+    """Read the highest resident memory of a process so far, 0 where it has ended."""
     try:
         status = Path(f"/proc/{number}/status").read_text()
     except OSError:

@@ -13,7 +13,7 @@ import pytest
 from sempart_jax.data.synthetic import write_scenes
 from tests.commands import run_train
 from tests.faults.damaged_images import damaged, encode, scene, strips, unusual
-from tests.faults.peak_memory import needs_linux
+from tests.faults.peak_memory import needs_linux, peak_kilobytes
 from tests.web.running_server import Server
 
 pytestmark = [
@@ -44,8 +44,7 @@ def server(tmp_path_factory):
 
 
 def peak_megabytes(server):
-    status = Path(f"/proc/{server.process.pid}/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024
+    return peak_kilobytes(server.process.pid) / 1024
 
 
 async def visit(client, name, content):
