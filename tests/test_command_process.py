@@ -91,7 +91,7 @@ def test_it_keeps_its_work_when_its_caller_is_told_to_end(start, number, status)
     process = start(KEEPS)
     process.send_signal(number)
     # All that hold the pipe have ended when it does.
-    printed = process.communicate(timeout=30)[0]
+    printed = process.communicate(timeout=60)[0]
     assert "waiting for the command to keep what it has done" in printed
     assert "saved" in printed
     assert process.returncode == status
@@ -100,7 +100,7 @@ def test_it_keeps_its_work_when_its_caller_is_told_to_end(start, number, status)
 def test_ctrl_c_in_a_terminal_reaches_both(start):
     process = start(KEEPS)
     os.killpg(process.pid, signal.SIGINT)
-    assert "saved" in process.communicate(timeout=30)[0]
+    assert "saved" in process.communicate(timeout=60)[0]
     assert process.returncode == -signal.SIGINT
 
 
@@ -110,7 +110,7 @@ def test_a_caller_that_ignores_ctrl_c_goes_on_doing_so(start):
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(1)
     process.send_signal(signal.SIGTERM)
-    printed = process.communicate(timeout=30)[0]
+    printed = process.communicate(timeout=60)[0]
     assert "saved" in printed
     assert process.returncode == 143
 
@@ -123,7 +123,7 @@ def test_it_is_killed_when_its_caller_is_told_again(start, number):
     while "asked" not in process.stdout.readline():
         assert process.poll() is None
     process.send_signal(number)
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == (143 if number == signal.SIGTERM else -signal.SIGINT)
 
 

@@ -43,7 +43,7 @@ def wait_until(condition, group, seconds=400):
 
 def wait_for_words(pattern, group, index):
     """Last words come after the end of their process."""
-    ends = time.monotonic() + 10
+    ends = time.monotonic() + A_MINUTE
     while not re.search(pattern, group.said(index)):
         assert time.monotonic() < ends, group.everything()
         time.sleep(0.1)

@@ -276,7 +276,7 @@ def test_told_to_end_it_lets_its_training_keep_what_it_has_done(tmp_path):
             time.sleep(0.1)
         process.send_signal(signal.SIGTERM)
         # The pipe ends when the training, too, has let go of it.
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=120)
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)

@@ -43,7 +43,7 @@ def test_any_port_is_found():
         host, port = listener.getsockname()
         assert (host, port > 0) == ("127.0.0.1", True)
         assert address("127.0.0.1", listener) == f"http://127.0.0.1:{port}"
-        with socket.create_connection((host, port), timeout=5):
+        with socket.create_connection((host, port), timeout=60):
             pass
 
 
