@@ -1,5 +1,8 @@
 """What a mistyped flag is answered with."""
 
+import subprocess
+import sys
+
 import pytest
 from absl import flags
 
@@ -66,3 +69,24 @@ def test_arguments_that_are_no_flags_are_refused_elsewhere(arguments_of):
     assert arguments_of("--side=2") == ((), 2)
     with pytest.raises(SystemExit, match="error: unexpected arguments: a b"):
         arguments_of("a", "b")
+
+
+OTHER_PROGRAM = """
+import importlib, pkgutil
+from absl import flags
+import sempart_jax
+
+flags.DEFINE_string("config", None, "Of a program that uses the library.")
+flags.DEFINE_string("workdir", None, "Likewise.")
+for module in pkgutil.walk_packages(sempart_jax.__path__, "sempart_jax."):
+    # Programs, and what needs an extra that may be missing.
+    if module.name.split(".")[1] not in ("evaluate", "segment", "app", "web"):
+        importlib.import_module(module.name)
+print([name for name in flags.FLAGS.flags_by_module_dict() if name.startswith("sempart_jax")])
+"""
+
+
+def test_who_imports_the_library_has_flags_of_its_own():
+    command = [sys.executable, "-c", OTHER_PROGRAM]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (finished.returncode, finished.stdout) == (0, "[]\n"), finished.stderr

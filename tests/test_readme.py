@@ -1,17 +1,20 @@
 """What the README says: its Python runs, its files and flags exist."""
 
 import re
+from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
 
+from sempart_jax import default_config as fields
+from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.model_file import write_model
 from sempart_jax.models.handcrafted import HandcraftedBackbone
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.network import TrainedNetwork
 from sempart_jax.models.segmenter import Segmenter
-from tests.commands import REPOSITORY
+from tests.commands import REPOSITORY, SMALL
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
 PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
@@ -44,8 +47,27 @@ def test_filter_example_runs():
     assert names["sharpened"].shape == (320, 320, 1)
 
 
+@pytest.mark.slow
+def test_training_example_runs(tmp_path, monkeypatch):
+    def small_config(default=fields.default_config):
+        config = default()
+        config.update_from_flattened_dict({**SMALL, "steps": 2})
+        return config
+
+    monkeypatch.setattr(fields, "default_config", small_config)
+    monkeypatch.chdir(tmp_path)
+    write_scenes("data/ECSSD", 8, 40, seed=0)
+    Path("data/ECSSD/masks").rename("data/ECSSD/ground_truth_mask")
+    Path("photos").symlink_to("data/ECSSD/images")
+    (example,) = [block for block in PYTHON if "default_config" in block]
+    names = {}
+    exec(example, names)
+    assert 0 < names["iou"] <= 1
+    assert Path("runs/mine/checkpoints/2").is_dir()
+
+
 def test_every_example_is_run_here():
-    assert len(PYTHON) == 2
+    assert len(PYTHON) == 3
 
 
 def test_linked_files_exist():

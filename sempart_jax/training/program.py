@@ -11,9 +11,6 @@ from sempart_jax import command_line, distributed
 from sempart_jax.training.stop_signals import StoppedRunError, StopSignals
 from sempart_jax.write_errors import WriteError
 
-_CONFIG = config_flags.DEFINE_config_file("config", help_string="Experiment: configs/NAME.py.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; runs/NAME by default.")
-
 
 def run(
     train: Callable[[ConfigDict, Path, StopSignals | None], object],
@@ -28,15 +25,22 @@ def run(
         check: refuses a configuration by ValueError.
         default: a configuration with all fields that there are.
     """
+    # Here and not above: who imports a training has flags of its own.
+    config_flag = config_flags.DEFINE_config_file(
+        "config", help_string="Experiment: configs/NAME.py."
+    )
+    workdir_flag = flags.DEFINE_string(
+        "workdir", None, "Directory of the run; runs/NAME by default."
+    )
     flags.mark_flag_as_required("config")
     # --help lists the flags of the program itself alone.
-    for name in (_CONFIG.name, _WORKDIR.name):
+    for name in (config_flag.name, workdir_flag.name):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
     def main() -> None:
-        config = _CONFIG.value
+        config = config_flag.value
         experiment_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
-        workdir = Path(_WORKDIR.value or Path("runs") / experiment_file.stem)
+        workdir = Path(workdir_flag.value or Path("runs") / experiment_file.stem)
         check(config)
         try:
             if not config.distributed:
