@@ -20,6 +20,7 @@ from absl import flags
 
 from sempart_jax import builtin_model, command_line
 from sempart_jax.atomic_write import write_atomically
+from sempart_jax.folder_lock import locked
 from sempart_jax.report.builtin_scores import builtin_scores
 from sempart_jax.report.markdown import markdown_table
 from sempart_jax.reproduction.builtin import STAGES, BuiltinModel, Recipe, install
@@ -47,6 +48,13 @@ _PRETRAIN_ARGS = flags.DEFINE_string("pretrain_args", "", "Further arguments of 
 _TRAIN_ARGS = flags.DEFINE_string("train_args", "", "Further arguments of both trainings.")
 _INSTALL = flags.DEFINE_bool("install", False, "Put OUT/model.safetensors into the package.")
 _DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show the commands and run none of them.")
+
+
+def carry_out(model: BuiltinModel) -> None:
+    """Do the wanted stages in their order, up to the first that fails; scores may fail last."""
+    for name in (name for name in STAGES if name in _STAGES.value):
+        if not getattr(model, name)() and name != "evaluate":
+            break
 
 
 def _main() -> None:
@@ -80,11 +88,11 @@ def _main() -> None:
         data_root=data_root,
         resolutions=[int(word) for word in resolutions],
     )
-    for name in (name for name in STAGES if name in _STAGES.value):
-        if not getattr(model, name)() and name != "evaluate":
-            break
     if _DRY_RUN.value:
+        carry_out(model)
         return
+    with locked(out, "--out"):
+        carry_out(model)
     if model.scored:
         table = builtin_scores(model.scored)
         document = f"# {table.title}\n\n{markdown_table(table)}\n"

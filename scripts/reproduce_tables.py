@@ -23,6 +23,7 @@ from absl import flags
 
 from sempart_jax import command_line
 from sempart_jax.atomic_write import write_atomically
+from sempart_jax.folder_lock import locked
 from sempart_jax.models.backbone import RANDOM_WEIGHTS
 from sempart_jax.models.vit import BACKBONES
 from sempart_jax.recorded_commands import write_json
@@ -161,13 +162,15 @@ def _main() -> None:
     if not plan:
         raise ValueError("none of these tables has one of these data sets")
     reproduction.look_at_data(name for name in DATASETS if any(name in plan[key] for key in plan))
-    document = ""
-    for key, wanted in plan.items():
-        reproduction.score(key, wanted)
-        if not _DRY_RUN.value:
-            document = write_tables(reproduction, tables, datasets, out)
     if _DRY_RUN.value:
+        for key, wanted in plan.items():
+            reproduction.score(key, wanted)
         return
+    document = ""
+    with locked(out, "--out"):
+        for key, wanted in plan.items():
+            reproduction.score(key, wanted)
+            document = write_tables(reproduction, tables, datasets, out)
     print(f"\n{document}\nthe tables are in {out}/tables.md and {out}/tables.json")
     if failures := reproduction.commands.failures:
         listed = "\n  ".join(failures)

@@ -11,6 +11,7 @@ import sys
 
 import pytest
 
+from sempart_jax.folder_lock import locked
 from sempart_jax.model_file import read_model
 from sempart_jax.model_format import read_description
 from sempart_jax.models import vit
@@ -100,6 +101,14 @@ def test_what_makes_no_sense_is_told_in_one_line(build):
         assert finished.returncode == 1
         assert message in finished.stderr
         assert "Traceback" not in finished.stderr
+
+
+def test_a_second_one_at_the_same_time_is_refused(build, tmp_path):
+    with locked(tmp_path / "out", "--out"):
+        finished = build("--stages=pretrain")
+    assert finished.returncode == 1
+    assert f"is in use by process {os.getpid()} on" in finished.stderr
+    assert "-m sempart_jax" not in finished.stdout
 
 
 def test_the_model_card_names_flags_that_exist():

@@ -274,6 +274,9 @@ def test_told_to_end_it_lets_its_training_keep_what_it_has_done(tmp_path):
         while not metrics.exists() or not metrics.stat().st_size:
             assert time.monotonic() < deadline, "the training has not started"
             time.sleep(0.1)
+        second = reproduce(tmp_path, *arguments)
+        assert second.returncode == 1
+        assert re.search(rf"error: \S+ is in use by process {process.pid} on", second.stderr)
         process.send_signal(signal.SIGTERM)
         # The pipe ends when the training, too, has let go of it.
         printed, _ = process.communicate(timeout=120)

@@ -1,22 +1,25 @@
 """Segment a collection of images into a folder, but for what is there already."""
 
+import contextlib
 import dataclasses
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
 import jax
 from tqdm import tqdm
 
 from sempart_jax.data.folder import file_stamp
+from sempart_jax.folder_lock import locked
 from sempart_jax.picture_segmenter import PictureSegmenter
 from sempart_jax.segmentation.finishing import Finisher
 from sempart_jax.segmentation.inputs import ImageFile, find_inputs, name_outputs
 from sempart_jax.segmentation.outputs import FOLDERS, OutputFolder, claim_folder, settings_digest
 from sempart_jax.segmentation.records import (
+    Record,
     RecordFile,
     drop_records,
     is_done,
@@ -88,6 +91,7 @@ def segment(
     Raises:
         FileNotFoundError: if an argument names no image.
         ValueError: if a setting is unknown, or other than the output folder's.
+        FolderInUseError: if another process writes to the folder, as this shard of it.
         UnwritableOutputError: if the output folder cannot be written any more.
         OSError: if a folder can be neither listed nor made.
     """
@@ -103,29 +107,17 @@ def segment(
         "largest_component": largest_component,
     }
     digest = settings_digest(settings)
-    claim_folder(out, settings, overwrite=overwrite)
-    if overwrite:
-        drop_records(out, shard)
-    records = read_records(out)
-    names = {path: lines[-1]["name"] for path, lines in records.items()}
-    files = in_shard(name_outputs(wanted, names), shard)
-    todo = [
-        file
-        for file in files
-        if not is_done(out, file_stamp(file.path), records.get(file.path, []), digest, outputs)
-    ]
-    summary.skipped = len(files) - len(todo)
-    again = {file.path for file in todo}
-    kept = [
-        record
-        for path, record in own_records(out, shard).items()
-        if path not in again and record["settings"] == digest
-    ]
-    with (
-        OutputFolder(out, shard.label) as folder,
-        RecordFile(out / shard.record_name, kept) as record_file,
-        _progress(len(files), summary.skipped) as bar,
-    ):
+    part = "" if shard.count == 1 else f".{shard.label}"
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(out, "--out", part=part))
+        claim_folder(out, settings, overwrite=overwrite)
+        if overwrite:
+            drop_records(out, shard)
+        files, todo, kept = _divide(wanted, out, shard, digest, outputs)
+        summary.skipped = len(files) - len(todo)
+        folder = stack.enter_context(OutputFolder(out, shard.label))
+        record_file = stack.enter_context(RecordFile(out / shard.record_name, kept))
+        bar = stack.enter_context(_progress(len(files), summary.skipped))
         finisher = Finisher(
             segmenter.predictor.fit,
             segmenter.finish,
@@ -169,6 +161,31 @@ def check_settings(outputs: Sequence[str], mask: str, threshold: float) -> None:
         raise ValueError(f"unknown mask {mask!r}: choose one of {', '.join(MASKS)}")
     if not 0 <= threshold < 1:
         raise ValueError(f"--threshold lies in [0, 1), got {threshold}")
+
+
+def _divide(
+    wanted: Mapping[Path, PurePosixPath],
+    out: Path,
+    shard: Shard,
+    digest: str,
+    outputs: Sequence[str],
+) -> tuple[list[ImageFile], list[ImageFile], list[Record]]:
+    """Return the images of this process, those that are still to do, and the records that hold."""
+    records = read_records(out)
+    names = {path: lines[-1]["name"] for path, lines in records.items()}
+    files = in_shard(name_outputs(wanted, names), shard)
+    todo = [
+        file
+        for file in files
+        if not is_done(out, file_stamp(file.path), records.get(file.path, []), digest, outputs)
+    ]
+    again = {file.path for file in todo}
+    kept = [
+        record
+        for path, record in own_records(out, shard).items()
+        if path not in again and record["settings"] == digest
+    ]
+    return files, todo, kept
 
 
 def _progress(total: int, skipped: int) -> "tqdm[NoReturn]":

@@ -12,11 +12,11 @@ from ml_collections import ConfigDict
 from sempart_jax import distributed
 from sempart_jax.checkpoints import Checkpoints, State
 from sempart_jax.data.image_sources import ImageSource
+from sempart_jax.folder_lock import locked
 from sempart_jax.training.log import SilentLog, TrainingLog
 from sempart_jax.training.loop import TrainingRun
 from sempart_jax.training.recorder import RunRecorder
 from sempart_jax.training.run_config import without
-from sempart_jax.training.run_lock import locked
 from sempart_jax.training.run_record import check_nothing_lost, note_kept_step, register_run
 from sempart_jax.training.stop_signals import StopSignals
 from sempart_jax.training.task import TrainingTask
@@ -95,7 +95,7 @@ def carry_out(plan: Plan[State], workdir: Path, signals: StopSignals | None = No
     with contextlib.ExitStack() as stack:
         state = task.empty_state()
         if distributed.is_writer():
-            stack.enter_context(locked(workdir))
+            stack.enter_context(locked(workdir, "--workdir"))
             register_run(
                 workdir,
                 config,

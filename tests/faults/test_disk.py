@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from sempart_jax.default_config import default_config
+from sempart_jax.folder_lock import FolderInUseError, locked
 from sempart_jax.train import train
 from sempart_jax.trained_network import load_run
-from sempart_jax.training.run_lock import RunInUseError, locked
 from sempart_jax.training.run_record import ResumeError, note_kept_step, register_run
 from sempart_jax.write_errors import WriteError
 from tests.commands import SMALL
@@ -131,10 +131,8 @@ def test_a_read_only_run_can_be_loaded_and_not_continued(straight, config, tmp_p
 @pytest.mark.slow
 def test_a_second_training_in_the_same_directory_is_refused(config, tmp_path):
     workdir = tmp_path / "run"
-    with (
-        locked(workdir),
-        pytest.raises(RunInUseError, match=rf"run is in use by process {os.getpid()} on \S+: wait"),
-    ):
+    named = rf"run is in use by process {os.getpid()} on \S+: wait"
+    with locked(workdir, "--workdir"), pytest.raises(FolderInUseError, match=named):
         train(config, workdir)
     assert not (workdir / "config.json").exists()
 

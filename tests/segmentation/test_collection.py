@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from sempart_jax.data.images import read_grey
+from sempart_jax.folder_lock import FolderInUseError, locked
 from sempart_jax.segmentation.collection import Summary, check_settings, segment
 from sempart_jax.segmentation.shards import Shard
+from sempart_jax.write_errors import WriteError
 from tests.segmentation.red_images import red_segmenter, write_red
 
 
@@ -58,7 +60,7 @@ def test_every_image_is_written_once(photos, tmp_path):
         assert mask.mean() / 255 == pytest.approx(record["area"], abs=1e-6)
     assert len(written(out)) == 30
     assert (out / "masks/even/0.png").is_file()
-    assert [path.name for path in out.glob(".*")] == []
+    assert list(out.glob(".partial*")) == []
 
 
 def test_a_second_call_does_what_is_new_changed_or_lost(photos, tmp_path):
@@ -165,6 +167,19 @@ def test_shards_do_all_again(photos, tmp_path):
     assert len(records(out)) == 10
 
 
+def test_a_second_call_at_the_same_time_is_refused(photos, tmp_path):
+    out = tmp_path / "out"
+    parts = [Shard(index, 2) for index in range(2)]
+    with locked(out, "--out"), pytest.raises(FolderInUseError, match=r"out is in use by process"):
+        run(out, photos)
+    assert records(out) == {}
+    with locked(out, "--out", part=f".{parts[0].label}"):
+        with pytest.raises(FolderInUseError, match="or give another --out"):
+            run(out, photos, shard=parts[0])
+        others = run(out, photos, shard=parts[1])[0]
+    assert run(out, photos) == (10 - others, others, 0)
+
+
 def test_processes_of_a_cluster_share(photos, tmp_path, monkeypatch):
     monkeypatch.setattr("jax.process_count", lambda: 2)
     done = 0
@@ -230,7 +245,7 @@ def test_what_was_finished_before_an_interruption_is_kept(photos, tmp_path, erro
     kept = records(out)
     assert len(kept) == summary.done <= 6
     assert len(written(out)) == 3 * summary.done
-    assert list(out.glob(".*")) == []
+    assert list(out.glob(".partial*")) == []
     assert run(out, photos) == (10 - summary.done, summary.done, 0)
     assert len(records(out)) == 10
 
@@ -248,14 +263,15 @@ def test_half_a_line_of_a_killed_process_is_done_again(photos, tmp_path):
 def test_a_folder_that_may_not_be_written(photos, tmp_path):
     out = tmp_path / "out"
     out.mkdir(mode=0o500)
-    with pytest.raises(PermissionError):
+    with pytest.raises(WriteError, match=f"cannot write {out}: Permission denied"):
         run(out, photos)
 
 
 def test_a_file_in_place_of_the_folder(photos, tmp_path):
-    (tmp_path / "out").touch()
-    with pytest.raises(FileExistsError):
-        run(tmp_path / "out", photos)
+    out = tmp_path / "out"
+    out.touch()
+    with pytest.raises(WriteError, match=f"cannot write {out}: File exists"):
+        run(out, photos)
 
 
 @pytest.mark.parametrize(
