@@ -32,7 +32,6 @@ PROCESS_FIELDS = (*run_config.PROCESS_FIELDS, "pseudo_masks", "backbone.weights"
 def default_config() -> ConfigDict:
     """Return the configuration of the full method at 320 px on DUTS-TR."""
     config = run_config.run_config(SEGMENTATION)
-    config.accumulation = 1  # parts of each device's images, one after the other: less memory
     # sempart, found or selfmask: see models/networks.py
     config.network = "sempart"
     config.backbone.weights = ""  # a file; empty: download. The backbone handcrafted has none
@@ -125,7 +124,6 @@ def check_config(config: ConfigDict) -> None:
     require = checks.require
     checks.at_least(
         1,
-        "accumulation",
         "data.image_size",
         "data.resize_size",
         "health.collapse_steps",

@@ -8,7 +8,6 @@ Run the same command again to continue an interrupted run from its last checkpoi
 
 from pathlib import Path
 
-import jax
 from ml_collections import ConfigDict
 
 from sempart_jax.data.image_sources import ImageSource, open_images
@@ -54,12 +53,6 @@ def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None)
     """
     check_config(config)
     check_devices(config)
-    devices = jax.device_count()
-    if config.batch_size % (devices * config.accumulation):
-        raise ValueError(
-            f"config.accumulation must divide the {config.batch_size // devices} images of each "
-            f"device, got {config.accumulation}"
-        )
     fingerprints = {}
     images: ImageSource
     if config.pseudo_masks:

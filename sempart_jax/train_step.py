@@ -11,6 +11,7 @@ from flax import jax_utils, struct
 from jax import Array, lax
 
 from sempart_jax.data.augment import Augmentation, augment_batch, augment_mask_batch
+from sempart_jax.micro_batches import accumulate
 from sempart_jax.models.mask_network import MaskNetwork, Variables
 from sempart_jax.objectives.base import Examples, Objective
 
@@ -176,11 +177,9 @@ def make_train_step(
         micro-batches, ``[devices]``; ``grad_norm`` is that of the averaged gradient.
 
     Raises:
-        ValueError: if ``accumulation`` is not positive; from the first step, if it does not divide
-            a device's images.
+        ValueError: from the first step, if ``accumulation`` is not positive or does not divide a
+            device's images.
     """
-    if accumulation < 1:
-        raise ValueError(f"accumulation must be at least 1 micro-batch a step, got {accumulation}")
     local_devices = len(devices) if devices is not None else jax.local_device_count()
 
     def step(
@@ -213,7 +212,7 @@ def make_train_step(
             gradients, (metrics, new_stats) = jax.grad(total_loss, has_aux=True)(state.params)
             return new_stats, (gradients, metrics)
 
-        batch_stats, (gradients, metrics) = _accumulate(
+        batch_stats, (gradients, metrics) = accumulate(
             differentiate, state.batch_stats, (keys, examples), accumulation
         )
         gradients, metrics = lax.pmean((gradients, metrics), DEVICE_AXIS)
@@ -228,37 +227,6 @@ def make_train_step(
         return state, metrics
 
     return jax.pmap(step, axis_name=DEVICE_AXIS, donate_argnums=(0,), devices=devices)
-
-
-def _accumulate(
-    differentiate: Callable[[Variables, Array, Examples], tuple[Variables, Any]],
-    batch_stats: Variables,
-    batch: tuple[Array, Examples],
-    count: int,
-) -> tuple[Variables, Any]:
-    """Return the last running averages, and the mean of gradients and metrics of micro-batches."""
-    if count == 1:
-        return differentiate(batch_stats, *batch)
-    size = batch[0].shape[0]
-    if size % count:
-        raise ValueError(f"the {size} images of a device are not {count} equal micro-batches")
-    # [B, ...] -> [n, B / n, ...], image i into micro-batch i mod n
-    micro_batches = jax.tree.map(
-        lambda x: jnp.swapaxes(x.reshape(size // count, count, *x.shape[1:]), 0, 1), batch
-    )
-    first = jax.tree.map(lambda x: x[0], micro_batches)
-    shapes = jax.eval_shape(lambda: differentiate(batch_stats, *first)[1])
-    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes)
-
-    # Sums are carried along: stacked gradients would take the memory that is to be saved.
-    def add(
-        carry: tuple[Variables, Any], micro_batch: tuple[Array, Examples]
-    ) -> tuple[tuple[Variables, Any], None]:
-        new_stats, values = differentiate(carry[0], *micro_batch)
-        return (new_stats, jax.tree.map(jnp.add, carry[1], values)), None
-
-    (batch_stats, sums), _ = lax.scan(add, (batch_stats, zeros), micro_batches)
-    return batch_stats, jax.tree.map(lambda x: x / count, sums)
 
 
 def _augment(keys: Array, examples: Examples, augmentation: Augmentation) -> Examples:

@@ -180,11 +180,8 @@ def test_steps_compile_once(decoder, images):
     assert not compiled
 
 
-def test_no_micro_batch_is_an_error(decoder):
-    with pytest.raises(ValueError, match=r"accumulation must be at least 1 .* got 0"):
-        build(decoder[0], FoundObjective(), 0, 1)
-
-
-def test_micro_batches_are_equal(decoder, images):
-    with pytest.raises(ValueError, match="4 images of a device are not 3 equal micro-batches"):
-        take(decoder, FoundObjective(), [images[:8]], 3, device_count=2)
+@pytest.mark.parametrize("accumulation", [0, 3, 8])
+def test_micro_batches_are_equal(decoder, images, accumulation):
+    complaint = f"4 images of a device are not {accumulation} equal micro-batches"
+    with pytest.raises(ValueError, match=complaint):
+        take(decoder, FoundObjective(), [images[:8]], accumulation, device_count=2)

@@ -206,6 +206,14 @@ def test_epochs_that_are_longer_than_the_run_are_named(scenes, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_micro_batches_that_are_not_equal_are_refused(scenes, tmp_path):
+    with pytest.raises(
+        ValueError, match=r"config\.accumulation must divide the \d+ images of each"
+    ):
+        pretrain(config_of(scenes, accumulation=3), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
 def test_runs_of_both_tasks_are_told_apart(straight, scenes, tmp_path):
     with pytest.raises(ValueError, match=r"a run of pretraining.*--config\.backbone\.weights"):
         load_trained(straight)

@@ -13,10 +13,11 @@ PRETRAINING = "pretraining"
 
 RESUMABLE_FIELDS = (
     *(field for field in run_config.RESUMABLE_FIELDS if field not in run_config.RUN_LENGTH_FIELDS),
+    "accumulation",
     "validation",
 )
-"""Fields that may differ when a run is resumed. How long it is, is not among them: every schedule
-follows from it."""
+"""Fields that may differ when a run is resumed; micro-batches change no more than rounding. How
+long it is, is not among them: every schedule follows from it."""
 
 PROCESS_FIELDS = run_config.PROCESS_FIELDS
 """Fields that may differ between the processes of one run."""

@@ -14,17 +14,19 @@ STUDENT_TEMPERATURE = 0.1
 CENTER_MOMENTUM = 0.9
 
 
-class TeacherMeasures(NamedTuple):
-    """What is watched of the teacher, in nats between 0 and log K.
+class TeacherStatistics(NamedTuple):
+    """Means over the images and global views of a batch, which add up over parts of it.
 
     Attributes:
-        entropy: mean entropy of the distribution of one view of one image: log K if the teacher
-            tells nothing apart.
-        mean_entropy: entropy of the mean distribution: 0 if all images go to one output.
+        entropy: mean entropy in nats of the distribution of one view of one image, between 0 and
+            log K: log K if the teacher tells nothing apart.
+        mean_probabilities: mean distribution.
+        mean_logits: mean of the logits, neither centred nor sharpened.
     """
 
     entropy: Float[Array, ""]
-    mean_entropy: Float[Array, ""]
+    mean_probabilities: Float[Array, " K"]
+    mean_logits: Float[Array, " K"]
 
 
 def teacher_probabilities(
@@ -82,40 +84,41 @@ def dino_loss(
 
 
 def measure_teacher(
-    targets: Float[Array, "views B K"], axis_name: str | None = None
-) -> TeacherMeasures:
-    """Measure how sharp the teacher is, and how many outputs it uses.
+    logits: Float[Array, "views B K"], targets: Float[Array, "views B K"]
+) -> TeacherStatistics:
+    """Measure how sharp the teacher is and which outputs it uses; no gradient goes through.
 
     Args:
-        targets: distributions of the teacher.
-        axis_name: mapped axis over which the batch is spread, if it is.
-
-    Returns:
-        Both measures, of the batch on all devices.
+        logits: of the teacher.
+        targets: its distributions, see :func:`teacher_probabilities`.
     """
-    # H(p) = -Σ p log p, 0 where p is 0
-    entropy = jnp.mean(jnp.sum(jax.scipy.special.entr(targets), axis=-1))
-    mean = jnp.mean(targets, axis=(0, 1))
-    if axis_name is not None:
-        entropy, mean = lax.pmean((entropy, mean), axis_name)
-    return TeacherMeasures(entropy, jnp.sum(jax.scipy.special.entr(mean)))
+    return TeacherStatistics(
+        # H(p) = -Σ p log p, 0 where p is 0
+        entropy=jnp.mean(jnp.sum(jax.scipy.special.entr(targets), axis=-1)),
+        mean_probabilities=jnp.mean(targets, axis=(0, 1)),
+        mean_logits=jnp.mean(lax.stop_gradient(logits).astype(jnp.float32), axis=(0, 1)),
+    )
+
+
+def mean_entropy(mean_probabilities: Float[Array, " K"]) -> Float[Array, ""]:
+    """Return the entropy of the mean distribution in nats: 0 if all images go to one output.
+
+    Args:
+        mean_probabilities: of the batch on all devices.
+    """
+    return jnp.sum(jax.scipy.special.entr(mean_probabilities))
 
 
 def update_center(
     center: Float[Array, " K"],
-    teacher_logits: Float[Array, "views B K"],
+    mean_logits: Float[Array, " K"],
     momentum: float = CENTER_MOMENTUM,
-    axis_name: str | None = None,
 ) -> Float[Array, " K"]:
     """Move the centre towards the mean of the teacher's logits: c <- m c + (1 - m) mean(g) (Eq. 4).
 
     Args:
         center: so far.
-        teacher_logits: of the batch, neither centred nor sharpened.
+        mean_logits: of the batch on all devices.
         momentum: m, part that stays.
-        axis_name: mapped axis over which the batch is spread, if it is.
     """
-    mean = jnp.mean(lax.stop_gradient(teacher_logits).astype(jnp.float32), axis=(0, 1))
-    if axis_name is not None:
-        mean = lax.pmean(mean, axis_name)
-    return momentum * center + (1 - momentum) * mean
+    return momentum * center + (1 - momentum) * mean_logits

@@ -9,6 +9,7 @@ import optax
 from flax import struct
 from jax import Array, lax
 
+from sempart_jax.micro_batches import accumulate
 from sempart_jax.models.normalization import normalize
 from sempart_jax.models.projection_head import ProjectionHead
 from sempart_jax.models.stochastic_depth import draw_branch_scale
@@ -16,7 +17,9 @@ from sempart_jax.models.vit import VisionTransformer
 from sempart_jax.pretraining.dino_loss import (
     CENTER_MOMENTUM,
     STUDENT_TEMPERATURE,
+    TeacherStatistics,
     dino_loss,
+    mean_entropy,
     measure_teacher,
     teacher_probabilities,
     update_center,
@@ -98,6 +101,7 @@ def make_dino_step(
     drop_path: float = 0.1,
     student_temperature: float = STUDENT_TEMPERATURE,
     center_momentum: float = CENTER_MOMENTUM,
+    accumulation: int = 1,
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[[DinoState, Array], tuple[DinoState, Metrics]]:
     """Build the pretraining step, mapped over all local devices of all processes.
@@ -117,18 +121,21 @@ def make_dino_step(
         drop_path: rate of stochastic depth at the student's last block, in [0, 1).
         student_temperature: by which the student's logits are divided.
         center_momentum: part of the centre that stays.
+        accumulation: micro-batches that each device takes its images in, one after the other. The
+            step is that of the whole batch, in less memory.
         devices: local devices to run on, as given to ``train_step.replicate``; all by default.
 
     Returns:
         ``step(state, images) -> (state, metrics)`` on a replicated state and uint8 images
         ``[devices, B, H, W, 3]``. Metrics are scalars of the batch on all devices, ``[devices]``:
-        ``total``; ``teacher_entropy``, ``kl`` (of the teacher from the student: the total less the
-        entropy) and ``mean_entropy`` in nats, see ``TeacherMeasures``; ``grad_norm`` of all
+        ``total``; ``teacher_entropy`` (see ``TeacherStatistics``), ``kl`` (of the teacher from the
+        student: the total less the entropy) and ``mean_entropy`` in nats; ``grad_norm`` of all
         gradients before they are clipped; ``learning_rate``, ``teacher_momentum`` and
         ``teacher_temperature``.
 
     Raises:
-        ValueError: from the first step, if ``drop_path`` is not in [0, 1).
+        ValueError: from the first step, if ``drop_path`` is not in [0, 1), or ``accumulation`` is
+            not positive or does not divide a device's images.
     """
     local_devices = len(devices) if devices is not None else jax.local_device_count()
 
@@ -146,16 +153,15 @@ def make_dino_step(
         logits: Any = head.apply({"params": params["head"]}, tokens)
         return jnp.asarray(logits).reshape(-1, batch, head.out_dim)
 
-    def step(state: DinoState, images: Array) -> tuple[DinoState, Metrics]:
+    def differentiate(
+        state: DinoState, keys: Array, images: Array
+    ) -> tuple[Params, Array, TeacherStatistics]:
+        """Return the gradients of the loss of some images, the loss, and what the teacher says."""
         batch = images.shape[0]
-        crop_keys, drop_keys = jax.vmap(jax.random.split, out_axes=1)(
-            image_keys(seed, state.step, batch, local_devices)
-        )
+        crop_keys, drop_keys = jax.vmap(jax.random.split, out_axes=1)(keys)
         views, local = multi_crop(crop_keys, images)
-        temperature = schedules.teacher_temperature(state.step)
-        momentum = schedules.teacher_momentum(state.step)
-
         teacher_logits = logits_of(state.teacher, class_tokens(state.teacher, views, None), batch)
+        temperature = schedules.teacher_temperature(state.step)
         targets = teacher_probabilities(teacher_logits, state.center, temperature)
 
         # a key for each crop of each image, [crops, B]
@@ -171,19 +177,26 @@ def make_dino_step(
             return dino_loss(logits_of(params, tokens, batch), targets, student_temperature)
 
         total, gradients = jax.value_and_grad(loss)(state.params)
-        total, gradients = lax.pmean((total, gradients), DEVICE_AXIS)
+        return gradients, total, measure_teacher(teacher_logits, targets)
+
+    def step(state: DinoState, images: Array) -> tuple[DinoState, Metrics]:
+        keys = image_keys(seed, state.step, images.shape[0], local_devices)
+        _, means = accumulate(
+            lambda _, *part: ((), differentiate(state, *part)), (), (keys, images), accumulation
+        )
+        gradients, total, teacher = lax.pmean(means, DEVICE_AXIS)
+        momentum = schedules.teacher_momentum(state.step)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        measures = measure_teacher(targets, DEVICE_AXIS)
         metrics = {
             "total": total,
-            "teacher_entropy": measures.entropy,
-            "kl": total - measures.entropy,
-            "mean_entropy": measures.mean_entropy,
+            "teacher_entropy": teacher.entropy,
+            "kl": total - teacher.entropy,
+            "mean_entropy": mean_entropy(teacher.mean_probabilities),
             "grad_norm": optax.tree.norm(gradients),
             "learning_rate": schedules.learning_rate(state.step),
             "teacher_momentum": momentum,
-            "teacher_temperature": temperature,
+            "teacher_temperature": schedules.teacher_temperature(state.step),
         }
         state = DinoState(
             step=state.step + 1,
@@ -192,7 +205,7 @@ def make_dino_step(
             teacher=jax.tree.map(
                 lambda t, s: momentum * t + (1 - momentum) * s, state.teacher, params
             ),
-            center=update_center(state.center, teacher_logits, center_momentum, DEVICE_AXIS),
+            center=update_center(state.center, teacher.mean_logits, center_momentum),
             opt_state=opt_state,
         )
         return state, metrics

@@ -95,6 +95,7 @@ class PretrainingTask(TrainingTask[DinoState]):
             drop_path=config.backbone.drop_path,
             student_temperature=dino.student_temperature,
             center_momentum=dino.center_momentum,
+            accumulation=config.accumulation,
         )
         self._health = CollapseMonitor(
             config.head.outputs,

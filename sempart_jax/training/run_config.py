@@ -38,6 +38,7 @@ def run_config(task: str) -> ConfigDict:
     config.task = task
     config.seed = 0
     config.batch_size = 8  # over all devices
+    config.accumulation = 1  # parts of each device's images, one after the other: less memory
     config.epochs = 30
     config.steps = 0  # 0: as many as the epochs take
 
@@ -120,7 +121,14 @@ def check_run_fields(config: ConfigDict, checks: FieldChecks) -> None:
         config: configuration that has them.
         checks: what is told of them.
     """
-    checks.at_least(1, "batch_size", "checkpoint.every_steps", "checkpoint.keep", "log.every_steps")
+    checks.at_least(
+        1,
+        "batch_size",
+        "accumulation",
+        "checkpoint.every_steps",
+        "checkpoint.keep",
+        "log.every_steps",
+    )
     checks.at_least(
         0,
         "steps",

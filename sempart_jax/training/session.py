@@ -54,8 +54,8 @@ def check_devices(config: ConfigDict) -> None:
         config: configuration of a run.
 
     Raises:
-        ValueError: they do not divide the batch, or ``config.distributed`` is set and this process
-            is alone.
+        ValueError: they do not divide the batch, or ``config.accumulation`` does not divide the
+            images of each; or ``config.distributed`` is set and this process is alone.
     """
     if config.distributed and not jax.distributed.is_initialized():
         raise ValueError(
@@ -67,6 +67,11 @@ def check_devices(config: ConfigDict) -> None:
         raise ValueError(
             f"config.batch_size must be a multiple of the number of devices, {devices}, "
             f"got {config.batch_size}"
+        )
+    if config.batch_size % (devices * config.accumulation):
+        raise ValueError(
+            f"config.accumulation must divide the {config.batch_size // devices} images of each "
+            f"device, got {config.accumulation}"
         )
 
 

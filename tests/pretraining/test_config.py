@@ -76,6 +76,7 @@ BAD_VALUES = [
     ("backbone.drop_path", 1.0),
     ("backbone.drop_path", -0.1),
     ("batch_size", 0),
+    ("accumulation", 0),
     ("data.image_size", 0),
     ("data.image_size", 100),
     ("data.resize_size", 248),
@@ -132,7 +133,7 @@ def test_validation_needs_images_and_masks(given):
 
 
 def test_a_run_may_move_but_not_become_longer():
-    moved = {"data.train": "elsewhere", "data.workers": 3, "log.every_steps": 7}
+    moved = {"data.train": "elsewhere", "data.workers": 3, "log.every_steps": 7, "accumulation": 4}
     before = pretraining_config()
     assert changed_fields(before, changed(moved), RESUMABLE_FIELDS) == []
     longer = changed({"epochs": 200, "steps": 5})

@@ -8,6 +8,7 @@ from jax.test_util import check_grads
 
 from sempart_jax.pretraining.dino_loss import (
     dino_loss,
+    mean_entropy,
     measure_teacher,
     teacher_probabilities,
     update_center,
@@ -47,7 +48,12 @@ def reference(student, teacher, center, teacher_temperature, student_temperature
 @jax.jit
 def compute(student, teacher, center, temperature):
     targets = teacher_probabilities(teacher, center, temperature)
-    return dino_loss(student, targets), *measure_teacher(targets)
+    measured = measure_teacher(teacher, targets)
+    return dino_loss(student, targets), measured.entropy, mean_entropy(measured.mean_probabilities)
+
+
+def move_center(center, logits):
+    return update_center(center, measure_teacher(logits, jax.nn.softmax(logits)).mean_logits)
 
 
 def single(*arrays):
@@ -110,7 +116,11 @@ def test_loss_is_the_entropy_where_student_and_teacher_agree():
 
 
 def test_measures_of_both_collapses():
-    measure = jax.jit(lambda x: measure_teacher(teacher_probabilities(x, jnp.zeros(100), 0.04)))
+    @jax.jit
+    def measure(logits):
+        measured = measure_teacher(logits, teacher_probabilities(logits, jnp.zeros(100), 0.04))
+        return measured.entropy, mean_entropy(measured.mean_probabilities)
+
     uniform = np.zeros((2, 4, 100), np.float32)
     np.testing.assert_allclose(measure(uniform), np.log(100), rtol=1e-6)
     one = uniform.copy()
@@ -125,7 +135,7 @@ def test_bfloat16_logits_are_reduced_in_float32():
     student, teacher = student.astype(jnp.bfloat16), teacher.astype(jnp.bfloat16)
     with jax.numpy_dtype_promotion("strict"):
         out = compute(student, teacher, center, jnp.float32(0.07))
-        moved = update_center(center, teacher)
+        moved = move_center(center, teacher)
     assert {x.dtype for x in (*out, moved)} == {jnp.dtype(jnp.float32)}
     exact = [np.asarray(x, np.float64) for x in (student, teacher, center)]
     np.testing.assert_allclose(out, reference(*exact, 0.07), rtol=1e-5)
@@ -137,25 +147,22 @@ def test_center_is_a_running_mean_of_all_logits():
     center, expected = jnp.zeros(OUTPUTS), np.zeros(OUTPUTS)
     for _ in range(5):
         logits = rng.uniform(-1, 1, (2, BATCH, OUTPUTS))
-        center = update_center(center, jnp.asarray(logits, jnp.float32))
+        center = move_center(center, jnp.asarray(logits, jnp.float32))
         expected = 0.9 * expected + 0.1 * logits.reshape(-1, OUTPUTS).mean(axis=0)
     np.testing.assert_allclose(center, expected, atol=1e-6)
 
 
-def test_devices_share_center_and_measures():
+def test_statistics_of_parts_average_to_those_of_the_whole():
     logits = np.random.default_rng(1).uniform(-1, 1, (2, 8, OUTPUTS)).astype(np.float32)
     center = jnp.asarray(np.linspace(-0.2, 0.2, OUTPUTS), jnp.float32)
 
-    def on_device(logits):
-        targets = teacher_probabilities(logits, center, 0.07)
-        return update_center(center, logits, 0.8, "d"), measure_teacher(targets, "d")
+    @jax.jit
+    def measure(logits):
+        return measure_teacher(logits, teacher_probabilities(logits, center, 0.07))
 
-    on_devices = jax.jit(jax.vmap(on_device, axis_name="d"))
-    spread = on_devices(logits.reshape(2, 4, 2, OUTPUTS).swapaxes(0, 1))
-    whole = on_devices(logits[None])
-    for ours, expected in zip(jax.tree.leaves(spread), jax.tree.leaves(whole), strict=True):
-        for of_device in np.asarray(ours):
-            np.testing.assert_allclose(of_device, expected[0], atol=1e-6)
+    parts = [measure(logits[:, first::4]) for first in range(4)]
+    for ours, expected in zip(zip(*parts, strict=True), measure(logits), strict=True):
+        np.testing.assert_allclose(np.mean(ours, axis=0), expected, atol=1e-6)
 
 
 def test_memory_does_not_grow_with_the_pairs():

@@ -94,6 +94,18 @@ def assert_close(ours, expected, **tolerance):
         np.testing.assert_allclose(other, leaf, err_msg=name, **tolerance)
 
 
+def assert_same_steps(actual, expected):
+    state, history = actual
+    expected_state, expected_history = expected
+    for metrics, wanted in zip(history, expected_history, strict=True):
+        assert metrics.keys() == wanted.keys()
+        for name, value in wanted.items():
+            np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+    assert_close(state.params, expected_state.params, rtol=1e-5, atol=1e-5)
+    assert_close(state.teacher, expected_state.teacher, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(state.center, expected_state.center, atol=1e-6)
+
+
 @pytest.fixture(scope="module")
 def one_device(images):
     return run(images, 1, steps=2)
@@ -101,14 +113,24 @@ def one_device(images):
 
 def test_eight_devices_take_the_steps_of_one(images, one_device):
     """With crops and left-out branches, so that this holds for the random numbers as well."""
-    state, history = run(images, 8, steps=2)
-    expected_state, expected_history = one_device
-    for metrics, expected in zip(history, expected_history, strict=True):
-        for name, value in expected.items():
-            np.testing.assert_allclose(metrics[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
-    assert_close(state.params, expected_state.params, rtol=1e-5, atol=1e-5)
-    assert_close(state.teacher, expected_state.teacher, rtol=1e-5, atol=1e-5)
-    np.testing.assert_allclose(state.center, expected_state.center, atol=1e-6)
+    assert_same_steps(run(images, 8, steps=2), one_device)
+
+
+@pytest.mark.parametrize(("accumulation", "device_count"), [(4, 1), (2, 2)])
+def test_micro_batches_are_the_step_of_the_whole_batch(
+    images, one_device, accumulation, device_count
+):
+    assert_same_steps(run(images, device_count, steps=2, accumulation=accumulation), one_device)
+
+
+def test_micro_batches_take_less_memory(images):
+    devices = jax.local_devices()[:1]
+    needed = {}
+    for accumulation in (1, 4):
+        step = compiled(1, accumulation=accumulation)
+        lowered = step.lower(replicate(start(), devices), shard(images, 1))
+        needed[accumulation] = lowered.compile().memory_analysis().temp_size_in_bytes
+    assert needed[4] < 0.4 * needed[1]
 
 
 def softmax(x):
