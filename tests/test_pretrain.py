@@ -1,5 +1,6 @@
 """Pretraining end to end: in this process with a very small network, and by the command line."""
 
+import importlib.util
 import json
 import re
 import shutil
@@ -295,6 +296,13 @@ def test_two_processes_learn_what_one_does(scenes, tmp_path):
     for ours, expected in zip(of_two, of_one, strict=True):
         for name in set(expected) - {"train/images_per_second"}:
             assert ours[name] == pytest.approx(expected[name], rel=1e-4), name
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="no PyTorch to be loaded")
+@pytest.mark.parametrize("name", ["pretrain", "train"])
+def test_training_does_not_load_pytorch(name):
+    code = f"import sys, sempart_jax.{name}; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_training_needs_none_of_what_draws_downloads_and_prepares():

@@ -6,12 +6,16 @@ import time
 from pathlib import Path
 
 import numpy as np
-from tensorboardX import summary
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.proto.summary_pb2 import Summary
-from tensorboardX.record_writer import masked_crc32c
 
+from sempart_jax.training.hidden_module import hidden
 from sempart_jax.write_errors import writing
+
+# tensorboardX imports PyTorch where there is one: a second and 180 MB for what is not used here.
+with hidden("torch"):
+    from tensorboardX import summary
+    from tensorboardX.proto.event_pb2 import Event, SessionLog
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.record_writer import masked_crc32c
 
 
 class EventFile:
