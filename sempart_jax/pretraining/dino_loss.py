@@ -86,7 +86,7 @@ def dino_loss(
 def measure_teacher(
     logits: Float[Array, "views B K"], targets: Float[Array, "views B K"]
 ) -> TeacherStatistics:
-    """Measure how sharp the teacher is and which outputs it uses; no gradient goes through.
+    """Measure how sharp the teacher is and which outputs it uses.
 
     Args:
         logits: of the teacher.
@@ -96,7 +96,7 @@ def measure_teacher(
         # H(p) = -Σ p log p, 0 where p is 0
         entropy=jnp.mean(jnp.sum(jax.scipy.special.entr(targets), axis=-1)),
         mean_probabilities=jnp.mean(targets, axis=(0, 1)),
-        mean_logits=jnp.mean(lax.stop_gradient(logits).astype(jnp.float32), axis=(0, 1)),
+        mean_logits=jnp.mean(logits.astype(jnp.float32), axis=(0, 1)),
     )
 
 
