@@ -17,7 +17,7 @@ from sempart_jax import command_line
 from sempart_jax.baselines.methods import METHODS
 from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.boxed import BOXED_SETS
-from sempart_jax.evaluation.datasets import check_names, evaluate, evaluate_boxes
+from sempart_jax.dataset_evaluation import check_names, evaluate, evaluate_boxes
 from sempart_jax.evaluation.origin import Origin, method_origin, network_origin, saved_origin
 from sempart_jax.evaluation.protocols import FOREGROUND_RULES, PROTOCOLS
 from sempart_jax.method_predictor import SHORT_SIDE

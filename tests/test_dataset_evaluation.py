@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sempart_jax.data.synthetic import write_scenes
-from sempart_jax.evaluation.datasets import evaluate
+from sempart_jax.dataset_evaluation import evaluate
 from sempart_jax.evaluation.origin import Origin
 
 
