@@ -13,29 +13,6 @@ from jaxtyping import Array, Bool, Float, Int
 from sempart_jax.resize import resize_bilinear
 
 
-def _dice(overlap: Array, mask_area: Array, target_area: Array) -> Array:
-    # 1 - (2 <p, t> + 1) / (sum p + sum t + 1)
-    return 1.0 - (2.0 * overlap + 1.0) / (mask_area + target_area + 1.0)
-
-
-def dice_loss(
-    masks: Float[Array, "*batch Q N"], targets: Float[Array, "*batch M N"]
-) -> Float[Array, "*batch Q M"]:
-    """Compare every mask with every target.
-
-    Smoothed by one pixel as in MaskFormer (arXiv 2107.06278), so that two empty masks agree.
-
-    Args:
-        masks: ``[..., Q, N]`` in [0, 1], N pixels each.
-        targets: ``[..., M, N]`` in [0, 1].
-
-    Returns:
-        ``[..., Q, M]`` in [0, 1): 0 where a binary mask is the target.
-    """
-    overlap = jnp.einsum("...qn,...mn->...qm", masks, targets, precision=lax.Precision.HIGHEST)
-    return _dice(overlap, masks.sum(-1)[..., :, None], targets.sum(-1)[..., None, :])
-
-
 def match_queries(cost: Float[Array, "Q M"]) -> Int[Array, " M"]:
     """Give each target a query of its own at the least total cost (Hungarian algorithm).
 
@@ -107,14 +84,22 @@ def assign_targets(
     return jnp.where(matched, jnp.argmax(pairs, axis=1), nearest), matched
 
 
-def _pairwise_dice(
+def pairwise_dice(
     masks: Float[Array, "B L Q h w"], targets: Float[Array, "B M H W"]
 ) -> Float[Array, "B L Q M"]:
-    """Return the dice losses of the masks enlarged to the targets' size.
+    """Compare every mask, enlarged to the targets' size, with every target by the dice loss.
 
-    They are never enlarged: R being the bilinear resampling, which is linear, <R p, t> = <p, R^T t>
-    and sum R p = <p, R^T 1>, and the targets are far fewer than the masks of all layers.
+    Smoothed by one pixel as in MaskFormer (arXiv 2107.06278), so that two empty masks agree.
+
+    Args:
+        masks: of each layer and query ``[B, L, Q, h, w]`` in [0, 1].
+        targets: ``[B, M, H, W]`` in [0, 1].
+
+    Returns:
+        ``[B, L, Q, M]`` in [0, 1): 0 where a binary mask is the target.
     """
+    # No mask is enlarged: R being the bilinear resampling, which is linear, <R p, t> = <p, R^T t>
+    # and sum R p = <p, R^T 1>, and the targets are far fewer than the masks of all layers.
     batch, _, _, low, wide = masks.shape
     count, height, width = targets.shape[1:]
 
@@ -134,7 +119,9 @@ def _pairwise_dice(
     )
     pixels = transposed_resize(jnp.ones((1, height, width, 1), masks.dtype))[0, ..., 0]
     mask_area = jnp.einsum("blqhw,hw->blq", masks, pixels, precision=lax.Precision.HIGHEST)
-    return _dice(overlap, mask_area[..., None], targets.sum((-2, -1))[:, None, None])
+    areas = mask_area[..., None] + targets.sum((-2, -1))[:, None, None]
+    # 1 - (2 <p, t> + 1) / (sum p + sum t + 1)
+    return 1.0 - (2.0 * overlap + 1.0) / (areas + 1.0)
 
 
 def selfmask_loss(
@@ -178,7 +165,7 @@ def selfmask_loss(
     usable = valid & (targets > 0).any((-2, -1))
     counts = usable.any(-1).astype(jnp.float32)
 
-    dice = _pairwise_dice(masks, targets)
+    dice = pairwise_dice(masks, targets)
     of_layers = jax.vmap(assign_targets, (0, None))
     target, matched = jax.vmap(of_layers)(lax.stop_gradient(dice), usable)
     dice = jnp.take_along_axis(dice, target[..., None], axis=-1)[..., 0]

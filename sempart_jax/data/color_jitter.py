@@ -29,54 +29,6 @@ def rgb_to_grayscale(image: Float[Array, "*B H W 3"]) -> Float[Array, "*B H W 1"
     return LUMA[0] * red + LUMA[1] * green + LUMA[2] * blue
 
 
-def adjust_brightness(
-    image: Float[Array, "*B H W 3"], factor: float | Float[Array, ""]
-) -> Float[Array, "*B H W 3"]:
-    """Multiply by ``factor`` and clip to [0, 1].
-
-    Args:
-        image: RGB in [0, 1].
-        factor: not negative; 0 gives black, 1 the image.
-
-    Returns:
-        RGB in [0, 1].
-    """
-    return jnp.clip(factor * image, 0.0, 1.0)
-
-
-def adjust_contrast(
-    image: Float[Array, "*B H W 3"], factor: float | Float[Array, ""]
-) -> Float[Array, "*B H W 3"]:
-    """Blend with the mean of the grey image, one mean an image, and clip to [0, 1].
-
-    Args:
-        image: RGB in [0, 1].
-        factor: not negative; 0 gives even grey, 1 the image.
-
-    Returns:
-        RGB in [0, 1].
-    """
-    mean = jnp.mean(rgb_to_grayscale(image), axis=(-3, -2, -1), keepdims=True)
-    # f x + (1 - f) mean(gray(x))
-    return jnp.clip(factor * image + (1 - factor) * mean, 0.0, 1.0)
-
-
-def adjust_saturation(
-    image: Float[Array, "*B H W 3"], factor: float | Float[Array, ""]
-) -> Float[Array, "*B H W 3"]:
-    """Blend with the grey image and clip to [0, 1].
-
-    Args:
-        image: RGB in [0, 1].
-        factor: not negative; 0 gives the grey image, 1 the image.
-
-    Returns:
-        RGB in [0, 1].
-    """
-    # f x + (1 - f) gray(x)
-    return jnp.clip(factor * image + (1 - factor) * rgb_to_grayscale(image), 0.0, 1.0)
-
-
 def adjust_hue(
     image: Float[Array, "*B H W 3"], shift: float | Float[Array, ""]
 ) -> Float[Array, "*B H W 3"]:

@@ -22,23 +22,6 @@ class Samples(NamedTuple):
     mask: UInt8[np.ndarray, "N S S"] | None
 
 
-def sample_images(
-    source: ImageSource, count: int, *, image_size: int, resize_size: int
-) -> UInt8[np.ndarray, "N S S 3"]:
-    """Read images spread evenly over a data set, cropped in the middle.
-
-    Args:
-        source: images in a fixed order.
-        count: number of images wanted.
-        image_size: side of the crop in pixels.
-        resize_size: short side before the crop in pixels.
-
-    Returns:
-        RGB ``[N, S, S, 3]``, those of :func:`read_samples`.
-    """
-    return read_samples(source, count, image_size=image_size, resize_size=resize_size).image
-
-
 def read_samples(source: ImageSource, count: int, *, image_size: int, resize_size: int) -> Samples:
     """Read images spread evenly over a data set, and their masks, cropped in the middle.
 

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import Array
@@ -52,25 +51,8 @@ class FoundDecoder(nn.Module):
         return {"coarse": coarse, "fine": resize_bilinear(coarse, *wanted)}
 
 
-def decoder_params(kernel: Float[np.ndarray, " D"], bias: float) -> dict[str, Any]:
-    """Lay weights out as the variables of :class:`FoundDecoder`.
-
-    Args:
-        kernel: weights ``[D]``, as ``models.released.read_found_decoder`` reads them.
-        bias: bias.
-
-    Returns:
-        ``{"params"}`` of the decoder, float32.
-    """
-    projection = {
-        "kernel": jnp.asarray(kernel, jnp.float32)[:, None],
-        "bias": jnp.full((1,), bias, jnp.float32),
-    }
-    return {"params": {"projection": projection}}
-
-
 def decoder_weights(variables: dict[str, Any]) -> tuple[Float[np.ndarray, " D"], float]:
-    """Take the weights out of the variables of :class:`FoundDecoder`, see :func:`decoder_params`.
+    """Take the weights out of the variables of :class:`FoundDecoder`.
 
     Args:
         variables: ``{"params"}`` of the decoder.

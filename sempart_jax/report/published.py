@@ -92,57 +92,6 @@ def find_rows(
     )
 
 
-def find_score(
-    metric: str,
-    dataset: str,
-    *,
-    table: int,
-    method: str,
-    postprocessing: str = "none",
-    backbone: str | None = None,
-    crop: bool | None = None,
-    evaluator: Evaluator | None = None,
-) -> float:
-    """Look one published number up.
-
-    Args:
-        metric: ``accuracy``, ``iou``, ``max_f_beta`` or ``corloc``.
-        dataset: key of the data set.
-        table: number of the table.
-        method: name of the method.
-        postprocessing: key of the post-processing.
-        backbone: key of the backbone, where the table has several.
-        crop: whether trained with crops, where the table has both.
-        evaluator: who scored, where the table has both.
-
-    Returns:
-        Fraction in [0, 1], or percent for ``corloc``.
-
-    Raises:
-        LookupError: if no row or more than one is of this description, or the row has no such
-            number.
-    """
-    rows = find_rows(
-        table=table,
-        method=method,
-        postprocessing=postprocessing,
-        backbone=backbone,
-        crop=crop,
-        evaluator=evaluator,
-        dataset=dataset,
-    )
-    description = f"{method!r} with {postprocessing!r} on {dataset!r} in Table {table} of {SOURCE}"
-    if len(rows) != 1:
-        raise LookupError(
-            f"{len(rows)} published rows for {description}: exactly one is needed, so check the "
-            "names, or name backbone, crop and evaluator too"
-        )
-    scores = rows[0].scores[dataset]
-    if metric not in scores:
-        raise LookupError(f"no {metric!r} of {description}: there are {sorted(scores)}")
-    return scores[metric]
-
-
 def _saliency(
     table: int | None,
     method: str,

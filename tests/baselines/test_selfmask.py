@@ -12,8 +12,8 @@ from scipy.optimize import linear_sum_assignment
 
 from sempart_jax.baselines.selfmask import (
     assign_targets,
-    dice_loss,
     match_queries,
+    pairwise_dice,
     ranking_loss,
     select_mask,
     selfmask_loss,
@@ -97,21 +97,21 @@ def assert_close(values, expected, rtol=1e-5):
 
 def test_dice_agrees_with_the_formula():
     rng = np.random.default_rng(0)
-    masks = rng.random((2, 4, 30)).astype(np.float32)
-    targets = (rng.random((2, 3, 30)) < 0.5).astype(np.float32)
-    ours = jax.jit(dice_loss)(masks, targets)
-    expected = [
-        [[dice_reference(mask, target) for target in targets[image]] for mask in masks[image]]
-        for image in range(2)
-    ]
-    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+    masks = rng.random((2, 3, 4, 5, 6)).astype(np.float32)
+    targets = (rng.random((2, 3, 5, 6)) < 0.5).astype(np.float32)
+    ours = jax.jit(pairwise_dice)(masks, targets)
+    assert ours.shape == (2, 3, 4, 3)
+    for image, layer, query, target in np.ndindex(ours.shape):
+        expected = dice_reference(masks[image, layer, query], targets[image, target])
+        np.testing.assert_allclose(ours[image, layer, query, target], expected, rtol=1e-5)
 
 
 def test_dice_of_binary_masks():
-    masks = jnp.array([[1.0, 1, 0, 0], [0, 0, 0, 0]])
-    targets = jnp.array([[1.0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]])
-    ours = dice_loss(masks, targets)
-    np.testing.assert_allclose(ours, [[0, 1 - 1 / 5, 1 - 1 / 3], [1 - 1 / 3, 1 - 1 / 3, 0]])
+    masks = jnp.array([[1.0, 1, 0, 0], [0, 0, 0, 0]]).reshape(1, 1, 2, 2, 2)
+    targets = jnp.array([[1.0, 1, 0, 0], [0, 0, 1, 1], [0, 0, 0, 0]]).reshape(1, 3, 2, 2)
+    (((of_full, of_empty),),) = pairwise_dice(masks, targets)
+    np.testing.assert_allclose(of_full, [0, 1 - 1 / 5, 1 - 1 / 3], rtol=1e-6)
+    np.testing.assert_allclose(of_empty, [1 - 1 / 3, 1 - 1 / 3, 0], rtol=1e-6)
 
 
 @settings(deadline=None, max_examples=150)
@@ -408,7 +408,7 @@ def test_a_small_network_learns_the_objects_of_four_images():
         (_, out), gradient = jax.value_and_grad(total, has_aux=True)(params)
         updates, state = optimiser.update(gradient, state, params)
         selected = select_mask(out["masks"][:, -1], out["objectness"][:, -1])
-        dice = dice_loss(selected.reshape(4, 1, -1), targets.reshape(4, 1, -1)).mean()
+        dice = pairwise_dice(selected[:, None, None], targets).mean()
         return optax.apply_updates(params, updates), state, dice
 
     state = optimiser.init(params)

@@ -8,10 +8,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from sempart_jax.data.color_jitter import (
-    adjust_brightness,
-    adjust_contrast,
     adjust_hue,
-    adjust_saturation,
     jitter,
     rgb_to_grayscale,
     solarize,
@@ -54,12 +51,7 @@ def hue(image: np.ndarray, shift: float) -> np.ndarray:
     return turned
 
 
-OPERATIONS = (
-    (adjust_brightness, brightness),
-    (adjust_contrast, contrast),
-    (adjust_saturation, saturation),
-    (adjust_hue, hue),
-)
+REFERENCES = (brightness, contrast, saturation, hue)
 
 
 def close(actual, expected, atol=2e-6):
@@ -69,9 +61,11 @@ def close(actual, expected, atol=2e-6):
 @pytest.mark.parametrize("factor", [0.0, 0.6, 1.0, 1.4, 3.0])
 @pytest.mark.parametrize("operation", range(3))
 def test_blends(operation, factor):
-    ours, reference = OPERATIONS[operation]
     image = picture()
-    close(ours(jnp.asarray(image), factor), reference(image.astype(np.float64), factor))
+    # The others leave the image as it is.
+    factors = jnp.array([1.0, 1.0, 1.0, 0.0]).at[operation].set(factor)
+    jittered = jitter(jnp.asarray(image), jnp.arange(4), factors)
+    close(jittered, REFERENCES[operation](image.astype(np.float64), factor))
 
 
 @pytest.mark.parametrize("shift", [-0.5, -0.1, 0.0, 0.07, 1 / 3, 0.5])
@@ -104,13 +98,11 @@ def test_solarizing_inverts_what_pillow_inverts():
     close(solarize(jnp.array([[[0.5, 0.4999, 1.0]]])), [[[0.5, 0.4999, 0.0]]], 1e-7)
 
 
-@pytest.mark.parametrize("operation", range(4))
-def test_a_stack_of_images_is_images_one_by_one(operation):
-    ours, _ = OPERATIONS[operation]
+def test_a_stack_of_images_is_images_one_by_one():
     stack = jnp.asarray(picture((2, 3, 5, 7, 3)))
-    whole = ours(stack, 0.3)
+    whole = adjust_hue(stack, 0.3)
     for place in np.ndindex(2, 3):
-        close(whole[place], ours(stack[place], 0.3), 1e-6)
+        close(whole[place], adjust_hue(stack[place], 0.3), 1e-6)
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -119,6 +111,6 @@ def test_every_order_of_the_jitter(order):
     factors = np.array([1.35, 0.7, 1.2, 0.08], np.float32)
     expected = image.astype(np.float64)
     for operation in order:
-        expected = OPERATIONS[operation][1](expected, float(factors[operation]))
+        expected = REFERENCES[operation](expected, float(factors[operation]))
     jittered = jax.jit(jitter)(jnp.asarray(image), jnp.array(order), jnp.asarray(factors))
     close(jittered, expected, 5e-6)

@@ -8,7 +8,7 @@ from sempart_jax.data.image_sizes import center_crop, resize_short_side
 from sempart_jax.data.image_sources import ImageFiles
 from sempart_jax.data.images import read_grey, read_image
 from sempart_jax.data.pseudo_masks import MaskedImages
-from sempart_jax.data.samples import read_samples, sample_images
+from sempart_jax.data.samples import read_samples
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def paths(tmp_path):
 
 def shown(paths, count):
     source = ImageFiles(paths, paths[0].parent if paths else ".")
-    images = sample_images(source, count, image_size=8, resize_size=10)
+    images = read_samples(source, count, image_size=8, resize_size=10).image
     assert images.shape[1:] == (8, 8, 3)
     assert images.dtype == np.uint8
     return (images[:, 4, 4, 0] // 10).tolist()
@@ -68,7 +68,7 @@ def test_image_is_resized_and_cropped_in_the_middle(tmp_path):
     path = tmp_path / "a.png"
     pixels = np.random.default_rng(0).integers(0, 256, (30, 41, 3), np.uint8)
     Image.fromarray(pixels).save(path)
-    (image,) = sample_images(ImageFiles([path], tmp_path), 1, image_size=16, resize_size=20)
+    (image,) = read_samples(ImageFiles([path], tmp_path), 1, image_size=16, resize_size=20).image
     np.testing.assert_array_equal(image, center_crop(resize_short_side(read_image(path), 20), 16))
 
 
@@ -88,7 +88,6 @@ def test_masks_are_those_of_the_images(pairs, tmp_path):
     pairs[5][0].unlink()
     source = MaskedImages(pairs, tmp_path)
     image, mask = read_samples(source, 4, image_size=8, resize_size=10)
-    np.testing.assert_array_equal(sample_images(source, 4, image_size=8, resize_size=10), image)
     numbers = (image[:, 4, 4, 0] // 10).tolist()
     # Those that can be read of 0, 2, 5 and 8, and the first others.
     assert numbers == [2, 8, 1, 3]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from sempart_jax.baselines.found import decoder_logits
-from sempart_jax.models.found_decoder import FoundDecoder, decoder_params, decoder_weights
+from sempart_jax.models.found_decoder import FoundDecoder, decoder_weights
 from sempart_jax.models.released import read_found_decoder
 from tests.conftest import REFERENCE
 
@@ -15,6 +15,11 @@ def draw(width=384):
     rng = np.random.default_rng(0)
     keys = jnp.asarray(rng.normal(size=(2, 3, 4, width)), jnp.float32)
     return keys, rng.normal(size=width).astype(np.float32), 0.25
+
+
+def decoder_params(kernel, bias):
+    projection = {"kernel": jnp.asarray(kernel)[:, None], "bias": jnp.full(1, bias, jnp.float32)}
+    return {"params": {"projection": projection}}
 
 
 def test_golden(golden):
