@@ -10,6 +10,7 @@ from jax.test_util import check_grads
 
 from sempart_jax import affinity
 from sempart_jax.affinity import affinity_links, affinity_products
+from sempart_jax.losses import normalized_cut
 
 TAU, EPS = 0.3, 1e-3
 
@@ -132,3 +133,17 @@ def test_edges_are_decided_in_full_precision_on_every_device():
         ]
         assert cosines, platform
         assert all("precision = [HIGHEST, HIGHEST]" in line for line in cosines), platform
+
+
+def test_no_device_takes_a_short_cut_in_any_product():
+    # A GPU would by itself take 10 bits of float32, too few for the gradient of undecided masks.
+    features = jax.ShapeDtypeStruct((2, 50, 50, 16), jnp.float32)
+    mask = jax.ShapeDtypeStruct((2, 50, 50, 1), jnp.float32)
+    traced = jax.jit(jax.value_and_grad(normalized_cut, argnums=1)).trace(features, mask)
+    for platform in ("cuda", "tpu"):
+        program = traced.lower(lowering_platforms=(platform,)).as_text()
+        products = [line for line in program.splitlines() if "stablehlo.dot_general" in line]
+        # cosines, both sides of a strip, on and above the diagonal, and the links
+        assert len(products) > 6
+        for line in products:
+            assert "precision = [HIGHEST, HIGHEST]" in line
