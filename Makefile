@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup test faults fuzz hostile soak demo builtin builtin-stages lint types lock audit clean
+.PHONY: setup test faults fuzz hostile soak demo builtin builtin-stages accelerator lint types lock audit clean
 
 setup: $(INSTALLED)
 
@@ -42,6 +42,12 @@ builtin: $(INSTALLED)
 # All stages of that command with a very small network; `make test` leaves its evaluations out.
 builtin-stages: $(INSTALLED)
 	BUILTIN_LONG=1 $(BIN)/python -m pytest tests/test_build_builtin_model.py
+
+# Ours on an NVIDIA GPU: rates, memory, largest batch, losses in bfloat16; see docs/performance.md.
+CUDA ?= cuda12
+accelerator: $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "jax[$(CUDA)]"
+	$(BIN)/python scripts/benchmark_accelerator.py $(ACCELERATOR_FLAGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

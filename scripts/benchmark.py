@@ -1,6 +1,6 @@
 """Time ours beside PyTorch and OpenCV on the same work, and our kernels beside the obvious ones.
 
-    pip install -e '.[bench]'
+    pip install -e '.[bench]'           # or '.[bench,cuda12]' on an NVIDIA GPU
     python scripts/benchmark.py --images data/DUTS/DUTS-TR/DUTS-TR-Image --json benchmark.json
 
 Of each comparison both sides run in turns, ours, theirs, ours, theirs, ..., each in a process of
@@ -9,21 +9,27 @@ the ratios of neighbours: on a machine with other load, trust these. PyTorch's s
 to give the same losses, gradients and masks as ours. It is written for speed; "plain PyTorch" is
 the same with attention as two products and a softmax, and with channels first.
 
+A pair that fails, as where memory is full or the results disagree, is a row that says so; the rest
+goes on, and the exit status is 1.
+
 --only=training,kernels measures some groups; kernels needs neither PyTorch nor OpenCV.
 --device_table measures training and inference at several batch sizes, with the backbone in float32
-and in bfloat16, instead: what an accelerator can do.
+and in bfloat16, instead. What ours alone reaches on a GPU is for benchmark_accelerator.py.
 """
 
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from absl import flags
+from benchmarking.batch_sizes import parse_batch_sizes
+from benchmarking.compared_devices import find_devices
 from benchmarking.machine import describe_machine, load_average, require_packages
-from benchmarking.paired import Comparison, Pair, Side, measure, started
-from benchmarking.table import format_ratio, record, table
+from benchmarking.paired import Comparison, Failure, Pair, Side, measure, started
+from benchmarking.table import format_ratio, reason, record, table
 from benchmarking.workloads import GROUPS, Size, all_pairs, device_pairs, needed_packages
 
 from sempart_jax import command_line
@@ -61,7 +67,7 @@ def planned_pairs(cache: str) -> list[Pair]:
     """Return what the flags ask for."""
     size = Size(_BACKBONE.value, _SIDE.value, _BATCH_SIZE.value)
     if _DEVICE_TABLE.value:
-        return device_pairs(size, [int(batch) for batch in _BATCH_SIZES.value])
+        return device_pairs(size, parse_batch_sizes(_BATCH_SIZES.value))
     cores = len(os.sched_getaffinity(0))
     return all_pairs(chosen_groups(), size, images=_IMAGES.value, cores=cores, cache=cache)
 
@@ -76,29 +82,52 @@ def agreement() -> dict[str, float]:
     return largest
 
 
+def outcome_of(pair: Pair) -> Comparison | Failure:
+    """Measure a pair, or say why that failed."""
+    try:
+        return measure(pair, _STARTS.value if pair.fresh else _SAMPLES.value)
+    except RuntimeError as error:
+        return Failure(pair, str(error))
+
+
+def measure_all(pairs: Sequence[Pair], report: dict[str, Any]) -> list[Failure]:
+    """Measure the pairs, print their table, as far as it goes, and return those that failed."""
+    outcomes: list[Comparison | Failure] = []
+    try:
+        for index, pair in enumerate(pairs):
+            print(f"[{index + 1}/{len(pairs)}] {pair.name}: ", end="", flush=True)
+            outcome = outcome_of(pair)
+            outcomes.append(outcome)
+            failed = isinstance(outcome, Failure)
+            print(reason(outcome.error) if failed else format_ratio(outcome.ratio()), flush=True)
+            # Whatever comes later may fail.
+            if _JSON.value:
+                report["load_after"] = load_average()
+                records = [record(outcome) for outcome in outcomes]
+                write_json(Path(_JSON.value), {**report, "comparisons": records})
+    finally:
+        print(f"\n{table(outcomes)}", flush=True)
+    return [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+
+
 def _main() -> None:
     report: dict[str, Any] = {"machine": describe_machine(), "load_before": load_average()}
-    print(*(f"{name}: {value}" for name, value in report["machine"].items()), sep="\n")
-    comparisons: list[Comparison] = []
     with tempfile.TemporaryDirectory(prefix="sempart_jax_benchmark_") as cache:
         pairs = planned_pairs(cache)
         needed = needed_packages(pairs)
         require_packages(needed)
+        devices = find_devices(pairs)
+        report["devices"] = {name: device._asdict() for name, device in devices.items()}
+        machine = {**report["machine"], "devices": report["devices"]}
+        print(*(f"{name}: {value}" for name, value in machine.items()), sep="\n")
         if "torch" in needed:
             report["agreement"] = agreement()
             found = ", ".join(f"{name} {value:.0e}" for name, value in report["agreement"].items())
             print(f"largest differences of ours and the PyTorch twin: {found}")
-        for index, pair in enumerate(pairs):
-            print(f"[{index + 1}/{len(pairs)}] {pair.name}: ", end="", flush=True)
-            comparisons.append(measure(pair, _STARTS.value if pair.fresh else _SAMPLES.value))
-            print(format_ratio(comparisons[-1].ratio()), flush=True)
-            # Whatever comes later may fail.
-            if _JSON.value:
-                report["load_after"] = load_average()
-                write_json(
-                    Path(_JSON.value), {**report, "comparisons": [record(c) for c in comparisons]}
-                )
-    print(f"\n{table(comparisons)}")
+        failures = measure_all(pairs, report)
+    if failures:
+        details = "\n\n".join(f"{failure.pair.name}: {failure.error}" for failure in failures)
+        sys.exit(f"{details}\n\nerror: {len(failures)} of {len(pairs)} comparisons failed")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python scripts/measure_memory.py tricks --side 1280
 
-Prints, in a process of its own, the seconds of each call by the clock and of processor, and the
-highest resident memory. The network is Sempart over a backbone of random weights. Compiled programs
-are not kept, so that the first call compiles.
+Prints, in a process of its own, the seconds of each call by the clock and of processor, the highest
+resident memory, and the most that was in use on a device with memory of its own. The network is
+Sempart over a backbone of random weights. Compiled programs are not kept, so that the first call
+compiles.
 """
 
 import re
@@ -13,9 +14,11 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 from absl import flags
+from benchmarking.device import memory_statistics
 from benchmarking.jax_workloads import inference, training
 
 from sempart_jax import command_line
@@ -26,6 +29,9 @@ WORKS = ("mask", "baseline", "tricks")
 _BACKBONE = flags.DEFINE_string("backbone", "dino_vits8", "Backbone with patches of 8 pixels.")
 _SIDE = flags.DEFINE_integer("side", 320, "Side of the image in pixels.", lower_bound=8)
 _BATCH_SIZE = flags.DEFINE_integer("batch_size", 1, "Images.", lower_bound=1)
+_DTYPE = flags.DEFINE_enum(
+    "dtype", "float32", ["float32", "bfloat16"], "Type of the backbone's matrix products."
+)
 _CALLS = flags.DEFINE_integer("calls", 2, "The first one compiles.", lower_bound=1)
 
 
@@ -45,11 +51,16 @@ def _main(works: Sequence[str]) -> None:
     if len(works) != 1 or works[0] not in WORKS:
         raise ValueError(f"name one work among {', '.join(WORKS)}, got {' '.join(works) or 'none'}")
     (name,) = works
-    size = {"backbone": _BACKBONE.value, "batch": _BATCH_SIZE.value, "side": _SIDE.value}
+    options: Any = {
+        "backbone": _BACKBONE.value,
+        "batch": _BATCH_SIZE.value,
+        "side": _SIDE.value,
+        "dtype": _DTYPE.value,
+    }
     if name == "mask":
-        work = inference(**size, refined=False)
+        work = inference(**options, refined=False)
     else:
-        work = training(**size, tricks=name == "tricks")
+        work = training(**options, tricks=name == "tricks")
     for call in range(1, _CALLS.value + 1):
         started, processor = time.perf_counter(), time.process_time()
         work.run()
@@ -59,6 +70,9 @@ def _main(works: Sequence[str]) -> None:
             flush=True,
         )
     print(f"{name}, {_SIDE.value} px: {peak_gibibytes():.2f} GiB")
+    on_device = memory_statistics().get("peak_bytes_in_use")
+    if on_device is not None:
+        print(f"on {work.device}: {on_device / 2**30:.2f} GiB")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""What ``scripts/benchmark.py`` measures, and how."""
+"""What ``scripts/benchmark.py`` and ``scripts/benchmark_accelerator.py`` measure, and how."""

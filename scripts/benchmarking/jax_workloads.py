@@ -5,27 +5,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
-from sempart_jax.data.augment import Augmentation
 from sempart_jax.filters import grey_guide, guided_filter
 from sempart_jax.losses import normalized_cut
-from sempart_jax.models.backbone import RANDOM_WEIGHTS, load_backbone
-from sempart_jax.models.mask_network import Variables
-from sempart_jax.models.networks import SEMPART, create_network
 from sempart_jax.objectives.base import Examples
-from sempart_jax.objectives.sempart import SempartObjective
 from sempart_jax.postprocessing import guided
-from sempart_jax.train_step import (
-    DEVICE_AXIS,
-    create_train_state,
-    make_predict_step,
-    make_train_step,
-    replicate,
-)
 
 from .child import Work
-from .inputs import filter_inputs, patch_inputs, random_images
+from .inputs import filter_inputs, patch_inputs
+from .sempart_programs import make_inference, make_training
+
+
+def device() -> tuple[str, str]:
+    """Return platform and name of the device that everything runs on."""
+    return jax.devices()[0].platform, _device()
 
 
 def _device() -> str:
@@ -34,22 +27,9 @@ def _device() -> str:
 
 def training(*, backbone: str, batch: int, side: int, tricks: bool, dtype: str = "float32") -> Work:
     """The training step on one device, from uint8 images on the host."""
-    module, frozen_params = load_backbone(backbone, RANDOM_WEIGHTS, dtype)
-    network = create_network(SEMPART, module, axis_name=DEVICE_AXIS)
-    optimizer = optax.adamw(1e-4, b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.0)
-    devices = jax.local_devices()[:1]
-    step = make_train_step(
-        network,
-        SempartObjective(crop_fraction=0.5 if tricks else None),
-        optimizer,
-        seed=0,
-        augmentation=Augmentation(),
-        devices=devices,
+    step, state, frozen_params, images = make_training(
+        backbone=backbone, batch=batch, side=side, tricks=tricks, dtype=dtype
     )
-    variables = network.init(jax.random.key(0), frozen_params, side)
-    state = replicate(create_train_state(variables, optimizer), devices)
-    frozen_params = replicate(frozen_params, devices)
-    images: Any = random_images(batch, side)[None]
 
     def run() -> None:
         nonlocal state
@@ -63,25 +43,10 @@ def inference(
     *, backbone: str, batch: int, side: int, refined: bool, dtype: str = "float32"
 ) -> Work:
     """Backbone, head and, if asked for, guided filter, from float images to masks on the host."""
-    module, frozen_params = load_backbone(backbone, RANDOM_WEIGHTS, dtype)
-    network = create_network(SEMPART, module)
-    variables = network.init(jax.random.key(0), frozen_params, side)
-    images: Any = random_images(batch, side).astype(np.float32) / 255
-    if refined:
-        step = make_predict_step(network)
-        frozen_params, variables = replicate((frozen_params, variables), jax.local_devices()[:1])
-
-        def run() -> Any:
-            return np.asarray(step(frozen_params, variables, images[None]).refined)
-
-        return Work(run, device=_device())
-
-    @jax.jit
-    def predict(frozen_params: Variables, variables: Variables, image: jax.Array) -> jax.Array:
-        return network.predict(frozen_params, variables, image).fine
-
-    frozen_params, variables = jax.device_put((frozen_params, variables))
-    return Work(lambda: np.asarray(predict(frozen_params, variables, images)), device=_device())
+    predict, mask, *arguments = make_inference(
+        backbone=backbone, batch=batch, side=side, refined=refined, dtype=dtype
+    )
+    return Work(lambda: np.asarray(mask(predict(*arguments))), device=_device())
 
 
 def guided_on_host(*, height: int, width: int, radius: int) -> Work:

@@ -44,7 +44,8 @@ def require_packages(names: Iterable[str]) -> None:
     if missing:
         raise ModuleNotFoundError(
             f"ours is compared with {' and '.join(missing)}, not installed here: "
-            "pip install -e '.[bench]', or measure our kernels alone by --only=kernels"
+            "pip install -e '.[bench]' ('.[bench,cuda12]' on an NVIDIA GPU), or measure our "
+            "kernels alone by --only=kernels"
         )
 
 

@@ -110,6 +110,19 @@ class Comparison:
         return quartiles([ours.cpu / theirs.cpu for ours, theirs in both])
 
 
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """A pair that could not be measured.
+
+    Attributes:
+        pair: the pair.
+        error: why, with the traceback of the side that failed.
+    """
+
+    pair: Pair
+    error: str
+
+
 def quartiles(values: list[float]) -> Quartiles:
     """Return the quartiles of at least one value, linearly interpolated."""
     return Quartiles(*(float(value) for value in np.quantile(values, [0.25, 0.5, 0.75])))
@@ -144,10 +157,10 @@ class Child:
         Raises:
             RuntimeError: the process has failed or ended.
         """
-        self._connection.send((name, arguments))
         try:
+            self._connection.send((name, arguments))
             error, answer = self._connection.recv()
-        except EOFError as end:
+        except (EOFError, ConnectionError) as end:
             status = self._process.wait()
             raise RuntimeError(
                 f"a process of the benchmark has ended with status {status} while asked to {name}; "

@@ -4,31 +4,69 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from .paired import Comparison, Quartiles
+from .paired import Comparison, Failure, Quartiles
 
 HEADER = ("what", "ours", "other", "ours / other", "of processor time", "first call", "samples")
 
 
-def table(comparisons: Sequence[Comparison]) -> str:
-    """Return one row a comparison: medians with quartiles in brackets, and remarks below."""
-    rows = [HEADER, tuple("-" * len(title) for title in HEADER), *map(_row, comparisons)]
+_REASON = 100
+OUT_OF_MEMORY = ("RESOURCE_EXHAUSTED", "OutOfMemoryError", "out of memory")
+"""What JAX, PyTorch and CUDA say when a device has no memory left."""
+
+
+def table(outcomes: Sequence[Comparison | Failure]) -> str:
+    """Return one row a pair: medians with quartiles in brackets or a failure; remarks below."""
+    rows = [HEADER, tuple("-" * len(title) for title in HEADER), *map(_row, outcomes)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
         for row in rows
     ]
-    remarks = [f"{c.pair.name}: {c.remark}" for c in comparisons if c.remark]
+    remarks = [
+        f"{outcome.pair.name}: {outcome.remark}"
+        for outcome in outcomes
+        if isinstance(outcome, Comparison) and outcome.remark
+    ]
     return "\n".join([*lines, *([""] if remarks else []), *remarks])
 
 
-def record(comparison: Comparison) -> dict[str, Any]:
-    """Return all raw numbers of a comparison."""
+def reason(error: str) -> str:
+    """Say in a few words what has failed.
+
+    Args:
+        error: message, with a traceback where there is one.
+    """
+    if any(words in error for words in OUT_OF_MEMORY):
+        return "out of memory"
+    last = error.strip().splitlines()[-1]
+    return last if len(last) <= _REASON else f"{last[: _REASON - 3]}..."
+
+
+def record(outcome: Comparison | Failure) -> dict[str, Any]:
+    """Return all raw numbers of a comparison, or why there are none."""
+    pair = outcome.pair
+    of_pair = {"group": pair.group, "name": pair.name, "items": pair.items, "per": pair.per}
+    if isinstance(outcome, Failure):
+        return {**of_pair, "error": outcome.error}
+    return {**of_pair, **_numbers(outcome)}
+
+
+def format_ratio(found: Quartiles) -> str:
+    """Return a median with its quartiles in brackets."""
+    lower, median, upper = (f"{v:.2f}" if v >= 0.1 else f"{v:.2g}" for v in found)
+    return f"{median} [{lower}, {upper}]"
+
+
+def format_seconds(found: Quartiles) -> str:
+    """Return a median of seconds with its quartiles in brackets, in a unit that fits."""
+    unit, scale = _unit(found.median)
+    lower, median, upper = (_digits(value * scale) for value in found)
+    return f"{median} [{lower}, {upper}] {unit}"
+
+
+def _numbers(comparison: Comparison) -> dict[str, Any]:
     pair = comparison.pair
     return {
-        "group": pair.group,
-        "name": pair.name,
-        "items": pair.items,
-        "per": pair.per,
         "sides": {
             name: {
                 "label": side.label,
@@ -52,32 +90,27 @@ def record(comparison: Comparison) -> dict[str, Any]:
     }
 
 
-def format_ratio(found: Quartiles) -> str:
-    """Return a median with its quartiles in brackets."""
-    lower, median, upper = (f"{v:.2f}" if v >= 0.1 else f"{v:.2g}" for v in found)
-    return f"{median} [{lower}, {upper}]"
+def _row(outcome: Comparison | Failure) -> tuple[str, ...]:
+    if isinstance(outcome, Failure):
+        cells = (outcome.pair.name, f"failed: {reason(outcome.error)}")
+        return cells + ("",) * (len(HEADER) - len(cells))
+    return _measured_row(outcome)
 
 
-def _row(comparison: Comparison) -> tuple[str, ...]:
+def _measured_row(comparison: Comparison) -> tuple[str, ...]:
     pair = comparison.pair
     first = "in it"
     if comparison.prepared is not None:
         first = ", ".join(_duration(prepared.first) for prepared in comparison.prepared)
     return (
         pair.name,
-        f"{pair.ours.label}: {_seconds(comparison.seconds('ours'))} / {pair.per}",
-        f"{pair.theirs.label}: {_seconds(comparison.seconds('theirs'))} / {pair.per}",
+        f"{pair.ours.label}: {format_seconds(comparison.seconds('ours'))} / {pair.per}",
+        f"{pair.theirs.label}: {format_seconds(comparison.seconds('theirs'))} / {pair.per}",
         format_ratio(comparison.ratio()),
         format_ratio(comparison.cpu_ratio()),
         first,
         str(len(comparison.ours)),
     )
-
-
-def _seconds(found: Quartiles) -> str:
-    unit, scale = _unit(found.median)
-    lower, median, upper = (_digits(value * scale) for value in found)
-    return f"{median} [{lower}, {upper}] {unit}"
 
 
 def _duration(seconds: float) -> str:

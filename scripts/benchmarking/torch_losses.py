@@ -4,6 +4,9 @@ The same equations as in ``sempart_jax.losses``, ``multiscale`` and ``filters``.
 ``[B, 1, H, W]``, keys ``[B, N, D]``.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor
@@ -15,12 +18,26 @@ def normalized_cut(keys: Tensor, mask: Tensor, tau: float = 0.4, eps: float = 1e
     """Cost of the soft two-way cut of the patch graph by the coarse mask (Eq. 5)."""
     with torch.no_grad():
         unit = F.normalize(keys, dim=-1)
-        affinity = torch.where(unit @ unit.transpose(1, 2) > tau, 1.0, eps)
+        # As ours: a rounding error may turn an edge over.
+        with exact_products():
+            cosine = unit @ unit.transpose(1, 2)
+        affinity = torch.where(cosine > tau, 1.0, eps)
     s = mask.flatten(1).clamp(eps, 1 - eps)
     sides = torch.stack([s, 1 - s], dim=-1)
     links = sides.transpose(1, 2) @ (affinity @ sides)
     cut = links[:, 0, 1]
     return (cut / (links[:, 0, 0] + cut) + cut / (links[:, 1, 0] + links[:, 1, 1])).mean()
+
+
+@contextlib.contextmanager
+def exact_products() -> Iterator[None]:
+    """Multiply matrices in full float32 for a while, without TF32 on a GPU."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
 
 
 def _neighbours(x: Tensor) -> list[Tensor]:

@@ -15,6 +15,16 @@ from .torch_augment import augment_batch
 from .torch_sempart import Sempart, make_optimizer, training_step
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+if DEVICE.type == "cuda":
+    # As JAX multiplies float32 matrices there unless told otherwise.
+    torch.set_float32_matmul_precision("high")
+    # As XLA does, try which way to convolve is the fastest.
+    torch.backends.cudnn.benchmark = True
+
+
+def device() -> tuple[str, str]:
+    """Return platform, as JAX calls it, and name of the device that everything runs on."""
+    return "gpu" if DEVICE.type == "cuda" else DEVICE.type, device_name()
 
 
 def device_name() -> str:
@@ -31,9 +41,6 @@ def wait() -> None:
 def make_model(backbone: str, dtype: str, plain: bool = False) -> Sempart:
     """Make the network, with random weights in its frozen backbone."""
     torch.manual_seed(0)
-    if DEVICE.type == "cuda":
-        # As JAX multiplies float32 matrices there unless told otherwise.
-        torch.set_float32_matmul_precision("high")
     model = Sempart(BACKBONES[backbone], backbone_dtype=getattr(torch, dtype), plain=plain)
     for parameter in model.backbone.parameters():
         if parameter.dim() > 1:

@@ -111,7 +111,7 @@ def device_pairs(size: Size, batches: Sequence[int]) -> list[Pair]:
 def _sides(function: str, options: Mapping[str, Any], *, plain: bool = False) -> tuple[Side, Side]:
     builder = f"benchmarking.torch_workloads:{function}"
     return (
-        Side("ours", f"benchmarking.jax_workloads:{function}", options, JAX_ENVIRONMENT),
+        _ours("ours", f"benchmarking.jax_workloads:{function}", options),
         Side("plain PyTorch", builder, {**options, "plain": True})
         if plain
         else Side("PyTorch", builder, options),
@@ -131,7 +131,7 @@ def _training(size: Size, tricks: bool, dtype: str = "float32", *, plain: bool =
 def _part(size: Size, name: str) -> Pair:
     options = _options(size, "float32", name=name)
     sides = (
-        Side("ours", "benchmarking.jax_parts:part", options, JAX_ENVIRONMENT),
+        _ours("ours", "benchmarking.jax_parts:part", options),
         Side("PyTorch", "benchmarking.torch_parts:part", options),
     )
     # The others have random numbers or weights of their own.
@@ -161,10 +161,8 @@ def _filters() -> list[Pair]:
     pairs = []
     for height, width in ((320, 320), (3000, 4000)):
         options = {"height": height, "width": width, "radius": RADIUS}
-        host = Side("ours, host", "benchmarking.jax_workloads:guided_on_host", options)
-        jitted = Side(
-            "ours, jitted", "benchmarking.jax_workloads:guided_jitted", options, JAX_ENVIRONMENT
-        )
+        host = _ours("ours, host", "benchmarking.jax_workloads:guided_on_host", options)
+        jitted = _ours("ours, jitted", "benchmarking.jax_workloads:guided_jitted", options)
         opencv = Side("OpenCV", "benchmarking.opencv_workloads:guided", options)
         torch = Side("PyTorch", "benchmarking.torch_workloads:guided", options)
         for ours, theirs, check in (
@@ -228,8 +226,8 @@ def _kernels() -> list[Pair]:
     for height, width in ((300, 400), (375, 500), (3000, 4000)):
         radius = guided_radius(height, width)
         options = {"height": height, "width": width, "radius": radius}
-        host = Side("host", "benchmarking.jax_workloads:guided_on_host", options)
-        jitted = Side("jitted", "benchmarking.jax_workloads:guided_jitted", options)
+        host = _ours("host", "benchmarking.jax_workloads:guided_on_host", options)
+        jitted = _ours("jitted", "benchmarking.jax_workloads:guided_jitted", options)
         name = f"guided filter, radius {radius}, {height}x{width}"
         pairs.append(Pair("kernels", name, host, jitted, check=agree))
     for batch, side in ((1, 320), (4, 128)):
@@ -238,13 +236,17 @@ def _kernels() -> list[Pair]:
         name = f"3x3 convolution 128 -> 128, weight gradient, {batch} x {side}x{side}"
         pairs.append(Pair("kernels", name, *sides, per="batch", check=agree))
         # What a gradient may cost.
-        forward = Side("forward pass", "benchmarking.jax_kernels:convolution", options)
+        forward = _ours("forward pass", "benchmarking.jax_kernels:convolution", options)
         pairs.append(Pair("kernels", name, sides[0], forward, per="batch"))
     return pairs
 
 
 def _both(builder: str, other: str, options: Mapping[str, Any]) -> tuple[Side, Side]:
     return (
-        Side("ours", builder, {**options, "ours": True}),
-        Side(other, builder, {**options, "ours": False}),
+        _ours("ours", builder, {**options, "ours": True}),
+        _ours(other, builder, {**options, "ours": False}),
     )
+
+
+def _ours(label: str, builder: str, options: Mapping[str, Any]) -> Side:
+    return Side(label, builder, options, JAX_ENVIRONMENT)

@@ -3,8 +3,8 @@
 import json
 
 from scripts.benchmarking.child import Prepared, Sample
-from scripts.benchmarking.paired import Comparison, Pair, Side
-from scripts.benchmarking.table import record, table
+from scripts.benchmarking.paired import Comparison, Failure, Pair, Side
+from scripts.benchmarking.table import reason, record, table
 
 
 def comparison(**options):
@@ -62,3 +62,26 @@ def test_without_preparation_the_first_call_is_in_the_time():
     assert "/ start" in row
     assert "in it" in row
     assert record(whole)["sides"]["ours"]["prepared"] is None
+
+
+def test_a_failure_is_a_row_and_a_record():
+    measured = comparison()
+    failure = Failure(measured.pair, "a process failed to sample:\nTraceback ...\nRuntimeError: no")
+    lines = table([failure, measured]).splitlines()
+    assert [cell.strip() for cell in lines[2].strip("|").split("|")][:2] == [
+        "work",
+        "failed: RuntimeError: no",
+    ]
+    assert len({len(line) for line in lines[:4]}) == 1
+    assert record(failure)["error"] == failure.error
+    assert record(failure)["group"] == "g"
+
+
+def test_reasons_are_short():
+    for error in (
+        "jaxlib: RESOURCE_EXHAUSTED: Out of memory while trying to allocate 8 bytes.\nBuffers: ...",
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 8 GiB.\n",
+    ):
+        assert reason(error) == "out of memory"
+    assert reason("first\nlast\n") == "last"
+    assert len(reason("long " * 100)) == 100

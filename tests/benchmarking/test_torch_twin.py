@@ -154,3 +154,13 @@ def test_plain_pytorch_has_channels_first_and_whole_attention():
 
     assert operations(plain=True) == (True, True)
     assert operations(plain=False) == (False, False)
+
+
+def test_the_affinity_is_exact_and_what_follows_as_before():
+    torch.set_float32_matmul_precision("high")
+    try:
+        with torch_losses.exact_products():
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")

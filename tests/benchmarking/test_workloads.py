@@ -167,3 +167,10 @@ def test_networks_train_and_predict():
             mask = workloads.inference(**size, **style, refined=True).run()
             assert mask.size == 32 * 32
             assert 0 <= mask.min() <= mask.max() <= 1
+
+
+def test_all_of_jax_leaves_memory_to_the_other_side():
+    for pair in planned(*GROUPS):
+        for side in (pair.ours, pair.theirs):
+            if side.builder.startswith("benchmarking.jax"):
+                assert float(side.environment["XLA_PYTHON_CLIENT_MEM_FRACTION"]) < 0.5
