@@ -154,4 +154,4 @@ def _saved_origin(folder: Path, dataset: str, count: int) -> Origin:
 
 
 if __name__ == "__main__":
-    command_line.run(_main)
+    command_line.run(_main, resumable=True)
