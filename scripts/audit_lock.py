@@ -6,6 +6,7 @@
 Exit status 1: some are known. Status 2: not all packages could be looked up.
 """
 
+import argparse
 import json
 import subprocess
 import sys
@@ -52,8 +53,16 @@ def report(packages: Sequence[dict[str, Any]]) -> int:
     return 1 if vulnerable else 2 if unknown else 0
 
 
-def main() -> int:
-    """Audit the lock."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Audit the lock.
+
+    Args:
+        arguments: of the command line, that of this process by default.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args(arguments)
     try:
         return report(ask(LOCK))
     except RuntimeError as error:

@@ -106,7 +106,4 @@ def _main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        command_line.run(_main)
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted; the same command goes on from here")
+    command_line.run(_main, resumable=True)

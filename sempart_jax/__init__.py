@@ -5,17 +5,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sempart_jax.bilateral import bilateral_solver
+    from sempart_jax.exported import ExportedSegmenter, load_exported
     from sempart_jax.filters import guided_filter
     from sempart_jax.image_segmenter import ImageSegmenter, load_segmenter
     from sempart_jax.method_segmenter import MethodSegmenter, load_method_segmenter
 
 __version__ = version("sempart_jax")
 __all__ = [
+    "ExportedSegmenter",
     "ImageSegmenter",
     "MethodSegmenter",
     "__version__",
     "bilateral_solver",
     "guided_filter",
+    "load_exported",
     "load_method_segmenter",
     "load_segmenter",
 ]
@@ -23,8 +26,10 @@ __all__ = [
 _HOMES = {
     "bilateral_solver": "bilateral",
     "guided_filter": "filters",
+    "ExportedSegmenter": "exported",
     "ImageSegmenter": "image_segmenter",
     "MethodSegmenter": "method_segmenter",
+    "load_exported": "exported",
     "load_method_segmenter": "method_segmenter",
     "load_segmenter": "image_segmenter",
 }
@@ -37,3 +42,8 @@ def __getattr__(name: str) -> Any:
     import importlib
 
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """List the public names before their first use, too."""
+    return sorted({*globals(), *__all__})

@@ -8,8 +8,6 @@ Open the address that it prints. Pictures go to this program and nowhere else. N
 [app]: pip install 'sempart_jax[app]'.
 """
 
-import sys
-
 import numpy as np
 from absl import flags
 
@@ -46,11 +44,8 @@ _MAX_MEGABYTES = flags.DEFINE_float(
 
 
 def _main() -> None:
-    try:
-        with private_folder():
-            _serve()
-    except KeyboardInterrupt:
-        sys.exit(130)
+    with private_folder():
+        _serve()
 
 
 def _serve() -> None:

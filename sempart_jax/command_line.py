@@ -25,21 +25,29 @@ EXPECTED_ERRORS = (
 """What a user can mend: told in one line, without a traceback."""
 
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+_HELP = ("help", "?", "helpshort", "helpfull", "helpxml")
+
+
 def run(
     main: Callable[..., None],
     *,
     positional: bool = False,
+    resumable: bool = False,
     default: Callable[[], ConfigDict] = default_config,
 ) -> None:
     """Parse the flags, call ``main`` and leave the program.
 
-    Exit status 0 after success, 1 after one of :data:`EXPECTED_ERRORS` or flags that make no
-    sense; other errors keep their traceback.
+    Exit status 0 after success and after help, 1 after one of :data:`EXPECTED_ERRORS` or flags that
+    make no sense, 130 after Ctrl-C; other errors keep their traceback.
 
     Args:
         main: reads its arguments from flags; called with the list of the others if ``positional``.
         positional: whether there may be arguments that are no flags, before, among or after these;
             after ``--`` all are.
+        resumable: whether the same command continues after Ctrl-C, which is said then.
         default: a configuration with all fields that ``--config`` may set, where there is one.
     """
 
@@ -55,6 +63,10 @@ def run(
             main(*([rest] if positional else []))
         except EXPECTED_ERRORS as error:
             sys.exit(f"error: {error}")
+        except KeyboardInterrupt:
+            if resumable:
+                print("interrupted; the same command continues", file=sys.stderr)
+            sys.exit(INTERRUPTED)
 
     app.run(guarded, flags_parser=lambda arguments: _parse(arguments, default()))
 
@@ -70,6 +82,9 @@ def _parse(arguments: list[str], default: ConfigDict) -> list[str]:
         sys.exit(f"error: {describe_unknown_fields(arguments, default) or error}")
     except (flags.Error, OSError) as error:
         sys.exit(f"error: {error}")
+    except SystemExit as left:
+        # Help that was asked for is no failure, as absl has it.
+        sys.exit(0 if any(each.lstrip("-") in _HELP for each in arguments) else left.code)
     return rest
 
 

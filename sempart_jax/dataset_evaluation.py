@@ -45,12 +45,19 @@ def evaluate(
         title: what is scored, in a few words.
         protocols: names of protocols for the data sets of masks; boxes are scored on whole images.
         postprocessings: names of post-processings, each scored.
-        foreground_rule: rule under all protocols; ``None`` takes that of each protocol.
+        foreground_rule: rule under all protocols. ``None`` takes that of each protocol, and leaves
+            masks as they are whose origin has chosen their foreground: saved ones and baselines'.
         extra: whether to add weighted F, S- and E-measure, which need PySODMetrics.
-        report: folder for the report and for finished parts; ``None`` writes neither.
+        report: folder for the report (``report.html``, ``results.json``, ``tables.md``,
+            ``per_image.csv``) and, in ``parts``, for what is finished, with which an interrupted
+            evaluation continues; ``None`` writes nothing.
+
+    Returns:
+        The scores of each data set of masks under each protocol, and of each data set of boxes.
 
     Raises:
         FileNotFoundError: if a data set is missing.
+        ModuleNotFoundError: if ``extra`` scores are wanted and PySODMetrics is not installed.
         ValueError: if a name is unknown, or no image of a set can be scored.
     """
     check_names("protocol", protocols, PROTOCOLS)
@@ -105,7 +112,11 @@ def evaluate_boxes(
         boxes: JSON file of the boxes, see ``read_given_boxes``.
         dataset: one of ``BOXED_SETS``.
         data_root: folder that holds the data set; its images are not needed.
-        report: folder for the report, or ``None``.
+        report: folder for the report, which is written as by :func:`evaluate`; ``None`` writes
+            nothing.
+
+    Returns:
+        The CorLoc of the boxes.
 
     Raises:
         FileNotFoundError: if a file is missing.

@@ -9,7 +9,9 @@ each protocol, data sets of boxes (voc07, voc12, coco20k) by CorLoc on whole ima
 and writes a report. Started again after an interruption, the same command continues.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from absl import flags
 
@@ -24,20 +26,23 @@ from sempart_jax.method_predictor import SHORT_SIDE
 from sempart_jax.postprocessing import POSTPROCESSINGS
 from sempart_jax.report.tables import format_evaluation
 
+_KINDS = ("workdir", "method", "predictions", "boxes")
+"""Flags of which one says what is scored."""
+_NETWORKS, _MASKS = _KINDS[:2], _KINDS[:3]
+_APPLIES_TO: Mapping[str, Sequence[str]] = {
+    "decoder": ("method",),
+    **dict.fromkeys(("backbone", "weights", "resolution", "batch_size"), _NETWORKS),
+    **dict.fromkeys(("protocols", "postprocessings", "foreground_rule", "extra_metrics"), _MASKS),
+}
+"""Flags that not all that can be scored has a use for, and what has."""
+
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Directory of a run, a checkpoint or a model file, whose masks are scored."
+    "workdir",
+    None,
+    "What is scored: a run's directory, a checkpoint, a model file or a released head.",
 )
 _METHOD = flags.DEFINE_enum(
     "method", None, list(METHODS), "A baseline over --backbone, whose masks are scored."
-)
-_BACKBONE = flags.DEFINE_string("backbone", "dino_vits8", "Backbone of --method.")
-_DECODER = flags.DEFINE_string("decoder", None, "File of FOUND's decoder, for its methods.")
-_RESOLUTION = flags.DEFINE_integer(
-    "resolution",
-    None,
-    "Short side in pixels at which the network of --workdir or the backbone of --method sees an "
-    f"image; by default that of its training, and {SHORT_SIDE} with --method.",
-    lower_bound=1,
 )
 _PREDICTIONS = flags.DEFINE_string(
     "predictions", None, "Folder of saved masks, a file an image; with a folder a data set in it."
@@ -45,91 +50,96 @@ _PREDICTIONS = flags.DEFINE_string(
 _BOXES = flags.DEFINE_string("boxes", None, "JSON file of boxes, by image id, of one data set.")
 _DATASETS = flags.DEFINE_list("datasets", ["duts_te", "ecssd"], "Names of data sets.")
 _DATA_ROOT = flags.DEFINE_string("data_root", "data", "Folder that holds the data sets.")
-_PROTOCOLS = flags.DEFINE_list("protocols", ["crop320"], f"Among {', '.join(PROTOCOLS)}.")
-_POSTPROCESSINGS = flags.DEFINE_list(
-    "postprocessings", ["none", "guided"], f"Among {', '.join(POSTPROCESSINGS)}."
-)
-_FOREGROUND_RULE = flags.DEFINE_enum(
-    "foreground_rule",
-    None,
-    FOREGROUND_RULES,
-    "Which masks are inverted. By default as the protocol says; saved masks are left as they are.",
-)
-_EXTRA_METRICS = flags.DEFINE_bool(
-    "extra_metrics", False, "Add weighted F, S- and E-measure; needs the extra [metrics]."
-)
 _REPORT = flags.DEFINE_string(
     "report", None, "Folder for the report; for a run, WORKDIR/evaluation by default."
 )
-_WEIGHTS = flags.DEFINE_string("weights", None, "File of the backbone's weights, if it has moved.")
-_BATCH_SIZE = flags.DEFINE_integer("batch_size", 8, "Images predicted together.", lower_bound=1)
+flags.DEFINE_string(
+    "backbone",
+    None,
+    "Backbone of --method, dino_vits8 by default; or the one that a released head was trained on.",
+)
+flags.DEFINE_string("weights", None, "File of the backbone's weights, if it has moved.")
+flags.DEFINE_string("decoder", None, "File of FOUND's decoder, for its methods.")
+flags.DEFINE_integer(
+    "resolution",
+    None,
+    "Short side in pixels at which the network of --workdir or the backbone of --method sees an "
+    f"image; by default that of its training, and {SHORT_SIDE} with --method.",
+    lower_bound=1,
+)
+flags.DEFINE_integer("batch_size", None, "Images predicted together; 8 by default.", lower_bound=1)
+flags.DEFINE_list("protocols", None, f"Among {', '.join(PROTOCOLS)}; crop320 by default.")
+flags.DEFINE_list(
+    "postprocessings", None, f"Among {', '.join(POSTPROCESSINGS)}; none,guided by default."
+)
+flags.DEFINE_enum(
+    "foreground_rule",
+    None,
+    FOREGROUND_RULES,
+    "Which masks are inverted. By default as the protocol says; those of --method and "
+    "--predictions are left as they are.",
+)
+flags.DEFINE_bool(
+    "extra_metrics", None, "Add weighted F, S- and E-measure; needs the extra [metrics]."
+)
 
 
 def _main() -> None:
-    workdir, predictions, boxes, report = (
-        None if flag.value is None else Path(flag.value)
-        for flag in (_WORKDIR, _PREDICTIONS, _BOXES, _REPORT)
-    )
     data_root, datasets = Path(_DATA_ROOT.value), _DATASETS.value
     check_names("data set", datasets, [*BENCHMARKS, *BOXED_SETS])
-    given = [each for each in (workdir, _METHOD.value, predictions, boxes) if each is not None]
-    if len(given) != 1:
-        raise ValueError(
-            "give one of --workdir, --method, --predictions, --boxes: what is to be scored"
-        )
-    if _DECODER.value is not None and _METHOD.value is None:
-        raise ValueError("--decoder is FOUND's: give --method=found_multi or found_single with it")
-    if boxes is not None:
+    scored = _scored()
+    report = None if _REPORT.value is None else Path(_REPORT.value)
+    if scored == "boxes":
         if len(datasets) != 1:
             raise ValueError(f"--boxes are of one data set, got --datasets={','.join(datasets)}")
-        evaluation = evaluate_boxes(boxes, datasets[0], data_root, report=report)
+        evaluation = evaluate_boxes(Path(_BOXES.value or ""), datasets[0], data_root, report=report)
     else:
-        rule = _FOREGROUND_RULE.value
-        if workdir is not None:
-            origin = network_origin(
-                workdir,
-                weights=_WEIGHTS.value,
-                short_side=_RESOLUTION.value,
-                batch_size=_BATCH_SIZE.value,
-            )
-            origins, title = dict.fromkeys(datasets, origin), f"run {workdir}"
-            if (workdir / "config.json").is_file():
-                report = report or workdir / "evaluation"
+        if scored == "workdir":
+            workdir = Path(_WORKDIR.value or "")
+            if report is None and (workdir / "config.json").is_file():
+                report = workdir / "evaluation"
+            origins = dict.fromkeys(datasets, network_origin(workdir, **_network_options()))
+            title = f"run {workdir}"
+        elif scored == "method":
+            origin = method_origin(_METHOD.value or "", **_network_options("decoder"))
+            origins = dict.fromkeys(datasets, origin)
+            title = f"{_METHOD.value}, {origin.facts['backbone']}"
         else:
-            if predictions is not None:
-                title = f"masks in {predictions}"
-                origins = {
-                    name: _saved_origin(predictions, name, len(datasets)) for name in datasets
-                }
-            else:
-                title = f"{_METHOD.value}, {_BACKBONE.value}"
-                origins = dict.fromkeys(datasets, _method_origin())
-            # A baseline, or whoever saved the masks, has chosen their foreground.
-            rule = rule or "none"
-        evaluation = evaluate(
-            origins,
-            data_root,
-            title=title,
-            protocols=_PROTOCOLS.value,
-            postprocessings=_POSTPROCESSINGS.value,
-            foreground_rule=rule,
-            extra=_EXTRA_METRICS.value,
-            report=report,
-        )
+            folder = Path(_PREDICTIONS.value or "")
+            origins = {name: _saved_origin(folder, name, len(datasets)) for name in datasets}
+            title = f"masks in {folder}"
+        options = _given("protocols", "postprocessings", "foreground_rule", extra="extra_metrics")
+        evaluation = evaluate(origins, data_root, title=title, report=report, **options)
     print(format_evaluation(evaluation))
     if report is not None:
         print(f"the report is in {report}/report.html")
 
 
-def _method_origin() -> Origin:
-    return method_origin(
-        _METHOD.value or "",
-        _BACKBONE.value,
-        weights=_WEIGHTS.value,
-        decoder=_DECODER.value,
-        short_side=_RESOLUTION.value or SHORT_SIDE,
-        batch_size=_BATCH_SIZE.value,
-    )
+def _scored() -> str:
+    """Say which flag names what is scored, and refuse those that do not apply to it."""
+    named = list(_given(*_KINDS))
+    if len(named) != 1:
+        choice = ", ".join(f"--{name}" for name in _KINDS)
+        raise ValueError(f"give one of {choice}: what is to be scored")
+    (scored,) = named
+    for name in _given(*_APPLIES_TO):
+        if scored not in _APPLIES_TO[name]:
+            others = " or ".join(f"--{other}" for other in _APPLIES_TO[name])
+            raise ValueError(
+                f"--{name} does not apply to --{scored}: leave it out; it goes with {others}"
+            )
+    return scored
+
+
+def _given(*names: str, **renamed: str) -> dict[str, Any]:
+    """Return the values of flags that are given, of some by another name: ``other=flag``."""
+    flag_of = dict(zip(names, names, strict=True)) | renamed
+    values = {name: flags.FLAGS[flag].value for name, flag in flag_of.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _network_options(*more: str) -> dict[str, Any]:
+    return _given("backbone", "weights", "batch_size", *more, short_side="resolution")
 
 
 def _saved_origin(folder: Path, dataset: str, count: int) -> Origin:
@@ -144,4 +154,4 @@ def _saved_origin(folder: Path, dataset: str, count: int) -> Origin:
 
 
 if __name__ == "__main__":
-    command_line.run(_main)
+    command_line.run(_main, resumable=True)

@@ -45,7 +45,7 @@ def export_network(
     invert: str = "auto",
     dtype: str = "float32",
 ) -> None:
-    """Write the folder that ``sempart_jax.exported.load_exported`` reads.
+    """Write the folder that ``sempart_jax.load_exported`` reads.
 
     Args:
         path: folder to make; it appears whole or not at all.

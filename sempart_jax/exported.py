@@ -1,6 +1,6 @@
 """Use an exported network without the code of its model.
 
-    from sempart_jax.exported import load_exported
+    from sempart_jax import load_exported
     segmenter = load_exported("exported")
     mask = segmenter(PIL.Image.open("photo.jpg"))
 
@@ -14,20 +14,19 @@ import hashlib
 import importlib.util
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import jax
 import numpy as np
 from jax import export
 from jaxtyping import Float, UInt8
 
-from sempart_jax.data.image_sizes import resize
-from sempart_jax.input_size import ASPECT_RATIOS, input_size, predict_in_few_shapes
+from sempart_jax.input_size import ASPECT_RATIOS, FewShapesPredictor, input_size
 from sempart_jax.model_format import read_tensors
-from sempart_jax.pictures import Picture, as_rgb, check_options, choose_side
-from sempart_jax.postprocessing import postprocess
+from sempart_jax.picture_segmenter import PictureSegmenter
+from sempart_jax.pictures import check_options
 
 FORMAT = "sempart_jax exported network"
 VERSION = 1
@@ -44,77 +43,66 @@ FIELDS: Mapping[str, type] = {
 """What the description tells beside format and version, as far as it is needed here."""
 
 
-class ExportedSegmenter:
+class ExportedPredictor(FewShapesPredictor):
+    """Masks of images of any size by programs, one for each size at which an image is seen."""
+
+    def __init__(
+        self,
+        programs: Mapping[tuple[int, int], Callable[..., Any]],
+        weights: dict[str, np.ndarray],
+        *,
+        short_side: int,
+        patch_size: int,
+        batch_size: int,
+    ) -> None:
+        """Put the weights on the default device; each program compiles at first use.
+
+        Args:
+            programs: from weights and images to masks, by height and width of the images.
+            weights: their first argument.
+            short_side: short side in pixels at which an image is seen.
+            patch_size: side of the backbone's patches in pixels.
+            batch_size: images that are processed together at most.
+        """
+        super().__init__(short_side=short_side, patch_size=patch_size, batch_size=batch_size)
+        self._programs = programs
+        self._weights = jax.device_put(weights)
+
+    def predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B h w"]:
+        """Predict for inputs of one size, a batch of them at most."""
+        # Sizes of batches that are powers of two bound how often a shape compiles.
+        count = len(inputs)
+        missing = min(1 << (count - 1).bit_length(), self.batch_size) - count
+        padded = np.pad(inputs, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        height, width = inputs.shape[1:3]
+        return np.asarray(self._programs[height, width](self._weights, padded))[:count]
+
+
+class ExportedSegmenter(PictureSegmenter):
     """Gives soft foreground masks of images of any size, as ``ImageSegmenter`` does.
 
     Attributes:
         description: what ``model.json`` tells: backbone, patch size, short side, origin and more.
+        predictor: the network as programs.
         refine: post-processing of ``sempart_jax.postprocessing``.
         invert: see ``sempart_jax.pictures.choose_side``.
     """
 
     def __init__(
         self,
+        predictor: ExportedPredictor,
         description: dict[str, Any],
-        programs: dict[tuple[int, int], Callable[..., Any]],
-        weights: dict[str, np.ndarray],
         *,
         refine: str,
         invert: str,
-        batch_size: int,
     ) -> None:
-        """Put the weights on the default device; see :func:`load_exported`."""
+        """Choose what is done to the masks; see :func:`load_exported`."""
+        super().__init__(predictor, refine=refine, invert=invert)
         self.description = description
-        self.refine, self.invert = refine, invert
-        self._programs = programs
-        self._weights = jax.device_put(weights)
-        self._batch_size = batch_size
 
-    @overload
-    def __call__(self, images: Picture) -> Float[np.ndarray, "H W"]: ...
-
-    @overload
-    def __call__(self, images: Sequence[Picture]) -> list[Float[np.ndarray, "_ _"]]: ...
-
-    def __call__(self, images: Any) -> Any:
-        """Segment an image, or several; each of seven shapes compiles at first use.
-
-        Args:
-            images: an image or a list of images, of any sizes: RGB ``[H, W, 3]`` or grey
-                ``[H, W]``, uint8 or float in [0, 1], or an image of Pillow, whose EXIF rotation is
-                applied.
-
-        Returns:
-            Soft mask, float32 ``[H, W]`` in [0, 1], 1 is foreground; a list of masks for a list.
-
-        Raises:
-            ValueError: if something is no image.
-        """
-        if not isinstance(images, list | tuple):
-            return self([images])[0]
-        pictures = [as_rgb(image) for image in images]
-        masks = predict_in_few_shapes(
-            pictures,
-            self._predict,
-            short_side=self.description["short_side"],
-            patch_size=self.description["patch_size"],
-            batch_size=self._batch_size,
-        )
-        return [self._finish(*pair) for pair in zip(pictures, masks, strict=True)]
-
-    def _finish(
-        self, picture: UInt8[np.ndarray, "H W 3"], fine: Float[np.ndarray, "h w"]
-    ) -> Float[np.ndarray, "H W"]:
-        mask = np.clip(resize(fine, *picture.shape[:2]), 0, 1)
-        return postprocess(self.refine, picture, choose_side(mask, self.invert))
-
-    def _predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B h w"]:
-        # Sizes of batches that are powers of two bound how often a shape compiles.
-        count = len(inputs)
-        missing = min(1 << (count - 1).bit_length(), self._batch_size) - count
-        padded = np.pad(inputs, ((0, missing), (0, 0), (0, 0), (0, 0)))
-        height, width = inputs.shape[1:3]
-        return np.asarray(self._programs[height, width](self._weights, padded))[:count]
+    def _origin(self) -> Mapping[str, str]:
+        digests = json.dumps(self.description["sha256"], sort_keys=True)
+        return {"network": hashlib.sha256(digests.encode()).hexdigest()}
 
 
 def load_exported(
@@ -155,10 +143,14 @@ def load_exported(
         name = program_file(height, width)
         content = _read_checked(path, name, digests)
         programs[height, width] = _program(path / name, content, description["jax"])
-    weights = read_tensors(path / WEIGHTS_FILE)
-    return ExportedSegmenter(
-        description, programs, weights, refine=refine, invert=invert, batch_size=batch_size
+    predictor = ExportedPredictor(
+        programs,
+        read_tensors(path / WEIGHTS_FILE),
+        short_side=description["short_side"],
+        patch_size=description["patch_size"],
+        batch_size=batch_size,
     )
+    return ExportedSegmenter(predictor, description, refine=refine, invert=invert)
 
 
 def program_file(height: int, width: int) -> str:

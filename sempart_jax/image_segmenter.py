@@ -7,24 +7,11 @@ from sempart_jax.builtin_model import builtin_model_path
 from sempart_jax.checkpoints import fingerprint_params
 from sempart_jax.export import export_network
 from sempart_jax.picture_segmenter import PictureSegmenter
-from sempart_jax.pictures import (
-    INVERSIONS,
-    Picture,
-    as_rgb,
-    check_options,
-    choose_side,
-)
+from sempart_jax.pictures import check_options
 from sempart_jax.prediction import any_size_predictor
 from sempart_jax.trained_network import TrainedNetwork, load_trained
 
-__all__ = [
-    "INVERSIONS",
-    "ImageSegmenter",
-    "Picture",
-    "as_rgb",
-    "choose_side",
-    "load_segmenter",
-]
+__all__ = ["ImageSegmenter", "load_segmenter"]
 
 
 class ImageSegmenter(PictureSegmenter):
@@ -34,7 +21,7 @@ class ImageSegmenter(PictureSegmenter):
         network: the trained network.
         predictor: the same on all local devices.
         refine: post-processing of ``sempart_jax.postprocessing``.
-        invert: see :func:`choose_side`.
+        invert: see ``sempart_jax.pictures.choose_side``.
     """
 
     def __init__(
@@ -54,7 +41,7 @@ class ImageSegmenter(PictureSegmenter):
                 patch; that of its training if None.
             refine: what sharpens the masks at the size of their images: ``none``, ``guided``,
                 ``bilateral`` or ``bilateral_16_16_8``.
-            invert: see :func:`choose_side`.
+            invert: see ``sempart_jax.pictures.choose_side``.
             batch_size: images that are processed together.
 
         Raises:
@@ -69,7 +56,7 @@ class ImageSegmenter(PictureSegmenter):
     def export(self, path: str | os.PathLike[str], *, dtype: str = "float32") -> None:
         """Write the segmenter as a folder of programs that need no model code to run.
 
-        ``sempart_jax.exported.load_exported`` loads it. Takes seconds to a minute: the network is
+        ``sempart_jax.load_exported`` loads it. Takes seconds to a minute: the network is
         traced for each shape at which it sees images.
 
         Args:
@@ -124,7 +111,7 @@ def load_segmenter(
             default they are downloaded.
         resolution: see :class:`ImageSegmenter`.
         refine: see :class:`ImageSegmenter`.
-        invert: see :func:`choose_side`.
+        invert: see ``sempart_jax.pictures.choose_side``.
         batch_size: see :class:`ImageSegmenter`.
 
     Returns:

@@ -4,11 +4,12 @@ Each new shape is compiled anew, so an image is brought to the nearest of a few 
 that most photographs have. An image of another ratio is stretched on its way in, and its mask back.
 """
 
+import abc
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Float, UInt8
 
 from sempart_jax.data.image_sizes import resize
 
@@ -42,36 +43,66 @@ def input_size(height: int, width: int, short_side: int, patch_size: int) -> tup
     return (short, long) if width >= height else (long, short)
 
 
-def predict_in_few_shapes(
-    images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-    predict: Callable[[UInt8[np.ndarray, "B h w 3"]], Iterable[Shaped[np.ndarray, "_ _"]]],
-    *,
-    short_side: int,
-    patch_size: int,
-    batch_size: int | None = None,
-) -> list[Shaped[np.ndarray, "_ _"]]:
-    """Bring images of all sizes to those of :func:`input_size`, and predict for each size at once.
+class FewShapesPredictor(abc.ABC):
+    """Predicts masks of images of any size, which are seen in the few sizes of :func:`input_size`.
 
-    Args:
-        images: RGB uint8 images.
-        predict: from images of one size to a mask of each.
-        short_side: wanted short side in pixels.
-        patch_size: side of the backbone's patches in pixels.
-        batch_size: most images of one call; ``None`` for no limit.
+    ``network_input``, ``predict`` and ``fit`` are its three steps, for those who feed images in a
+    stream; calling it takes them one after another.
 
-    Returns:
-        The masks in the order of ``images``, as ``predict`` gives them.
+    Attributes:
+        batch_size: images that are processed together.
     """
-    places: dict[tuple[int, int], list[int]] = {}
-    for place, image in enumerate(images):
+
+    def __init__(self, *, short_side: int, patch_size: int, batch_size: int) -> None:
+        """Choose the sizes.
+
+        Args:
+            short_side: short side in pixels at which an image is seen.
+            patch_size: side of the backbone's patches in pixels.
+            batch_size: images that are processed together.
+        """
+        self._short_side, self._patch_size = short_side, patch_size
+        self.batch_size = batch_size
+
+    def network_input(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """Bring an image to the size at which it is seen, see :func:`input_size`."""
         height, width = image.shape[:2]
-        size = input_size(height, width, short_side, patch_size)
-        places.setdefault(size, []).append(place)
-    masks: dict[int, np.ndarray] = {}
-    for (height, width), members in places.items():
-        count = batch_size or len(members)
-        for start in range(0, len(members), count):
-            part = members[start : start + count]
-            inputs = np.stack([resize(images[place], height, width) for place in part])
-            masks |= zip(part, predict(inputs), strict=True)
-    return [masks[place] for place in range(len(images))]
+        return resize(image, *input_size(height, width, self._short_side, self._patch_size))
+
+    @abc.abstractmethod
+    def predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B rows columns"]:
+        """Predict for inputs of one size; masks on pixels or on patches, in [0, 1]."""
+
+    @staticmethod
+    def fit(
+        mask: Float[np.ndarray, "rows columns"], height: int, width: int
+    ) -> Float[np.ndarray, "H W"]:
+        """Bring a predicted mask to the size of its image."""
+        return np.clip(resize(mask, height, width), 0, 1)
+
+    def __call__(
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
+    ) -> list[Float[np.ndarray, "_ _"]]:
+        """Predict, a batch of each size at a time.
+
+        Args:
+            images: RGB images of any sizes.
+
+        Returns:
+            A mask in [0, 1] for each in their order, of its height and width.
+        """
+        places: dict[tuple[int, int], list[int]] = {}
+        for place, image in enumerate(images):
+            height, width = image.shape[:2]
+            size = input_size(height, width, self._short_side, self._patch_size)
+            places.setdefault(size, []).append(place)
+        masks: dict[int, np.ndarray] = {}
+        for members in places.values():
+            for start in range(0, len(members), self.batch_size):
+                part = members[start : start + self.batch_size]
+                predicted = self.predict(
+                    np.stack([self.network_input(images[place]) for place in part])
+                )
+                for place, mask in zip(part, predicted, strict=True):
+                    masks[place] = self.fit(mask, *images[place].shape[:2])
+        return [masks[place] for place in range(len(images))]

@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ from PIL import Image
 from sempart_jax.baselines.methods import METHODS, Features, Method
 from sempart_jax.checkpoints import fingerprint_params
 from sempart_jax.data.image_sizes import resize
-from sempart_jax.input_size import input_size, predict_in_few_shapes
+from sempart_jax.input_size import FewShapesPredictor
 from sempart_jax.model_format import is_model_file
 from sempart_jax.models.backbone import load_backbone
 from sempart_jax.models.found_decoder import decoder_weights
@@ -32,7 +31,7 @@ SHORT_SIDE = 320
 """Short side in pixels at which a backbone sees an image, where no other is asked for."""
 
 
-class MethodPredictor:
+class MethodPredictor(FewShapesPredictor):
     """A method's masks on patches; for whoever feeds images as ``AnySizePredictor`` is fed."""
 
     def __init__(
@@ -58,10 +57,10 @@ class MethodPredictor:
             short_side: short side in pixels at which the backbone sees an image.
             batch_size: images that are processed together.
         """
+        super().__init__(
+            short_side=short_side, patch_size=backbone.patch_size, batch_size=batch_size
+        )
         self._method, self._params, self._decoder = method, params, decoder
-        self._short_side = short_side
-        self._patch_size: int = backbone.patch_size
-        self.batch_size = batch_size
         options: dict[str, Any] = {"class_attention": True} if class_attention else {}
 
         def features(params: Any, image: Array) -> dict[str, Array]:
@@ -76,11 +75,6 @@ class MethodPredictor:
         other._params = params
         return other
 
-    def network_input(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """Bring an image to the size at which the backbone sees it, see ``input_size``."""
-        height, width = image.shape[:2]
-        return resize(image, *input_size(height, width, self._short_side, self._patch_size))
-
     def predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B rows columns"]:
         """Segment inputs of one size; masks on patches are 0 or 1."""
         starts = range(0, len(inputs), self.batch_size)
@@ -93,22 +87,6 @@ class MethodPredictor:
         """Bring a mask to the size of its image, pixel by pixel: it stays 0 or 1."""
         picture = Image.fromarray(mask)
         return np.array(picture.resize((width, height), Image.Resampling.NEAREST))
-
-    def __call__(
-        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
-    ) -> list[Float[np.ndarray, "_ _"]]:
-        """Segment.
-
-        Args:
-            images: RGB uint8 images of any sizes.
-
-        Returns:
-            A mask of 0 and 1 for each, of its height and width.
-        """
-        masks = predict_in_few_shapes(
-            images, self.predict, short_side=self._short_side, patch_size=self._patch_size
-        )
-        return [self.fit(mask, *image.shape[:2]) for image, mask in zip(images, masks, strict=True)]
 
     def _segment(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B rows columns"]:
         height, width = (side // self._patch_size for side in inputs.shape[1:3])

@@ -15,9 +15,8 @@ from sempart_jax.postprocessing import postprocess
 class MaskPredictor(Protocol):
     """Gives masks of images of any size, which it sees in few.
 
-    ``prediction.AnySizePredictor`` and ``method_predictor.MethodPredictor`` do. ``network_input``,
-    ``predict`` and ``fit`` are its three steps, for those who feed images in a stream; calling it
-    takes them one after another.
+    Every ``input_size.FewShapesPredictor`` does. ``network_input``, ``predict`` and ``fit`` are its
+    three steps, for those who feed images in a stream; calling it takes them one after another.
 
     Attributes:
         batch_size: images that are processed together.

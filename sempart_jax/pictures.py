@@ -2,14 +2,15 @@
 
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
-from PIL import Image, ImageOps
+from PIL import Image
 
+from sempart_jax.data.images import rgb_pixels
 from sempart_jax.postprocessing import POSTPROCESSINGS
 
 INVERSIONS = ("auto", "never", "always")
 
 Picture = Shaped[np.ndarray, "H W 3"] | Shaped[np.ndarray, "H W"] | Image.Image
-"""RGB or grey levels, uint8 or float in [0, 1]; or an image of Pillow in any mode."""
+"""RGB or grey levels, uint8 or float in [0, 1]; or an image of Pillow, see ``rgb_pixels``."""
 
 
 def check_options(refine: str, invert: str, **sizes: int | None) -> None:
@@ -57,10 +58,11 @@ def as_rgb(image: Picture) -> UInt8[np.ndarray, "H W 3"]:
         uint8 ``[H, W, 3]``.
 
     Raises:
-        ValueError: if it is no picture, empty, or has values out of range.
+        ValueError: if it is no picture, empty, or has values out of range or, in Pillow, of no
+            fixed range.
     """
     if isinstance(image, Image.Image):
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        image = rgb_pixels(image)
     if not isinstance(image, np.ndarray) and not hasattr(image, "__array__"):
         raise ValueError(
             f"an image is an array or an image of Pillow, got {type(image).__name__}: open files "

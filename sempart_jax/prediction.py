@@ -1,6 +1,5 @@
 """Predict masks for host arrays, in batches of few fixed shapes."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -8,8 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sempart_jax.data.image_sizes import resize
-from sempart_jax.input_size import input_size, predict_in_few_shapes
+from sempart_jax.input_size import FewShapesPredictor
 from sempart_jax.models.mask_network import MaskNetwork, Variables
 from sempart_jax.models.network import TrainedNetwork
 from sempart_jax.multiscale import crop_and_zoom
@@ -64,12 +62,8 @@ class Predictor:
         return {name: np.concatenate(arrays) for name, arrays in parts.items()}
 
 
-class AnySizePredictor:
-    """Fine masks of images of any size, which the network sees in few shapes.
-
-    ``network_input``, ``predict`` and ``fit`` are its three steps, for those who feed images in a
-    stream; calling it takes them one after another.
-    """
+class AnySizePredictor(FewShapesPredictor):
+    """Fine masks of images of any size by a network on all local devices."""
 
     def __init__(
         self,
@@ -89,40 +83,13 @@ class AnySizePredictor:
             patch_size: side of the backbone's patches in pixels.
             batch_size: images that are processed together.
         """
+        super().__init__(short_side=short_side, patch_size=patch_size, batch_size=batch_size)
         self._predictor = predictor
         self._variables = replicated_variables
-        self._short_side, self._patch_size = short_side, patch_size
-        self.batch_size = batch_size
-
-    def network_input(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
-        """Bring an image to the size at which the network sees it, see ``input_size``."""
-        height, width = image.shape[:2]
-        return resize(image, *input_size(height, width, self._short_side, self._patch_size))
 
     def predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B h w"]:
         """Predict for inputs of one size; fewer than a batch are padded to one."""
         return self._predictor(self._variables, inputs, self.batch_size)["fine"]
-
-    @staticmethod
-    def fit(mask: Float[np.ndarray, "h w"], height: int, width: int) -> Float[np.ndarray, "H W"]:
-        """Bring a mask to the size of its image."""
-        return np.clip(resize(mask, height, width), 0, 1)
-
-    def __call__(
-        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
-    ) -> list[Float[np.ndarray, "_ _"]]:
-        """Predict.
-
-        Args:
-            images: RGB uint8 images of any sizes.
-
-        Returns:
-            A soft mask in [0, 1] for each, of its height and width.
-        """
-        masks = predict_in_few_shapes(
-            images, self.predict, short_side=self._short_side, patch_size=self._patch_size
-        )
-        return [self.fit(mask, *image.shape[:2]) for image, mask in zip(images, masks, strict=True)]
 
 
 def any_size_predictor(

@@ -65,4 +65,9 @@ def pretrain(config: ConfigDict, workdir: Path, signals: StopSignals | None = No
 
 
 if __name__ == "__main__":
-    program.run(pretrain, check_pretraining_config, pretraining_config)
+    program.run(
+        pretrain,
+        check_pretraining_config,
+        pretraining_config,
+        example="configs/dino_pretrain.py",
+    )

@@ -41,8 +41,6 @@ from sempart_jax.segmentation.inputs import find_inputs
 from sempart_jax.segmentation.outputs import FOLDERS
 from sempart_jax.segmentation.shards import parse_shard
 
-_INTERRUPTED = 130
-
 _WORKDIR = flags.DEFINE_string(
     "workdir",
     None,
@@ -53,7 +51,7 @@ _METHOD = flags.DEFINE_enum(
     "method", None, list(METHODS), "What segments instead, without training, over --backbone."
 )
 _DECODER = flags.DEFINE_string("decoder", None, "File of FOUND's decoder, for its methods.")
-_OUT = flags.DEFINE_string("out", None, "Output folder.", required=True)
+_OUT = flags.DEFINE_string("out", None, "Output folder; has to be named.")
 _OUTPUTS = flags.DEFINE_list("outputs", list(FOLDERS), f"Among {', '.join(FOLDERS)}.")
 _MASK = flags.DEFINE_enum("mask", "binary", MASKS, "Values of the masks: 0 and 255, or all.")
 _THRESHOLD = flags.DEFINE_float("threshold", 0.5, "Foreground is above it.")
@@ -87,6 +85,9 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Do all again, with other set
 def _main(arguments: Sequence[str]) -> None:
     if not arguments:
         raise ValueError("name images, folders or patterns to segment")
+    out = _OUT.value
+    if out is None:
+        raise ValueError("name a folder for what is written: --out masks")
     load = _loader()
     # Files that are too large are listed with all that cannot be read.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -98,7 +99,7 @@ def _main(arguments: Sequence[str]) -> None:
     try:
         segment(
             arguments,
-            Path(_OUT.value),
+            Path(out),
             load(),
             outputs=_OUTPUTS.value,
             mask=_MASK.value,
@@ -110,8 +111,7 @@ def _main(arguments: Sequence[str]) -> None:
         )
     except KeyboardInterrupt:
         _tell(summary)
-        print("interrupted; the same command continues", file=sys.stderr)
-        sys.exit(_INTERRUPTED)
+        raise
     except OSError as error:
         _tell(summary)
         sys.exit(f"error: {error}")
@@ -150,4 +150,4 @@ def _tell(summary: Summary) -> None:
 
 
 if __name__ == "__main__":
-    command_line.run(_main, positional=True)
+    command_line.run(_main, positional=True, resumable=True)

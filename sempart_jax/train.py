@@ -45,6 +45,7 @@ def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None)
     Raises:
         ValueError: if the configuration is wrong, or as ``session.carry_out`` raises.
         FileNotFoundError: if images or weights are missing.
+        ModuleNotFoundError: if the weights are a PyTorch file, and PyTorch is not installed.
         NoReadableImageError: if no training image can be read.
         UnhealthyRunError: if the loss is no longer finite or the masks have collapsed. The last
             good checkpoint stays.
@@ -80,4 +81,4 @@ def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None)
 
 
 if __name__ == "__main__":
-    program.run(train, check_config, default_config)
+    program.run(train, check_config, default_config, example="configs/tricks.py")

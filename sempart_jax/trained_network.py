@@ -210,7 +210,7 @@ def _run_of(path: Path) -> Path | None:
 def _describe_folder(path: Path) -> str:
     """Say why a folder is no source, from what lies in it."""
     if (path / "model.json").exists():
-        return f"{path} is an exported network: load it with sempart_jax.exported.load_exported"
+        return f"{path} is an exported network: load it with sempart_jax.load_exported"
     found = sorted(entry.name for entry in path.iterdir())
     if path.absolute().name in _CHECKPOINT_FOLDERS and (path / "../config.json").exists():
         steps = ", ".join(name for name in found if name.isdecimal()) or "none"

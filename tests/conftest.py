@@ -22,7 +22,10 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REFERENCE = Path(os.environ.get("SEMPART_REFERENCE", REPOSITORY.parent / "shared"))
-"""Folder with ``golden/`` (values of the released implementation) and ``data/`` (real images)."""
+"""Folder with ``golden/`` (values of the released implementation) and ``data/`` (real images).
+
+The one that SEMPART_REFERENCE names, or a folder named ``shared`` beside the repository.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

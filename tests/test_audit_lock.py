@@ -28,7 +28,7 @@ def test_status_tells_the_vulnerable_from_what_is_not_known(capsys, packages, st
 def test_an_audit_that_did_not_happen_is_no_success(monkeypatch, capsys, said):
     silent = subprocess.CompletedProcess([], 1, stdout="", stderr=said)
     monkeypatch.setattr(audit_lock.subprocess, "run", lambda *_, **__: silent)
-    assert audit_lock.main() == 2
+    assert audit_lock.main([]) == 2
     assert "nothing was looked up" in capsys.readouterr().err
 
 

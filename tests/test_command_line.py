@@ -9,6 +9,7 @@ from absl import flags
 from sempart_jax import command_line
 from sempart_jax.command_line import describe_unknown_fields
 from sempart_jax.default_config import default_config
+from tests.commands import REPOSITORY, run_module
 
 
 def test_known_fields_and_other_flags_are_passed_over():
@@ -69,6 +70,54 @@ def test_arguments_that_are_no_flags_are_refused_elsewhere(arguments_of):
     assert arguments_of("--side=2") == ((), 2)
     with pytest.raises(SystemExit, match="error: unexpected arguments: a b"):
         arguments_of("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [({}, ""), ({"resumable": True}, "interrupted; the same command continues\n")],
+)
+def test_an_interrupted_program_ends_as_shells_expect_it(monkeypatch, capsys, options, said):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    values = flags.FlagValues()
+    flags.DEFINE_integer("verbosity", -1, "As absl's.", flag_values=values)
+    monkeypatch.setattr(flags, "FLAGS", values)
+    monkeypatch.setattr(command_line.app, "run", lambda main, flags_parser: main(["program"]))
+    with pytest.raises(SystemExit) as left:
+        command_line.run(interrupted, **options)
+    assert left.value.code == 130
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("flag", ["--help", "--helpfull", "-?"])
+def test_help_is_a_success(flag):
+    finished = run_module("pretrain", flag)
+    assert finished.returncode == 0, finished.stderr
+    assert "workdir" in finished.stdout
+
+
+def test_audit_tells_what_it_does_without_doing_it():
+    command = [sys.executable, "scripts/audit_lock.py", "--help"]
+    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert finished.returncode == 0, finished.stderr
+    assert "usage" in finished.stdout
+    assert "nothing was looked up" not in finished.stderr
+    assert "vulnerable" not in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train"], "name an experiment: --config configs/tricks.py"),
+        (["pretrain"], "name an experiment: --config configs/dino_pretrain.py"),
+        (["segment", "photos"], "name a folder for what is written: --out masks"),
+    ],
+)
+def test_what_has_to_be_named_is_asked_for_with_an_example(arguments, message):
+    finished = run_module(*arguments)
+    assert finished.returncode == 1
+    assert finished.stderr == f"error: {message}\n"
 
 
 OTHER_PROGRAM = """

@@ -1,5 +1,6 @@
 """Data sets scored from Python, without a run and without a report."""
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.dataset_evaluation import evaluate
-from sempart_jax.evaluation.origin import Origin
+from sempart_jax.evaluation.origin import Origin, saved_origin
 
 
 class Everything:
@@ -73,6 +74,45 @@ def test_a_fact_that_not_all_share_names_its_data_set(data_root):
         "card, ecssd": "none",
         "masks, duts_te": "yours",
     }
+
+
+@pytest.mark.parametrize("protocol", ["crop320", "native"])
+def test_saved_masks_are_scored_as_they_are_unless_a_rule_is_asked_for(tmp_path, protocol):
+    """Perfect masks of large objects: any rule inverts them all."""
+    images, masks = tmp_path / "ECSSD/images", tmp_path / "ECSSD/ground_truth_mask"
+    for folder in (images, masks):
+        folder.mkdir(parents=True)
+    large = np.zeros((40, 40), np.uint8)
+    large[4:, 4:] = 255
+    for name in ("a", "b"):
+        Image.fromarray(np.stack([large] * 3, axis=-1)).save(images / f"{name}.jpg")
+        Image.fromarray(large).save(masks / f"{name}.png")
+
+    def score(**options):
+        (section,) = evaluate(
+            {"ecssd": saved_origin(masks)},
+            tmp_path,
+            title="perfect",
+            protocols=[protocol],
+            postprocessings=["none"],
+            **options,
+        ).saliency
+        return section.foreground_rule, section.scores["none"].compute().iou
+
+    assert score() == ("none", 1.0)
+    assert score(foreground_rule="image") == ("image", 0.0)
+
+
+def test_each_origin_says_whether_its_foreground_is_chosen(data_root):
+    chosen = dataclasses.replace(everything(), foreground_chosen=True)
+    evaluation = evaluate(
+        {"ecssd": everything(), "duts_te": chosen},
+        data_root,
+        title="all of it",
+        postprocessings=("none",),
+    )
+    assert [section.foreground_rule for section in evaluation.saliency] == ["batch", "none"]
+    assert [section.inverted.all() for section in evaluation.saliency] == [True, False]
 
 
 @pytest.mark.parametrize(

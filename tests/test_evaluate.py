@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from sempart_jax.data.synthetic import write_scenes
+from sempart_jax.dataset_evaluation import evaluate
+from sempart_jax.evaluation.origin import saved_origin
 from tests.commands import REPOSITORY, run_module, run_train
 
 PROTOCOLS = ("crop320", "native")
@@ -124,6 +126,31 @@ def test_saved_masks_are_scored_as_they_are(root):
 
 
 @pytest.mark.slow
+def test_perfect_masks_of_large_objects_are_perfect_by_command_and_from_python(root, tmp_path):
+    truths = tmp_path / "ECSSD/ground_truth_mask"
+    truths.mkdir(parents=True)
+    (tmp_path / "ECSSD/images").symlink_to(root / "data/ECSSD/images")
+    for path in (root / "data/ECSSD/ground_truth_mask").iterdir():
+        Image.fromarray(255 - np.asarray(Image.open(path).convert("L"))).save(truths / path.name)
+    finished = run_module(
+        *("evaluate", "--predictions", truths, "--data_root", tmp_path, "--datasets", "ecssd"),
+        *("--protocols", "native", "--postprocessings", "none", "--report", tmp_path / "report"),
+    )
+    assert finished.returncode == 0, finished.stderr
+    evaluation = evaluate(
+        {"ecssd": saved_origin(truths)},
+        tmp_path,
+        title="perfect",
+        protocols=["native"],
+        postprocessings=["none"],
+    )
+    (section,) = evaluation.saliency
+    assert section.scores["none"].compute().iou == 1.0
+    rows = by_key(results_in(tmp_path / "report")["saliency"])
+    assert rows["ecssd", "native", "none"]["iou"] == 1.0
+
+
+@pytest.mark.slow
 def test_baseline_is_scored_without_a_run(root):
     report = root / "tokencut"
     finished = run_module(
@@ -228,7 +255,7 @@ def test_boxes_are_scored(root, tmp_path):
             ["--method", "found_multi", "--backbone", "handcrafted"],
             "handcrafted has no class token",
         ),
-        (["--workdir", "ROOT/run", "--decoder", "d.pt"], "--decoder is FOUND's: give --method"),
+        (["--workdir", "ROOT/run", "--backbone", "dino_vits8"], "was trained on handcrafted, not"),
         ([], "give one of --workdir, --method, --predictions, --boxes"),
     ],
 )
@@ -238,3 +265,58 @@ def test_errors_are_clear(root, arguments, message):
     assert finished.returncode == 1
     assert "Traceback" not in finished.stderr
     assert re.search(message, finished.stderr), finished.stderr
+
+
+ANSWERS = """
+import json, sys
+from absl import flags
+from absl.testing import flagsaver
+from sempart_jax import evaluate
+
+for arguments in json.loads(sys.argv[1]):
+    with flagsaver.flagsaver():
+        flags.FLAGS(["evaluate", *arguments])
+        try:
+            evaluate._main()
+        except (ValueError, FileNotFoundError) as error:
+            print(error)
+"""
+
+
+def test_flags_that_do_not_apply_to_what_is_scored_are_refused_by_name(tmp_path):
+    """What does apply gets as far as to the missing file."""
+    networks, masks = "--workdir or --method", "--workdir or --method or --predictions"
+    of_networks = ("--resolution=7", "--backbone=x", "--weights=y", "--batch_size=2")
+    of_masks = (
+        *("--protocols=nonsense", "--postprocessings=none", "--foreground_rule=image"),
+        *("--extra_metrics", "--noextra_metrics"),
+    )
+    refused = [
+        ("--workdir", "--decoder=d.pt", "--method"),
+        ("--predictions", "--decoder=d.pt", "--method"),
+        *(("--predictions", flag, networks) for flag in of_networks),
+        *(("--boxes", flag, networks) for flag in of_networks),
+        *(("--boxes", flag, masks) for flag in of_masks),
+    ]
+    missing = str(tmp_path / "missing")
+    accepted = [
+        [f"--workdir={missing}", *of_networks, *of_masks],
+        [f"--predictions={missing}", *of_masks],
+        [f"--boxes={missing}", "--datasets=voc07", f"--report={tmp_path}", "--data_root=data"],
+    ]
+    questions = [[f"{scored}={missing}", flag] for scored, flag, _ in refused] + accepted
+    finished = subprocess.run(
+        [sys.executable, "-c", ANSWERS, json.dumps(questions)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    answers = finished.stdout.splitlines()
+    for (scored, flag, others), answer in zip(refused, answers, strict=False):
+        name = flag.split("=")[0].replace("--no", "--")
+        assert answer == f"{name} does not apply to {scored}: leave it out; it goes with {others}"
+    rest = answers[len(refused) :]
+    assert len(rest) == len(accepted)
+    assert all(missing in answer for answer in rest), rest

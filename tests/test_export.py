@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from sempart_jax.export import export_network
-from sempart_jax.exported import ExportedSegmenter, input_shapes, load_exported
+from sempart_jax.exported import ExportedPredictor, input_shapes, load_exported
 from sempart_jax.image_segmenter import ImageSegmenter
 from sempart_jax.input_size import input_size
 from sempart_jax.models import vit
@@ -95,7 +95,7 @@ def test_code_of_the_model_is_not_needed(exported, tiny, tmp_path):
 import sys
 import numpy as np
 from PIL import Image
-from sempart_jax.exported import load_exported
+from sempart_jax import load_exported
 segmenter = load_exported(sys.argv[1], refine="none", invert="never")
 np.save(sys.argv[3], segmenter(Image.open(sys.argv[2])))
 print(*sorted(sys.modules))
@@ -115,6 +115,7 @@ print(*sorted(sys.modules))
         "sempart_jax.filters",
         "sempart_jax.input_size",
         "sempart_jax.model_format",
+        "sempart_jax.picture_segmenter",
         "sempart_jax.pictures",
         "sempart_jax.postprocessing",
         "sempart_jax.tensor_tree",
@@ -136,6 +137,18 @@ def test_options_are_those_of_the_export_unless_others_are_asked_for(tiny, tmp_p
     np.testing.assert_allclose(ours(PICTURES[0]), expected, atol=1e-5)
     with pytest.raises(ValueError, match="unknown refine 'crf'"):
         load_exported(tmp_path / "a", refine="crf")
+
+
+def test_settings_are_all_that_masks_follow_from(exported, tiny, tmp_path):
+    export_network(tmp_path / "half", tiny, dtype="bfloat16")
+    settings = load_exported(exported, refine="none", invert="never").settings()
+    assert {name: settings[name] for name in ("resolution", "refine", "invert")} == {
+        "resolution": tiny.short_side,
+        "refine": "none",
+        "invert": "never",
+    }
+    other = load_exported(tmp_path / "half", refine="none", invert="never").settings()
+    assert {name for name in settings if settings[name] != other[name]} == {"network"}
 
 
 def test_weights_of_half_precision_are_smaller_and_give_near_masks(exported, tiny, tmp_path):
@@ -184,14 +197,7 @@ def test_few_sizes_of_batches_are_compiled():
         sizes.append(len(images))
         return images[..., 0].astype(np.float32) / 255
 
-    segmenter = ExportedSegmenter(
-        {"patch_size": 2, "short_side": 4},
-        {(4, 4): program},
-        {},
-        refine="none",
-        invert="never",
-        batch_size=6,
-    )
+    segmenter = ExportedPredictor({(4, 4): program}, {}, short_side=4, patch_size=2, batch_size=6)
     pictures = [np.full((4, 4, 3), value, np.uint8) for value in range(11)]
     for count in range(1, 12):
         masks = segmenter(pictures[:count])

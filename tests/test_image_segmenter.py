@@ -9,12 +9,12 @@ from PIL import Image
 
 import sempart_jax
 from sempart_jax import image_segmenter
-from sempart_jax.data.images import read_image
-from sempart_jax.image_segmenter import ImageSegmenter, as_rgb, choose_side
+from sempart_jax.image_segmenter import ImageSegmenter
 from sempart_jax.model_file import write_model
 from sempart_jax.models.handcrafted import HandcraftedBackbone
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.segmenter import Segmenter
+from sempart_jax.pictures import choose_side
 from sempart_jax.postprocessing import postprocess
 from sempart_jax.trained_network import TrainedNetwork
 
@@ -92,50 +92,6 @@ def test_settings_are_all_that_masks_follow_from(network, segmenter):
         assert {name for name in settings if settings[name] != different[name]} == {"network"}
 
 
-def test_sides():
-    low, high = np.full((2, 2), 0.25, np.float32), np.full((2, 2), 0.75, np.float32)
-    for mask, invert, inverted in (
-        (low, "auto", False),
-        (high, "auto", True),
-        (high, "never", False),
-        (low, "always", True),
-    ):
-        np.testing.assert_array_equal(choose_side(mask, invert), 1 - mask if inverted else mask)
-
-
-def test_grey_alpha_palette_and_rotated_pictures(tmp_path):
-    grey = RGB[..., 0]
-    np.testing.assert_array_equal(as_rgb(grey), np.stack([grey] * 3, -1))
-    np.testing.assert_array_equal(as_rgb(Image.fromarray(grey)), as_rgb(grey))
-    alpha = Image.fromarray(np.dstack([RGB, grey]))
-    np.testing.assert_array_equal(as_rgb(alpha), RGB)
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.fromarray(RGB).save(tmp_path / "rotated.png", exif=exif)
-    with Image.open(tmp_path / "rotated.png") as picture:
-        rotated = as_rgb(picture)
-    np.testing.assert_array_equal(rotated, read_image(tmp_path / "rotated.png"))
-    assert rotated.shape == (30, 24, 3)
-
-
-@pytest.mark.parametrize(
-    ("picture", "message"),
-    [
-        ("photo.jpg", "got str: open files with PIL"),
-        (np.zeros((2, 24, 30, 3), np.uint8), r"got \(2, 24, 30, 3\)"),
-        (np.zeros((24, 30, 4), np.uint8), "drop an alpha channel"),
-        (np.zeros((0, 30, 3), np.uint8), "got"),
-        (np.zeros((4, 4, 3), np.int32), "got int32"),
-        (np.full((4, 4, 3), 255.0), "divide 8-bit values by 255"),
-        (np.full((4, 4, 3), np.nan), "values from nan"),
-    ],
-)
-@pytest.mark.usefixtures("unchecked_shapes")
-def test_what_is_no_picture_is_refused(picture, message):
-    with pytest.raises(ValueError, match=message):
-        as_rgb(picture)
-
-
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -148,14 +104,6 @@ def test_what_is_no_picture_is_refused(picture, message):
 def test_unknown_options_are_refused(network, options, message):
     with pytest.raises(ValueError, match=message):
         ImageSegmenter(network, **options)
-
-
-def test_public_names():
-    assert set(sempart_jax.__all__) <= set(dir(sempart_jax)) | set(sempart_jax._HOMES)
-    for name in sempart_jax.__all__:
-        assert getattr(sempart_jax, name) is not None
-    with pytest.raises(AttributeError, match="no attribute 'segmenter_of_all'"):
-        _ = sempart_jax.segmenter_of_all
 
 
 def test_options_reach_the_network_and_its_finish(network, tmp_path):

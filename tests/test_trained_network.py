@@ -170,7 +170,7 @@ def test_what_is_no_source_is_told_with_what_was_found(run, head, tmp_path):
         (run / "checkpoints", "holds checkpoints of these steps: 3, 5; name the run or one"),
         (run / "best", "holds checkpoints of these steps: 4; name the run"),
         (run / "checkpoints" / "7", "7 does not exist: name a run's directory"),
-        (exported, "is an exported network: load it with sempart_jax.exported.load_exported"),
+        (exported, "is an exported network: load it with sempart_jax.load_exported"),
     ):
         with pytest.raises(FileNotFoundError) as raised:
             load_trained(source)

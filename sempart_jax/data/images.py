@@ -120,6 +120,28 @@ def decode_pillow(data: bytes, name: str) -> Image.Image:
     return _read(io.BytesIO(data), name, "RGB")
 
 
+def rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
+    """Turn an image of Pillow into what :func:`read_image` gives of its file.
+
+    Args:
+        image: opened or made, in any mode that Pillow converts to RGB; it is left as it is, but for
+            being loaded.
+
+    Returns:
+        uint8 ``[H, W, 3]`` in 0..255, writable.
+
+    Raises:
+        OSError: its file is truncated.
+        ValueError: its pixels have no fixed range, or no way to RGB.
+    """
+    # Pillow turns a TIFF upright while it loads it, and forgets the orientation then.
+    image.load()
+    with _warning_filters, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        orientation = _orientation(image)
+    return np.array(_upright(_convert(image, "RGB"), orientation))
+
+
 def read_grey(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W"]:
     """Read the grey levels of a mask file, upright.
 
@@ -180,14 +202,8 @@ def _read(
     try:
         image, orientation = _open(source)
         with image:
-            pixels = _to_eight_bits(image)
-            # Alpha is dropped either way, and PIL warns where a palette has some.
-            pixels.info.pop("transparency", None)
-            # To the mode that it has already, PIL converts by a copy.
-            for wanted in ("RGB", mode):
-                pixels = pixels if pixels.mode == mode else pixels.convert(wanted)
-        if orientation in _ORIENTATIONS:
-            pixels = pixels.transpose(_ORIENTATIONS[orientation])
+            pixels = _convert(image, mode)
+        return _upright(pixels, orientation)
     except UnidentifiedImageError as error:
         formats = ", ".join(FORMATS)
         raise UnreadableImageError(path, f"not an image in one of the formats {formats}") from error
@@ -196,7 +212,6 @@ def _read(
     # Decoders meet damaged files with nearly anything: struct.error, SyntaxError, zlib.error, ...
     except Exception as error:
         raise UnreadableImageError(path, f"{type(error).__name__}: {error}") from error
-    return pixels
 
 
 def _open(source: str | os.PathLike[str] | io.BytesIO) -> tuple[Image.Image, int]:
@@ -207,12 +222,7 @@ def _open(source: str | os.PathLike[str] | io.BytesIO) -> tuple[Image.Image, int
     with _warning_filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = Image.open(source, formats=FORMATS)
-        try:
-            # The method of the base class: that of PNG decodes all pixels, here under the lock.
-            orientation = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-        except Exception:
-            # Damaged metadata is no reason to lose the pixels.
-            orientation = 1
+        orientation = _orientation(image)
     if image.format == "TIFF":
         # PIL turns these upright itself when it decodes them.
         orientation = 1
@@ -221,6 +231,35 @@ def _open(source: str | os.PathLike[str] | io.BytesIO) -> tuple[Image.Image, int
         image.close()
         raise ValueError(f"{image.width}x{image.height} pixels are more than the limit of {limit}")
     return image, orientation
+
+
+def _orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation."""
+    try:
+        # The method of the base class: that of PNG decodes all pixels, here under the lock.
+        return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+    except Exception:
+        # Damaged metadata is no reason to lose the pixels.
+        return 1
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    if orientation not in _ORIENTATIONS:
+        return image
+    return image.transpose(_ORIENTATIONS[orientation])
+
+
+def _convert(image: Image.Image, mode: str) -> Image.Image:
+    """Bring an image to ``RGB`` or ``L``."""
+    pixels = _to_eight_bits(image)
+    if "transparency" in pixels.info:
+        # Alpha is dropped either way, and PIL warns where a palette has some.
+        pixels = pixels.copy()
+        del pixels.info["transparency"]
+    # To the mode that it has already, PIL converts by a copy.
+    for wanted in ("RGB", mode):
+        pixels = pixels if pixels.mode == mode else pixels.convert(wanted)
+    return pixels
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:

@@ -42,7 +42,8 @@ class Evaluator:
 
         Args:
             postprocessings: names of ``sempart_jax.postprocessing``.
-            foreground_rule: rule under all protocols; ``None`` takes that of each protocol.
+            foreground_rule: rule under all protocols; ``None`` takes that of each protocol, and
+                leaves masks as they are whose origin has chosen their foreground.
             extra: whether the further scores of PySODMetrics are wanted.
             kept_in: folder for finished parts; ``None`` keeps none.
         """
@@ -75,7 +76,7 @@ class Evaluator:
         section = SaliencySection(
             dataset=dataset,
             protocol=protocol.name,
-            foreground_rule=self._rule(protocol),
+            foreground_rule=self._rule(protocol, origin),
             published_images=labelled.published_images,
             names=tuple(scored.names),
             object_sizes=scored.tally.object_size_per_image,
@@ -103,7 +104,7 @@ class Evaluator:
         return LocalizationSection(
             dataset=dataset,
             protocol=protocol.name,
-            foreground_rule=self._rule(protocol),
+            foreground_rule=self._rule(protocol, origin),
             published_images=len(boxed.boxes),
             images=len(scored.names),
             corloc={
@@ -112,8 +113,9 @@ class Evaluator:
             },
         )
 
-    def _rule(self, protocol: Protocol) -> str:
-        return self._foreground_rule or protocol.foreground_rule
+    def _rule(self, protocol: Protocol, origin: Origin) -> str:
+        default = "none" if origin.foreground_chosen else protocol.foreground_rule
+        return self._foreground_rule or default
 
     def _score(
         self, dataset: str, scored_set: ScoredSet[Kind], origin: Origin, protocol: Protocol
@@ -123,7 +125,7 @@ class Evaluator:
             "dataset": dataset,
             "masks": origin.identity,
             "protocol": protocol.name,
-            "foreground rule": self._rule(protocol),
+            "foreground rule": self._rule(protocol, origin),
             "post-processings": self._postprocessings,
             "further scores": self._extra,
             "part": PART_SIZE,
@@ -136,7 +138,7 @@ class Evaluator:
                 scored_set,
                 origin.source,
                 protocol,
-                foreground_rule=self._rule(protocol),
+                foreground_rule=self._rule(protocol, origin),
                 postprocessings=self._postprocessings,
                 store=store,
                 advance=bar.update,

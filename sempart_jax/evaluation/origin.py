@@ -26,17 +26,21 @@ class Origin:
         facts: label and value of what a reader wants to know of them.
         stamps: by names of the images that there are masks of, what changes when a mask is
             replaced; ``None`` where all images have masks and ``identity`` is enough.
+        foreground_chosen: whether whoever made the masks has chosen their foreground. If not, the
+            rule of the protocol does.
     """
 
     source: MaskSource
     identity: str
     facts: Mapping[str, str]
     stamps: Mapping[str, str] | None = None
+    foreground_chosen: bool = False
 
 
 def network_origin(
     source: Path,
     *,
+    backbone: str | None = None,
     weights: str | None = None,
     short_side: int | None = None,
     batch_size: int = 8,
@@ -45,6 +49,8 @@ def network_origin(
 
     Args:
         source: see ``sempart_jax.trained_network.load_trained``.
+        backbone: name of the backbone that a released head was trained on; runs and model files
+            know theirs.
         weights: file of the backbone's weights, where it is not where the run found it.
         short_side: short side in pixels at which the network sees an image; that of its training
             if None.
@@ -52,9 +58,10 @@ def network_origin(
 
     Raises:
         FileNotFoundError: if there is no such source or file of weights.
-        ValueError: if it is damaged or no network.
+        ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
+        ValueError: if it is damaged or no network, or the backbone is another or must be told.
     """
-    network = load_trained(source, weights=weights)
+    network = load_trained(source, backbone=backbone, weights=weights)
     short_side = network.short_side if short_side is None else short_side
     parts = {
         "backbone": fingerprint_params(network.frozen_params),
@@ -75,14 +82,14 @@ def network_origin(
 
 def method_origin(
     method: str,
-    backbone: str,
+    backbone: str = "dino_vits8",
     *,
     weights: str | None = None,
     decoder: str | os.PathLike[str] | None = None,
     short_side: int = SHORT_SIDE,
     batch_size: int = 8,
 ) -> Origin:
-    """Set a baseline up over a backbone.
+    """Set a baseline up over a backbone; it chooses its foreground itself.
 
     Args:
         method: one of ``baselines.methods.METHODS``.
@@ -118,11 +125,16 @@ def method_origin(
         "backbone": backbone,
         "short side seen by the network": f"{short_side} px",
     }
-    return Origin(NetworkMasks(loaded.predictor), json.dumps(parts, sort_keys=True), facts)
+    return Origin(
+        NetworkMasks(loaded.predictor),
+        json.dumps(parts, sort_keys=True),
+        facts,
+        foreground_chosen=True,
+    )
 
 
 def saved_origin(folder: Path) -> Origin:
-    """Find saved masks.
+    """Find saved masks; whoever saved them has chosen their foreground.
 
     Args:
         folder: see ``SavedMasks``.
@@ -133,4 +145,5 @@ def saved_origin(folder: Path) -> Origin:
     """
     source = SavedMasks(folder)
     stamps = {name: file_stamp(path) for name, path in source.paths.items()}
-    return Origin(source, "saved", {"masks": f"saved in {folder}"}, stamps)
+    facts = {"masks": f"saved in {folder}"}
+    return Origin(source, "saved", facts, stamps, foreground_chosen=True)

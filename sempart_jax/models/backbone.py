@@ -41,7 +41,8 @@ def load_backbone(
     if name == HANDCRAFTED:
         if weights:
             raise ValueError(
-                "the handcrafted backbone has no weights: leave backbone.weights empty"
+                f"the handcrafted backbone has no weights: leave out {weights!r}, which "
+                "--config.backbone.weights (in training) or --weights (elsewhere) names"
             )
         return module, {}
     if weights == RANDOM_WEIGHTS:

@@ -75,13 +75,14 @@ class CollapseMonitor:
             raise UnhealthyRunError(
                 f"step {step}: the teacher has collapsed to the uniform distribution (entropy "
                 f"{entropy:.5f} log K, divergence {kl:.1e} log K) for {self._uniform_steps} steps "
-                "in a row. Try a lower dino.teacher_temperature, a lower optimizer.learning_rate "
-                "or another seed."
+                "in a row. Start in a new --workdir with a lower "
+                "--config.dino.teacher_temperature, a lower --config.optimizer.learning_rate or "
+                "another --config.seed"
             )
         if self._single_steps >= self._collapse_steps:
             raise UnhealthyRunError(
                 f"step {step}: the teacher has collapsed to one output for all images (entropy of "
                 f"their mean {mean_entropy:.5f} log K) for {self._single_steps} steps in a row. "
-                "Try a higher dino.teacher_temperature, a lower optimizer.learning_rate or another "
-                "seed."
+                "Start in a new --workdir with a higher --config.dino.teacher_temperature, a lower "
+                "--config.optimizer.learning_rate or another --config.seed"
             )

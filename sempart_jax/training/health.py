@@ -21,8 +21,9 @@ def check_finite(step: int, metrics: Mapping[str, float]) -> None:
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
         raise UnhealthyRunError(
-            f"step {step}: {', '.join(broken)} not finite. Lower optimizer.learning_rate, or "
-            "use backbone.dtype=float32 if it is bfloat16."
+            f"step {step}: {', '.join(broken)} not finite. Start in a new --workdir with "
+            "a lower --config.optimizer.learning_rate, or with --config.backbone.dtype=float32 if "
+            "it is bfloat16"
         )
 
 
@@ -58,6 +59,7 @@ class HealthMonitor:
             side = "background" if mean < self._lowest else "foreground"
             raise UnhealthyRunError(
                 f"step {step}: the masks have collapsed to all {side} (mean {mean:.4f}) for "
-                f"{self._bad_steps} steps in a row. Try another seed, a lower "
-                "optimizer.learning_rate or another loss.tau."
+                f"{self._bad_steps} steps in a row. Start in a new --workdir with another "
+                "--config.seed, a lower --config.optimizer.learning_rate or, for Sempart, another "
+                "--config.loss.tau"
             )

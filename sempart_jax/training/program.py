@@ -16,6 +16,8 @@ def run(
     train: Callable[[ConfigDict, Path, StopSignals | None], object],
     check: Callable[[ConfigDict], None],
     default: Callable[[], ConfigDict],
+    *,
+    example: str,
 ) -> None:
     """Read ``--config`` and ``--workdir``, train, and leave the program.
 
@@ -24,21 +26,23 @@ def run(
             :func:`sempart_jax.distributed.joined` where several processes train together.
         check: refuses a configuration by ValueError.
         default: a configuration with all fields that there are.
+        example: an experiment, for who has named none.
     """
     # Here and not above: who imports a training has flags of its own.
     config_flag = config_flags.DEFINE_config_file(
-        "config", help_string="Experiment: configs/NAME.py."
+        "config", help_string=f"Experiment: configs/NAME.py, such as {example}."
     )
     workdir_flag = flags.DEFINE_string(
         "workdir", None, "Directory of the run; runs/NAME by default."
     )
-    flags.mark_flag_as_required("config")
     # --help lists the flags of the program itself alone.
     for name in (config_flag.name, workdir_flag.name):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
     def main() -> None:
         config = config_flag.value
+        if config is None:
+            raise ValueError(f"name an experiment: --config {example}")
         experiment_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
         workdir = Path(workdir_flag.value or Path("runs") / experiment_file.stem)
         check(config)
@@ -64,4 +68,4 @@ def run(
             )
         print(f"the run is in {workdir}")
 
-    command_line.run(main, default=default)
+    command_line.run(main, default=default, resumable=True)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.synthetic import synthetic_scene
-from sempart_jax.image_segmenter import choose_side
+from sempart_jax.pictures import choose_side
 from sempart_jax.postprocessing import guided, postprocess
 from sempart_jax.segmentation.pictures import eight_bits
 
@@ -28,7 +28,7 @@ class Finish:
         refine: ``guided`` or another key of ``sempart_jax.postprocessing.POSTPROCESSINGS``.
         radius: of the guided filter, in pixels of the picture; scaled with the picture if None.
         eps: of the guided filter.
-        invert: see ``sempart_jax.image_segmenter.choose_side``.
+        invert: see ``sempart_jax.pictures.choose_side``.
         threshold: mask above which a pixel belongs to the cut-out; ``None`` keeps soft edges, the
             mask is then the cut-out's opacity.
     """

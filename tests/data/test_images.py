@@ -18,6 +18,7 @@ from sempart_jax.data.images import (
     read_grey,
     read_image,
     read_pillow,
+    rgb_pixels,
 )
 
 ORIENTATION = 0x0112
@@ -67,6 +68,8 @@ def test_orientation_is_applied(tmp_path, photo, orientation, extension):
     options = {"lossless": True} if extension == "webp" else {}
     path = save(tmp_path / f"x.{extension}", STORED[orientation](photo), exif=exif, **options)
     np.testing.assert_array_equal(read_image(path), photo)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(rgb_pixels(image), photo)
 
 
 def test_orientation_of_a_mask_is_applied(tmp_path, photo):
@@ -108,6 +111,10 @@ def test_palette(tmp_path, transparency):
     options = {} if transparency is None else {"transparency": transparency}
     image.save(tmp_path / "x.png", **options)
     np.testing.assert_array_equal(read_image(tmp_path / "x.png"), colours[index])
+    with Image.open(tmp_path / "x.png") as opened:
+        info = dict(opened.info)
+        np.testing.assert_array_equal(rgb_pixels(opened), colours[index])
+        assert (opened.mode, opened.info) == ("P", info), "the caller's image stays as it is"
 
 
 def test_cmyk(tmp_path):
@@ -125,6 +132,8 @@ def test_sixteen_bits_are_scaled(tmp_path, extension):
     path = save(tmp_path / f"x.{extension}", values)
     expected = np.round(values.astype(np.float64) * 255 / 65535).astype(np.uint8)
     np.testing.assert_array_equal(read_image(path), np.repeat(expected[..., None], 3, axis=-1))
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(rgb_pixels(image), read_image(path))
     np.testing.assert_array_equal(read_grey(path), expected)
 
 
@@ -132,8 +141,11 @@ def test_sixteen_bits_are_scaled(tmp_path, extension):
     "values", [np.full((3, 3), 0.5, np.float32), np.full((3, 3), 70000, np.int32)]
 )
 def test_no_fixed_range_is_refused(tmp_path, values):
-    with pytest.raises(UnreadableImageError, match="no fixed range"):
+    with pytest.raises(UnreadableImageError, match="no fixed range") as refused:
         read_image(save(tmp_path / "x.tiff", values))
+    with pytest.raises(ValueError, match="no fixed range") as refused_too:
+        rgb_pixels(Image.fromarray(values))
+    assert refused.value.reason == f"ValueError: {refused_too.value}"
 
 
 def test_masks_grey_rgb_palette_and_binary(tmp_path):

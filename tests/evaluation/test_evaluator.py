@@ -1,5 +1,6 @@
 """Sections: names, numbers, warnings, and what is found again."""
 
+import dataclasses
 import logging
 
 import numpy as np
@@ -122,6 +123,9 @@ def test_corloc_of_masks_is_of_the_images_that_are_there(tmp_path):
         "native",
         "image",
     )
+    chosen = dataclasses.replace(red(), foreground_chosen=True)
+    section = evaluator.localization("voc07", BoxedSet(paths, boxes), chosen)
+    assert section.foreground_rule == "none"
     assert (section.images, section.published_images) == (2, 3)
     # The middle box is (4, 4, 16, 16): 36 of 172 pixels are common.
     assert section.corloc == {"none": 50.0, CENTRE_BOX: 0.0}

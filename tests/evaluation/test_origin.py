@@ -3,11 +3,13 @@
 import json
 
 import numpy as np
+import pytest
 
 from sempart_jax.evaluation.masks import FramedImage
 from sempart_jax.evaluation.origin import method_origin, network_origin
 from sempart_jax.evaluation.protocols import PROTOCOLS
 from sempart_jax.method_predictor import load_method
+from tests.models.test_porting import head_state
 from tests.small_model import write_small_model
 
 
@@ -37,6 +39,15 @@ def test_a_network_sees_images_as_it_is_told(tmp_path):
         assert origin.facts["short side seen by the network"] == f"{seen} px"
         identities.add(origin.identity)
     assert len(identities) == 2
+
+
+def test_a_released_head_is_scored_over_the_backbone_that_is_named(tmp_path):
+    for patch_size, stages in ((8, 3), (16, 4)):
+        np.savez(tmp_path / f"head{patch_size}.npz", **head_state(channels=384, stages=stages))
+    with pytest.raises(ValueError, match="dino_vits16 from ibot_vits16"):
+        network_origin(tmp_path / "head16.npz")
+    origin = network_origin(tmp_path / "head8.npz", backbone="handcrafted")
+    assert origin.facts["backbone"] == "handcrafted, float32"
 
 
 def test_identity_tells_methods_and_sizes_apart():

@@ -39,7 +39,7 @@ def test_handcrafted_has_no_parameters():
 @pytest.mark.parametrize(
     ("arguments", "advice"),
     [
-        ({"weights": "a.npz"}, r"leave backbone\.weights empty"),
+        ({"weights": "a.npz"}, r"leave out 'a\.npz', .*--config\.backbone\.weights .* --weights"),
         ({"dtype": "bfloat16"}, r"leave backbone\.dtype at float32"),
     ],
 )

@@ -5,7 +5,9 @@ import math
 import pytest
 
 from sempart_jax.pretraining.collapse import CollapseMonitor
+from sempart_jax.pretraining.config import pretraining_config
 from sempart_jax.training.health import UnhealthyRunError
+from tests.training.advice import assert_advice_can_be_followed
 
 OUTPUTS = 1000
 HEALTHY = {"total": 6.0, "teacher_entropy": 4.0, "kl": 2.0, "mean_entropy": 6.5}
@@ -34,9 +36,14 @@ def test_value_that_is_not_finite_stops_the_run_at_once(value):
     [
         (
             UNIFORM,
-            r"uniform distribution .*\(entropy 0.99995 log K.* for 3 steps.* a lower dino\.teach",
+            r"uniform distribution .*\(entropy 0.99995 log K.* for 3 steps.*"
+            r"a lower --config\.dino\.teach",
         ),
-        (SINGLE, r"one output .*mean 0.01000 log K\) for 3 steps in a row.* a higher dino\.teach"),
+        (
+            SINGLE,
+            r"one output .*mean 0.01000 log K\) for 3 steps in a row.*"
+            r"a higher --config\.dino\.teach",
+        ),
     ],
 )
 def test_collapse_is_told_after_as_many_steps_as_asked(metrics, message):
@@ -74,3 +81,11 @@ def test_healthy_runs_go_on(metrics):
     watch = monitor()
     for step in range(100):
         watch.check(step, metrics)
+
+
+@pytest.mark.parametrize("metrics", [UNIFORM, SINGLE, HEALTHY | {"kl": float("nan")}])
+def test_advice_can_be_followed_to_the_letter(metrics):
+    watch = CollapseMonitor(OUTPUTS, collapse_steps=1, first_step=0)
+    with pytest.raises(UnhealthyRunError) as stopped:
+        watch.check(1, metrics)
+    assert_advice_can_be_followed(str(stopped.value), pretraining_config())

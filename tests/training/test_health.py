@@ -2,7 +2,9 @@
 
 import pytest
 
+from sempart_jax.default_config import default_config
 from sempart_jax.training.health import HealthMonitor, UnhealthyRunError
+from tests.training.advice import assert_advice_can_be_followed
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -53,3 +55,10 @@ def test_bounds_are_good_themselves_and_can_be_set():
     for mean in (0.19, 0.61):
         with pytest.raises(UnhealthyRunError, match="collapsed"):
             monitor.check(3, {"mean_fine": mean})
+
+
+@pytest.mark.parametrize("mean", [0.0, 1.0, float("nan")])
+def test_advice_can_be_followed_to_the_letter(mean):
+    with pytest.raises(UnhealthyRunError) as stopped:
+        HealthMonitor(collapse_steps=1).check(1, {"mean_fine": mean})
+    assert_advice_can_be_followed(str(stopped.value), default_config())
