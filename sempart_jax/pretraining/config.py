@@ -79,9 +79,6 @@ def pretraining_config() -> ConfigDict:
     config.validation.images = ""  # folder, on which TokenCut is scored; empty: it is not
     config.validation.masks = ""
     config.validation.every_steps = 0  # 0: before the first and after the last step
-
-    config.health = ConfigDict()
-    config.health.collapse_steps = 500  # in a row that show a collapse
     return config
 
 
@@ -99,7 +96,7 @@ def check_pretraining_config(config: ConfigDict) -> None:
     run_config.check_run_fields(config, checks)
     name = config.backbone.name
     checks.require("backbone.name", name in BACKBONES, f"one of {', '.join(BACKBONES)}")
-    checks.at_least(1, "data.image_size", "head.hidden", "head.bottleneck", "health.collapse_steps")
+    checks.at_least(1, "data.image_size", "head.hidden", "head.bottleneck")
     checks.at_least(2, "head.outputs")
     checks.at_least(
         0,

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from sempart_jax.pretraining.collapse import CollapseMonitor
-from sempart_jax.training.health import UnhealthyRunError
+from sempart_jax.training.health import CollapsedRunError, UnhealthyRunError
 
 OUTPUTS = 1000
 HEALTHY = {"total": 6.0, "teacher_entropy": 4.0, "kl": 2.0, "mean_entropy": 6.5}
@@ -43,7 +43,7 @@ def test_collapse_is_told_after_as_many_steps_as_asked(metrics, message):
     watch = monitor()
     for step in range(12):
         watch.check(step, metrics)
-    with pytest.raises(UnhealthyRunError, match=f"^step 12: .*{message}"):
+    with pytest.raises(CollapsedRunError, match=f"^step 12: .*{message}.*health.collapse_steps"):
         watch.check(12, metrics)
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from sempart_jax.training.health import HealthMonitor, UnhealthyRunError
+from sempart_jax.training.health import CollapsedRunError, HealthMonitor, UnhealthyRunError
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
@@ -26,8 +26,8 @@ def test_collapse_is_told_after_as_many_steps_as_asked(mean, side):
     monitor = HealthMonitor(collapse_steps=3)
     monitor.check(1, {"mean_fine": mean})
     monitor.check(2, {"mean_fine": mean})
-    message = rf"step 3: .*all {side} \(mean {mean:.4f}\) for 3 steps in a row"
-    with pytest.raises(UnhealthyRunError, match=message):
+    message = rf"step 3: .*all {side} \(mean {mean:.4f}\) for 3 steps in a row.*health.collapse_st"
+    with pytest.raises(CollapsedRunError, match=message):
         monitor.check(3, {"mean_fine": mean})
 
 
