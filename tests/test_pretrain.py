@@ -45,7 +45,7 @@ FIELDS = {
     "optimizer.frozen_last_layer_epochs": 0.0,
     "dino.teacher_temperature_epochs": 0.0,
     "log.every_steps": 1,
-    "log.panel_images": 2,
+    "log.panel_images": 0,
     "log.panels_every_steps": 0,
 }
 
@@ -89,7 +89,7 @@ def straight(tmp_path_factory, scenes):
         "validation__images": str(scenes / "images"),
         "validation__masks": str(scenes / "masks"),
     }
-    pretrain(config_of(scenes, **masks), workdir)
+    pretrain(config_of(scenes, log__panel_images=2, **masks), workdir)
     return workdir
 
 
@@ -109,6 +109,7 @@ def test_a_run_leaves_metrics_panels_scores_and_a_backbone(straight):
     assert list(scored) == [0, 6]
     assert all(0 < row["validation/iou tokencut"] <= 1 for row in scored.values())
     assert sorted(path.name for path in (straight / "panels").iterdir()) == [
+        "crops.png",
         "step_0000000.png",
         "step_0000006.png",
     ]

@@ -98,15 +98,16 @@ class TrainingLog:
         if "total" in values:
             self._progress.set_postfix(loss=f"{values['total']:.4f}", refresh=False)
 
-    def panel(self, step: int, picture: np.ndarray) -> None:
+    def panel(self, step: int, picture: np.ndarray, *, once: str = "") -> None:
         """Write a picture of a step to ``panels/`` and to TensorBoard.
 
         Args:
             step: number of the step.
             picture: RGB uint8 ``[H, W, 3]``.
+            once: name of a picture that a run has one of; empty: there is one of each such step.
         """
-        save_png(picture, self._workdir / "panels" / f"step_{step:07d}.png")
-        self._board.add_image("panel", picture, step)
+        save_png(picture, self._workdir / "panels" / f"{once or f'step_{step:07d}'}.png")
+        self._board.add_image(once or "panel", picture, step)
 
     def say(self, message: str) -> None:
         """Print a line above the progress bar."""
