@@ -113,6 +113,7 @@ def test_a_run_leaves_metrics_panels_scores_and_a_backbone(straight):
         "step_0000000.png",
         "step_0000006.png",
     ]
+    assert (straight / "curves.png").is_file()
     # What is kept is the teacher of the checkpoint.
     module, params = load_backbone(NAME, str(straight))
     teacher = read_parameters(straight, 6)["teacher"]["backbone"]

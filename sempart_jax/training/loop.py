@@ -121,6 +121,8 @@ class TrainingRun(Generic[State]):
         # Last, so that a run killed before it does all of the above again.
         if save:
             recorder.save(self._state, wait=at_end or stop)
+            if self._config.log.panel_images:
+                self._log.curves()
         # The rate of training is not that of drawing and scoring.
         self._clock_started += time.monotonic() - before_pause
 
