@@ -2,9 +2,7 @@
 
     python -m sempart_jax.pretrain --config configs/dino_pretrain.py --config.data.train=FOLDER
 
-Images are seen at a short side of 128 px. Expected on a few thousand of them: the entropy of the
-teacher leaves log K = 8.3 within the first epochs, and in the panels the attention of some heads
-gathers on objects.
+Images are seen at a short side of 128 px. What to watch is in docs/pretraining.md; log K is 8.3.
 """
 
 from ml_collections import ConfigDict

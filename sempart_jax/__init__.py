@@ -1,6 +1,6 @@
 """Unsupervised foreground segmentation in JAX: Sempart with two tricks (arXiv 2404.03392)."""
 
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     from sempart_jax.image_segmenter import ImageSegmenter, load_segmenter
     from sempart_jax.method_segmenter import MethodSegmenter, load_method_segmenter
 
-__version__ = version("sempart_jax")
+try:
+    __version__ = version("sempart_jax")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"
 __all__ = [
     "ExportedSegmenter",
     "ImageSegmenter",

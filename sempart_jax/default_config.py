@@ -102,9 +102,7 @@ def default_config() -> ConfigDict:
     config.validation.every_steps = 0  # 0: before the first and after the last step
     config.validation.foreground_rule = "batch"  # or image, none: see evaluation/protocols.py
 
-    config.health = ConfigDict()
-    config.health.collapse_steps = 500  # in a row with a mean mask below or above these
-    config.health.lowest_mean_mask = 0.01
+    config.health.lowest_mean_mask = 0.01  # below or above these, a step shows a collapse
     config.health.highest_mean_mask = 0.99
     return config
 
@@ -126,7 +124,6 @@ def check_config(config: ConfigDict) -> None:
         1,
         "data.image_size",
         "data.resize_size",
-        "health.collapse_steps",
         "selfmask.queries",
         "selfmask.decoder_layers",
     )

@@ -15,6 +15,8 @@ from sempart_jax.folder_lock import locked
 from sempart_jax.model_file import read_model
 from sempart_jax.model_format import read_description
 from sempart_jax.models import vit
+from sempart_jax.pretraining.config import pretraining_config
+from sempart_jax.training.run_config import flatten
 from tests.commands import REPOSITORY, command_environment
 from tests.reproduction.layouts import lay_out
 from tests.test_pretrain import FIELDS
@@ -115,10 +117,13 @@ def test_the_model_card_names_flags_that_exist():
     card = (REPOSITORY / "docs/builtin_model.md").read_text(encoding="utf-8")
     blocks = "\n".join(re.findall(r"```sh\n(.*?)```", card, flags=re.DOTALL)).replace("\\\n", " ")
     commands = re.findall(r"scripts/(\w+)\.py([^\n]*)", blocks)
-    assert len(commands) == 3
+    assert len(commands) == 4
     for script, arguments in commands:
         source = (REPOSITORY / f"scripts/{script}.py").read_text(encoding="utf-8")
-        for flag in re.findall(r"--(\w+)", arguments):
+        for flag in re.findall(r"--(\w+)", re.sub("'.*?'", "", arguments)):
             assert f'"{flag}"' in source, flag
+    fields = re.findall(r"--config\.([\w.]+)=", card)
+    assert len(fields) > 3
+    assert set(fields) <= set(flatten(pretraining_config()))
     links = re.findall(r"\]\((?!http)([^)#]+)\)", card)
     assert [link for link in links if not (REPOSITORY / "docs" / link).exists()] == []

@@ -336,6 +336,7 @@ def test_resumable_fields_may_change():
         "backbone",
         "selfmask",
         "validation",
+        "health",
     }
     other = {int: 99, float: 0.5, str: "other", bool: True}
     new = changed({name: other[type(fields[name])] for name in free})

@@ -43,10 +43,47 @@ def test_the_command_prints_a_table(folder):
         "1 worker no",
         "2 workers no",
         "1 thread yes",
+        "2 threads yes",
         "1 worker yes",
+        "2 workers yes",
     ]
     for row in rows:
         assert float(row.split()[3]) > 0
+
+
+def test_flags_choose_what_is_measured(folder, benchmark, monkeypatch, capsys):
+    measured = []
+
+    def measure(source, **settings):
+        measured.append(settings)
+        return benchmark.Rate(settings["threads"], settings["workers"], settings["cached"], 9, 3)
+
+    monkeypatch.setattr(benchmark, "measure", measure)
+    sizes = ["--image_size", "128", "--resize_size", "130", "--batch_size", "256"]
+    chosen = ["--threads", "--workers", "3", "8", "--cache", "yes", "--images", "512"]
+    benchmark.main([str(folder), *sizes, *chosen])
+    same = {"images": 512, "image_size": 128, "resize_size": 130, "batch_size": 256}
+    assert measured == [
+        same | {"threads": 0, "workers": workers, "cached": True} for workers in (3, 8)
+    ]
+    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[2:]] == [
+        ["3", "workers", "yes"],
+        ["8", "workers", "yes"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--resize_size", "319"], "--resize_size must be at least --image_size, 320"),
+        (["--threads", "--workers"], "name a count of --threads or --workers"),
+        (["--workers", "0"], "0 is not above 0"),
+    ],
+)
+def test_flags_that_cannot_be_are_refused(folder, benchmark, capsys, flags, message):
+    with pytest.raises(SystemExit, match="2"):
+        benchmark.main([str(folder), *flags])
+    assert message in capsys.readouterr().err
 
 
 def test_rates_count_what_was_taken(folder, benchmark, monkeypatch):

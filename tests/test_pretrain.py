@@ -45,7 +45,7 @@ FIELDS = {
     "optimizer.frozen_last_layer_epochs": 0.0,
     "dino.teacher_temperature_epochs": 0.0,
     "log.every_steps": 1,
-    "log.panel_images": 2,
+    "log.panel_images": 0,
     "log.panels_every_steps": 0,
 }
 
@@ -89,7 +89,7 @@ def straight(tmp_path_factory, scenes):
         "validation__images": str(scenes / "images"),
         "validation__masks": str(scenes / "masks"),
     }
-    pretrain(config_of(scenes, **masks), workdir)
+    pretrain(config_of(scenes, log__panel_images=2, **masks), workdir)
     return workdir
 
 
@@ -109,9 +109,11 @@ def test_a_run_leaves_metrics_panels_scores_and_a_backbone(straight):
     assert list(scored) == [0, 6]
     assert all(0 < row["validation/iou tokencut"] <= 1 for row in scored.values())
     assert sorted(path.name for path in (straight / "panels").iterdir()) == [
+        "crops.png",
         "step_0000000.png",
         "step_0000006.png",
     ]
+    assert (straight / "curves.png").is_file()
     # What is kept is the teacher of the checkpoint.
     module, params = load_backbone(NAME, str(straight))
     teacher = read_parameters(straight, 6)["teacher"]["backbone"]
@@ -195,8 +197,13 @@ def test_an_interrupted_run_ends_bit_for_bit_like_a_straight_one(
 def test_a_collapsed_teacher_stops_the_run_with_what_to_do(scenes, tmp_path):
     # So hot a teacher is uniform, and a student that is as hot agrees with it.
     hot = {"dino__teacher_temperature": 1e6, "dino__student_temperature": 1e6}
-    with pytest.raises(UnhealthyRunError, match=r"step \d+: the teacher has collapsed to the uni"):
+    with pytest.raises(UnhealthyRunError, match=r"step 2: the teacher has collapsed to the uni"):
         pretrain(config_of(scenes, health__collapse_steps=2, **hot), tmp_path)
+    # If that is a false alarm, nothing is lost.
+    assert json.loads((tmp_path / "run.json").read_text())["kept step"] == 2
+    pretrain(config_of(scenes, health__collapse_steps=10, **hot), tmp_path)
+    logged = [row["step"] for row in read_metrics(tmp_path) if "train/total" in row]
+    assert logged == [1, 3, 4, 5, 6]  # not the step that has stopped it
 
 
 def test_epochs_that_are_longer_than_the_run_are_named(scenes, tmp_path):

@@ -63,6 +63,7 @@ def test_a_run_leaves_metrics_panels_board_and_checkpoints(straight_run):
         "step_0000000.png",
         "step_0000040.png",
     ]
+    assert (workdir / "curves.png").is_file()
     assert list((workdir / "tensorboard").glob("events.out.tfevents.*"))
     assert sorted(int(path.name) for path in (workdir / "checkpoints").iterdir()) == [20, 40]
     best = [path.name for path in (workdir / "best").iterdir() if path.name.isdigit()]

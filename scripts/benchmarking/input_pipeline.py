@@ -1,6 +1,12 @@
-"""How fast the host makes training batches: decode, resize, crop, collate.
+r"""How fast the host makes training batches: decode, resize, crop, collate.
 
     python scripts/benchmarking/input_pipeline.py FOLDER
+
+Flags choose the sizes, the threads or worker processes that decode, and whether resized images are
+kept. As the built-in model's pretraining reads them:
+
+    python scripts/benchmarking/input_pipeline.py FOLDER --image_size 128 --resize_size 128 \
+        --batch_size 256 --threads --workers 8 --cache yes --images 20000
 
 Prints images a second by the clock, and a second of processor time (of this process and its
 workers), which other load on the machine changes less.
@@ -19,9 +25,6 @@ from typing import NamedTuple
 
 from sempart_jax.data.image_sources import ImageSource, open_images
 from sempart_jax.data.pipeline import Batch, training_batches
-
-SETTINGS = ((1, 0), (2, 0), (0, 1), (0, 2))
-"""Threads and worker processes, one of them 0."""
 
 
 class Rate(NamedTuple):
@@ -92,27 +95,6 @@ def measure(
     return Rate(threads, workers, cached, taken / seconds, taken / used if used else math.nan)
 
 
-def measure_all(source: ImageSource, images: int = 800) -> list[Rate]:
-    """Measure all of :data:`SETTINGS`, and one thread and one worker with the cache.
-
-    Args:
-        source: what to train on.
-        images: how many are counted in each.
-
-    Returns:
-        The rates, in this order.
-    """
-    rates = [
-        measure(source, threads=threads, workers=workers, images=images)
-        for threads, workers in SETTINGS
-    ]
-    rates += [
-        measure(source, threads=threads, workers=workers, images=images, cached=True)
-        for threads, workers in ((1, 0), (0, 1))
-    ]
-    return rates
-
-
 def table(rates: Sequence[Rate]) -> str:
     """Write rates as text with aligned columns.
 
@@ -149,15 +131,64 @@ def _processor_seconds() -> float:
     return seconds
 
 
-def main() -> None:
-    """Print the table."""
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not above 0")
+    return value
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Print the table.
+
+    Args:
+        words: of the command line; those of this process by default.
+    """
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", help="folder of images, as data.train names it")
-    parser.add_argument("--images", type=int, default=800, help="counted in each setting")
-    arguments = parser.parse_args()
+    numbers = {
+        "images": (800, "counted in each setting"),
+        "image_size": (320, "pixels of a crop's side"),
+        "resize_size": (355, "pixels of the short side before the crop"),
+        "batch_size": (16, "images a batch"),
+    }
+    for name, (default, described) in numbers.items():
+        described = f"{described} (default: {default})"
+        parser.add_argument(f"--{name}", type=_count, default=default, help=described)
+    for name in ("threads", "workers"):
+        described = f"counts of {name} that decode, or none (default: 1 2)"
+        parser.add_argument(f"--{name}", type=_count, nargs="*", default=[1, 2], help=described)
+    parser.add_argument(
+        "--cache",
+        choices=("no", "yes", "both"),
+        default="both",
+        help="whether resized images are kept; then the first epoch is not counted (default: both)",
+    )
+    arguments = parser.parse_args(words)
+    if arguments.resize_size < arguments.image_size:
+        parser.error(f"--resize_size must be at least --image_size, {arguments.image_size}")
+    decoders = [(threads, 0) for threads in arguments.threads]
+    decoders += [(0, workers) for workers in arguments.workers]
+    if not decoders:
+        parser.error("name a count of --threads or --workers")
     source = open_images(arguments.folder)
     print(f"{len(source.names)} images, {os.cpu_count()} cores")
-    print(table(measure_all(source, arguments.images)))
+    cached = {"no": (False,), "yes": (True,), "both": (False, True)}[arguments.cache]
+    rates = [
+        measure(
+            source,
+            threads=threads,
+            workers=workers,
+            cached=keeps,
+            batch_size=arguments.batch_size,
+            images=arguments.images,
+            image_size=arguments.image_size,
+            resize_size=arguments.resize_size,
+        )
+        for keeps in cached
+        for threads, workers in decoders
+    ]
+    print(table(rates))
 
 
 if __name__ == "__main__":

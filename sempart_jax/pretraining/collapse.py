@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from sempart_jax.training.health import UnhealthyRunError, check_finite
+from sempart_jax.training.health import GO_ON, CollapsedRunError, check_finite
 
 
 class CollapseMonitor:
@@ -59,7 +59,8 @@ class CollapseMonitor:
             metrics: scalars by name, ``teacher_entropy``, ``kl`` and ``mean_entropy`` among them.
 
         Raises:
-            UnhealthyRunError: if a metric is not finite or the teacher has collapsed.
+            UnhealthyRunError: if a metric is not finite.
+            CollapsedRunError: if the teacher has collapsed.
         """
         check_finite(step, metrics)
         if step < self._first_step:
@@ -72,17 +73,17 @@ class CollapseMonitor:
         self._uniform_steps = self._uniform_steps + 1 if uniform else 0
         self._single_steps = self._single_steps + 1 if single else 0
         if self._uniform_steps >= self._collapse_steps:
-            raise UnhealthyRunError(
+            raise CollapsedRunError(
                 f"step {step}: the teacher has collapsed to the uniform distribution (entropy "
                 f"{entropy:.5f} log K, divergence {kl:.1e} log K) for {self._uniform_steps} steps "
                 "in a row. Start in a new --workdir with a lower "
                 "--config.dino.teacher_temperature, a lower --config.optimizer.learning_rate or "
-                "another --config.seed"
+                f"another --config.seed. {GO_ON}"
             )
         if self._single_steps >= self._collapse_steps:
-            raise UnhealthyRunError(
+            raise CollapsedRunError(
                 f"step {step}: the teacher has collapsed to one output for all images (entropy of "
                 f"their mean {mean_entropy:.5f} log K) for {self._single_steps} steps in a row. "
                 "Start in a new --workdir with a higher --config.dino.teacher_temperature, a lower "
-                "--config.optimizer.learning_rate or another --config.seed"
+                f"--config.optimizer.learning_rate or another --config.seed. {GO_ON}"
             )

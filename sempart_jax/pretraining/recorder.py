@@ -1,5 +1,6 @@
-"""Records of a pretraining: attention maps, TokenCut's score, and the backbone as a file."""
+"""Records of a pretraining: crops, attention, TokenCut's score, and the backbone as a file."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sempart_jax.baselines.methods import METHODS
 from sempart_jax.checkpoints import Checkpoints
 from sempart_jax.data.folder import find_pairs
 from sempart_jax.data.image_sources import ImageSource
+from sempart_jax.data.multi_crop import Crops
 from sempart_jax.data.samples import read_samples
 from sempart_jax.evaluation.results import CENTRE_BOX
 from sempart_jax.evaluation.validation import validate
@@ -37,6 +39,7 @@ class PretrainingRecorder(RunRecorder[DinoState]):
         self,
         config: ConfigDict,
         backbone: VisionTransformer,
+        multi_crop: Callable[[Array, Array], Crops],
         *,
         workdir: Path,
         images: ImageSource,
@@ -48,6 +51,7 @@ class PretrainingRecorder(RunRecorder[DinoState]):
         Args:
             config: configuration of the run.
             backbone: what is pretrained.
+            multi_crop: draws the crops, from keys ``[B]`` and uint8 images ``[B, S, S, 3]``.
             workdir: directory of the run.
             images: training images, of which panels show some.
             checkpoints: where states go.
@@ -55,6 +59,7 @@ class PretrainingRecorder(RunRecorder[DinoState]):
         """
         super().__init__(workdir, checkpoints)
         self._config, self._backbone, self._log = config, backbone, log
+        self._multi_crop = multi_crop
         self._samples = read_samples(
             images,
             config.log.panel_images,
@@ -79,6 +84,8 @@ class PretrainingRecorder(RunRecorder[DinoState]):
     def look(self, step: int, state: DinoState, *, at_end: bool) -> None:
         """Draw and score what is due, see :class:`RunRecorder`."""
         at_either_end = at_end or step == 0
+        if step == 0:
+            self._draw_crops()
         if at_either_end or is_due(step, self._config.log.panels_every_steps):
             self._draw_panel(step, state)
         if at_either_end or is_due(step, self._config.validation.every_steps):
@@ -98,6 +105,14 @@ class PretrainingRecorder(RunRecorder[DinoState]):
         # First, so that a run whose last checkpoint is there has its last backbone, too.
         write_tensors(self._workdir / BACKBONE_FILE, description, tensors)
         super().save(state, wait=wait)
+
+    def _draw_crops(self) -> None:
+        """Draw what the student is shown of the fixed images; a mistake in it is seen at once."""
+        if len(self._samples) == 0:
+            return
+        keys = jax.random.split(jax.random.key(self._config.seed), len(self._samples))
+        crops = jax.device_get(jax.jit(self._multi_crop)(keys, self._samples))
+        self._log.panel(0, draw_panel(crop_columns(self._samples, crops)), once="crops")
 
     def _draw_panel(self, step: int, state: DinoState) -> None:
         if len(self._samples) == 0:
@@ -126,6 +141,24 @@ class PretrainingRecorder(RunRecorder[DinoState]):
         self._log.scalars(step, values, "validation")
         listed = ", ".join(f"{name.removeprefix('iou ')} {x:.4f}" for name, x in values.items())
         self._log.say(f"step {step}, validation IoU: {listed}")
+
+
+def crop_columns(
+    images: UInt8[np.ndarray, "B S S 3"], crops: Crops
+) -> dict[str, Float[np.ndarray, "B _ _ 3"]]:
+    """Lay the crops of images out as a panel.
+
+    Args:
+        images: RGB images.
+        crops: theirs, before they are normalised.
+
+    Returns:
+        Columns: images, then each global and each local crop at its own size.
+    """
+    columns = {"image": images.astype(np.float32) / 255}
+    columns |= {f"global {number}": crop for number, crop in enumerate(crops.global_, 1)}
+    columns |= {f"local {number}": crop for number, crop in enumerate(crops.local, 1)}
+    return columns
 
 
 def attention_columns(

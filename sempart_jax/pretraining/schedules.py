@@ -104,6 +104,8 @@ def dino_schedules(
 ) -> Schedules:
     """Return DINO's schedules (arXiv 2104.14294, Sec. 3.2 and Appendix C).
 
+    All of them go by the step; in the released code the temperature goes by the epoch.
+
     Args:
         total_steps: steps of the run.
         batch_size: images of a step on all devices; the learning rate grows with them.

@@ -85,11 +85,12 @@ class PretrainingTask(TrainingTask[DinoState]):
             freeze_steps=steps("optimizer.frozen_last_layer_epochs", frozen_epochs),
             clip_norm=optimizer.clip_norm,
         )
+        self._multi_crop = functools.partial(multi_crop_batch, settings=_crops(config))
         self._step = make_dino_step(
             self._backbone,
             self._head,
             self._optimizer,
-            multi_crop=functools.partial(multi_crop_batch, settings=_crops(config)),
+            multi_crop=self._multi_crop,
             schedules=schedules,
             seed=config.seed,
             drop_path=config.backbone.drop_path,
@@ -130,6 +131,7 @@ class PretrainingTask(TrainingTask[DinoState]):
         yield PretrainingRecorder(
             self._config,
             self._backbone,
+            self._multi_crop,
             workdir=workdir,
             images=self._images,
             checkpoints=checkpoints,

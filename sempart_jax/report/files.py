@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from sempart_jax import __version__
 from sempart_jax.atomic_write import write_atomically
 from sempart_jax.evaluation.results import Evaluation, Examples, SaliencySection
 from sempart_jax.metrics.saliency import F_THRESHOLDS
@@ -167,8 +168,8 @@ def per_image_csv(sections: Sequence[SaliencySection]) -> str:
 
 
 def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("jax", "numpy", "sempart_jax")}
-    return {"python": platform.python_version()} | packages
+    packages = {name: version(name) for name in ("jax", "numpy")}
+    return {"python": platform.python_version()} | packages | {"sempart_jax": __version__}
 
 
 def _number(value: float) -> float | None:

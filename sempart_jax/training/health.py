@@ -8,6 +8,16 @@ class UnhealthyRunError(RuntimeError):
     """Training can only waste time from here on; the last good checkpoint is kept."""
 
 
+class CollapsedRunError(UnhealthyRunError):
+    """What is trained seems to tell nothing any more. Unlike NaN, that can be a false alarm."""
+
+
+GO_ON = (
+    "If it only looks so, the same command goes on with a larger --config.health.collapse_steps."
+)
+"""What a run can do that has been stopped by a false alarm."""
+
+
 def check_finite(step: int, metrics: Mapping[str, float]) -> None:
     """Look for NaN and infinity.
 
@@ -50,16 +60,17 @@ class HealthMonitor:
             metrics: scalars by name, ``mean_fine`` among them.
 
         Raises:
-            UnhealthyRunError: if a metric is not finite or the masks have collapsed.
+            UnhealthyRunError: if a metric is not finite.
+            CollapsedRunError: if the masks have collapsed.
         """
         check_finite(step, metrics)
         mean = metrics["mean_fine"]
         self._bad_steps = 0 if self._lowest <= mean <= self._highest else self._bad_steps + 1
         if self._bad_steps >= self._collapse_steps:
             side = "background" if mean < self._lowest else "foreground"
-            raise UnhealthyRunError(
+            raise CollapsedRunError(
                 f"step {step}: the masks have collapsed to all {side} (mean {mean:.4f}) for "
                 f"{self._bad_steps} steps in a row. Start in a new --workdir with another "
                 "--config.seed, a lower --config.optimizer.learning_rate or, for Sempart, another "
-                "--config.loss.tau"
+                f"--config.loss.tau. {GO_ON}"
             )

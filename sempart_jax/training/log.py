@@ -1,4 +1,4 @@
-"""What a run says while it trains: progress bar, ``metrics.jsonl``, TensorBoard and panels."""
+"""What a run says while it trains: progress bar, numbers, TensorBoard, panels and curves."""
 
 import contextlib
 import json
@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from sempart_jax.atomic_write import write_atomically
 from sempart_jax.report.panels import save_png
+from sempart_jax.report.training_curves import draw_curves, read_curves
 from sempart_jax.training.event_file import EventFile
 from sempart_jax.write_errors import writing
 
@@ -33,7 +34,8 @@ class TrainingLog:
             batch_size: images a step, for the progress bar's images a second.
 
         Raises:
-            WriteError: here and in ``scalars`` and ``panel``, if a file cannot be written.
+            WriteError: here and in ``scalars``, ``panel`` and ``curves``, if a file cannot be
+                written.
         """
         self._workdir = Path(workdir)
         self._batch_size = batch_size
@@ -98,15 +100,20 @@ class TrainingLog:
         if "total" in values:
             self._progress.set_postfix(loss=f"{values['total']:.4f}", refresh=False)
 
-    def panel(self, step: int, picture: np.ndarray) -> None:
+    def panel(self, step: int, picture: np.ndarray, *, once: str = "") -> None:
         """Write a picture of a step to ``panels/`` and to TensorBoard.
 
         Args:
             step: number of the step.
             picture: RGB uint8 ``[H, W, 3]``.
+            once: name of a picture that a run has one of; empty: there is one of each such step.
         """
-        save_png(picture, self._workdir / "panels" / f"step_{step:07d}.png")
-        self._board.add_image("panel", picture, step)
+        save_png(picture, self._workdir / "panels" / f"{once or f'step_{step:07d}'}.png")
+        self._board.add_image(once or "panel", picture, step)
+
+    def curves(self) -> None:
+        """Draw all numbers so far to ``curves.png``."""
+        save_png(draw_curves(read_curves(self._metrics_file)), self._workdir / "curves.png")
 
     def say(self, message: str) -> None:
         """Print a line above the progress bar."""
@@ -133,6 +140,9 @@ class SilentLog:
 
     def scalars(self, step: int, values: Mapping[str, float], prefix: str = "train") -> None:
         """Write nothing: the numbers are the same in all processes."""
+
+    def curves(self) -> None:
+        """Draw nothing, as ``scalars`` writes nothing."""
 
     def warn(self, message: str) -> None:
         """Say on stderr what this process may be the only one to know."""

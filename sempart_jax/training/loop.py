@@ -16,6 +16,7 @@ from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.data.pipeline import Batch, training_batches
 from sempart_jax.objectives.base import Examples
 from sempart_jax.train_step import Metrics, replicate, shard
+from sempart_jax.training.health import CollapsedRunError
 from sempart_jax.training.log import SilentLog, TrainingLog
 from sempart_jax.training.recorder import RunRecorder
 from sempart_jax.training.stop_signals import StoppedRunError, StopSignals
@@ -67,7 +68,9 @@ class TrainingRun(Generic[State]):
 
         Raises:
             NoReadableImageError: if no training image can be read.
-            UnhealthyRunError: if the loss is no longer finite or what is trained has collapsed.
+            UnhealthyRunError: if the loss is no longer finite or what is trained has collapsed. The
+                last good checkpoint stays; where there is none yet, a collapse leaves one, for it
+                may be a false alarm.
             StoppedRunError: if this process, or one of several, was told to end; the last step is
                 kept.
             WriteError: if a log or a checkpoint cannot be written. Older checkpoints stay.
@@ -97,7 +100,7 @@ class TrainingRun(Generic[State]):
                 stop = not at_end and self._asked_to_stop()
                 save = at_end or stop or self._step % config.checkpoint.every_steps == 0
                 if save or self._step % config.log.every_steps == 0:
-                    self._log_steps()
+                    self._log_steps(at_end=at_end)
                 if self._recorder is not None:
                     self._record(self._recorder, at_end=at_end, save=save, stop=stop)
                 if stop:
@@ -118,6 +121,8 @@ class TrainingRun(Generic[State]):
         # Last, so that a run killed before it does all of the above again.
         if save:
             recorder.save(self._state, wait=at_end or stop)
+            if self._config.log.panel_images:
+                self._log.curves()
         # The rate of training is not that of drawing and scoring.
         self._clock_started += time.monotonic() - before_pause
 
@@ -135,7 +140,7 @@ class TrainingRun(Generic[State]):
         self._step += 1
         self._log.advance()
 
-    def _log_steps(self) -> None:
+    def _log_steps(self, *, at_end: bool) -> None:
         """Check the steps since the last log one by one, and write their mean."""
         rows = [
             {name: float(value[0]) for name, value in metrics.items()}
@@ -143,8 +148,14 @@ class TrainingRun(Generic[State]):
         ]
         first = self._step - len(rows) + 1
         self._unlogged.clear()
-        for offset, row in enumerate(rows):
-            self._task.check_health(first + offset, row)
+        try:
+            for offset, row in enumerate(rows):
+                self._task.check_health(first + offset, row)
+        except CollapsedRunError:
+            # Not at the end: a run whose last step is kept counts as done.
+            if self._recorder is not None and not at_end:
+                self._recorder.save_first(self._state)
+            raise
         mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         seconds = time.monotonic() - self._clock_started
         mean["images_per_second"] = len(rows) * self._config.batch_size / seconds

@@ -4,6 +4,9 @@ import abc
 from pathlib import Path
 from typing import Generic
 
+import jax
+import jax.numpy as jnp
+
 from sempart_jax.checkpoints import Checkpoints, State
 from sempart_jax.train_step import unreplicate
 from sempart_jax.training.run_record import note_kept_step
@@ -51,6 +54,19 @@ class RunRecorder(abc.ABC, Generic[State]):
             before = self._checkpoints.latest_step
         if before is not None:
             note_kept_step(self._workdir, before)
+
+    def save_first(self, state: State) -> None:
+        """Keep a replicated state where none is kept yet, unless it is not finite.
+
+        Args:
+            state: replicated state.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        finite = all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(unreplicate(state)))
+        if self._checkpoints.latest_step is None and finite:
+            self.save(state, wait=True)
 
 
 def is_due(step: int, every: int) -> bool:

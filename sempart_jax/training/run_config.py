@@ -17,6 +17,7 @@ RESUMABLE_FIELDS = (
     *RUN_LENGTH_FIELDS,
     "log",
     "checkpoint",
+    "health",
     "data.train",
     "data.workers",
     "data.cache_gigabytes",
@@ -64,6 +65,9 @@ def run_config(task: str) -> ConfigDict:
     config.log.every_steps = 50
     config.log.panels_every_steps = 1000
     config.log.panel_images = 6
+
+    config.health = ConfigDict()
+    config.health.collapse_steps = 500  # in a row that show a collapse
     return config
 
 
@@ -128,6 +132,7 @@ def check_run_fields(config: ConfigDict, checks: FieldChecks) -> None:
         "checkpoint.every_steps",
         "checkpoint.keep",
         "log.every_steps",
+        "health.collapse_steps",
     )
     checks.at_least(
         0,

@@ -291,6 +291,19 @@ def test_backbones_initialise_in_the_shapes_of_their_weights(name):
     assert width // vit.num_heads == 64
 
 
+def test_initial_values_are_as_spread_as_the_originals():
+    # cut off at a hundred deviations there; cut off at two, the deviation would be 0.0176
+    vit = VisionTransformer(8, 192, 1, 3)
+    params = jax.jit(vit.init)(jax.random.key(0), random_image(1, 8, 8))["params"]
+    for kind in ("query_key_value", "attention_output", "mlp_hidden", "mlp_output"):
+        layer = params["block_0"][kind]
+        assert 0.0195 < layer["kernel"].std() < 0.0205, kind
+        assert not layer["bias"].any()
+    assert 0.0195 < params["position_embedding"].std() < 0.0205
+    assert 0.0175 < params["class_token"].std() < 0.0225  # of 192 values
+    assert np.abs(params["position_embedding"]).max() > 0.06
+
+
 def test_initial_values_depend_on_the_key_and_are_finite():
     init = jax.jit(small_vit(trained_grid=5).init)
     image = jnp.zeros((1, 16, 16, 3))

@@ -6,7 +6,7 @@ import pytest
 
 from sempart_jax.pretraining.collapse import CollapseMonitor
 from sempart_jax.pretraining.config import pretraining_config
-from sempart_jax.training.health import UnhealthyRunError
+from sempart_jax.training.health import CollapsedRunError, UnhealthyRunError
 from tests.training.advice import assert_advice_can_be_followed
 
 OUTPUTS = 1000
@@ -50,7 +50,7 @@ def test_collapse_is_told_after_as_many_steps_as_asked(metrics, message):
     watch = monitor()
     for step in range(12):
         watch.check(step, metrics)
-    with pytest.raises(UnhealthyRunError, match=f"^step 12: .*{message}"):
+    with pytest.raises(CollapsedRunError, match=f"^step 12: .*{message}.*health.collapse_steps"):
         watch.check(12, metrics)
 
 

@@ -134,6 +134,7 @@ def test_validation_needs_images_and_masks(given):
 
 def test_a_run_may_move_but_not_become_longer():
     moved = {"data.train": "elsewhere", "data.workers": 3, "log.every_steps": 7, "accumulation": 4}
+    moved["health.collapse_steps"] = 1000
     before = pretraining_config()
     assert changed_fields(before, changed(moved), RESUMABLE_FIELDS) == []
     longer = changed({"epochs": 200, "steps": 5})

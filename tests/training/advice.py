@@ -8,7 +8,7 @@ from sempart_jax.training.run_config import flatten
 def assert_advice_can_be_followed(message, default):
     """Its flags exist and are whole, and it sends to a new folder: the old one refuses changes."""
     assert "in a new --workdir" in message
-    fields = re.findall(r"--config\.([a-z_.]+)", message)
+    fields = re.findall(r"--config\.([a-z_.]*[a-z_])", message)
     assert fields
     assert set(fields) <= set(flatten(default)), message
     rest = re.sub(r"--config\.[a-z_.]+", "", message)

@@ -3,7 +3,7 @@
 import pytest
 
 from sempart_jax.default_config import default_config
-from sempart_jax.training.health import HealthMonitor, UnhealthyRunError
+from sempart_jax.training.health import CollapsedRunError, HealthMonitor, UnhealthyRunError
 from tests.training.advice import assert_advice_can_be_followed
 
 
@@ -28,8 +28,8 @@ def test_collapse_is_told_after_as_many_steps_as_asked(mean, side):
     monitor = HealthMonitor(collapse_steps=3)
     monitor.check(1, {"mean_fine": mean})
     monitor.check(2, {"mean_fine": mean})
-    message = rf"step 3: .*all {side} \(mean {mean:.4f}\) for 3 steps in a row"
-    with pytest.raises(UnhealthyRunError, match=message):
+    message = rf"step 3: .*all {side} \(mean {mean:.4f}\) for 3 steps in a row.*health.collapse_st"
+    with pytest.raises(CollapsedRunError, match=message):
         monitor.check(3, {"mean_fine": mean})
 
 

@@ -45,6 +45,18 @@ def purged_from(workdir):
     return step
 
 
+def test_curves_are_those_of_all_numbers_so_far(tmp_path):
+    with open_log(tmp_path) as log:
+        log.scalars(5, {"total": 0.1, "ncut": 1.25})
+        log.curves()
+        with Image.open(tmp_path / "curves.png") as picture:
+            two = picture.size
+        log.scalars(5, {"iou": 0.5}, "validation")
+        log.curves()
+        with Image.open(tmp_path / "curves.png") as picture:
+            assert picture.size == (two[0] / 2 * 3, two[1])
+
+
 def test_scalars_go_to_jsonl_and_tensorboard(tmp_path):
     with open_log(tmp_path) as log:
         log.scalars(5, {"total": 0.1, "ncut": 1.25})
