@@ -1,5 +1,6 @@
 """Records of a pretraining: attention maps, TokenCut's score, and the backbone as a file."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from sempart_jax.report.panels import draw_panel
 from sempart_jax.tensor_tree import flatten
 from sempart_jax.train_step import unreplicate
 from sempart_jax.training.log import TrainingLog
-from sempart_jax.training.recorder import RunRecorder, is_due
+from sempart_jax.training.recorder import RunRecorder, in_parts
 
 
 class PretrainingRecorder(RunRecorder[DinoState]):
@@ -53,8 +54,8 @@ class PretrainingRecorder(RunRecorder[DinoState]):
             checkpoints: where states go.
             log: where panels and scores go.
         """
-        super().__init__(workdir, checkpoints)
-        self._config, self._backbone, self._log = config, backbone, log
+        super().__init__(config, workdir, checkpoints)
+        self._backbone, self._log = backbone, log
         self._samples = read_samples(
             images,
             config.log.panel_images,
@@ -76,14 +77,6 @@ class PretrainingRecorder(RunRecorder[DinoState]):
             METHODS["tokencut"], backbone, None, short_side=config.data.image_size
         )
 
-    def look(self, step: int, state: DinoState, *, at_end: bool) -> None:
-        """Draw and score what is due, see :class:`RunRecorder`."""
-        at_either_end = at_end or step == 0
-        if at_either_end or is_due(step, self._config.log.panels_every_steps):
-            self._draw_panel(step, state)
-        if at_either_end or is_due(step, self._config.validation.every_steps):
-            self._validate(step, state)
-
     def save(self, state: DinoState, *, wait: bool) -> None:
         """Keep the teacher's backbone in a file that others can use, and a replicated state."""
         step = int(unreplicate(state.step))
@@ -99,7 +92,8 @@ class PretrainingRecorder(RunRecorder[DinoState]):
         write_tensors(self._workdir / BACKBONE_FILE, description, tensors)
         super().save(state, wait=wait)
 
-    def _draw_panel(self, step: int, state: DinoState) -> None:
+    def draw_panel(self, step: int, state: DinoState) -> None:
+        """Draw the class token's attention, see :class:`RunRecorder`."""
         if len(self._samples) == 0:
             return
         image = self._samples.astype(np.float32) / 255
@@ -107,13 +101,14 @@ class PretrainingRecorder(RunRecorder[DinoState]):
         side = self._samples.shape[1] // self._backbone.patch_size
         self._log.panel(step, draw_panel(attention_columns(self._samples, rows, side)))
 
-    def _validate(self, step: int, state: DinoState) -> None:
+    def validate(self, step: int, state: DinoState, between_parts: Callable[[], None]) -> None:
         """Score TokenCut on the teacher; nothing is chosen by it."""
         if not self._pairs:
             return
+        predictor = self._tokencut.with_params(_teacher(state))
         scores = validate(
             self._pairs,
-            self._tokencut.with_params(_teacher(state)),
+            in_parts(predictor, predictor.batch_size, between_parts),
             foreground_rule="none",  # TokenCut chooses its side itself
             resize_size=self._config.data.resize_size,
             crop_size=self._config.data.image_size,
