@@ -77,20 +77,17 @@ class PretrainingRecorder(RunRecorder[DinoState]):
             METHODS["tokencut"], backbone, None, short_side=config.data.image_size
         )
 
-    def save(self, state: DinoState, *, wait: bool) -> None:
-        """Keep the teacher's backbone in a file that others can use, and a replicated state."""
-        step = int(unreplicate(state.step))
+    def write_export(self, state: DinoState) -> None:
+        """Write the teacher's backbone as a file, see :class:`RunRecorder`."""
         description = Description(
             backbone=self._config.backbone.name,
             patch_size=self._backbone.patch_size,
-            origin=f"pretrained here, step {step}",
+            origin=f"pretrained here, step {int(state.step)}",
             short_side=self._config.crops.global_size,
             compute_dtype=self._config.backbone.dtype,
         )
-        tensors = flatten(jax.device_get(_teacher(state)), BACKBONE)
-        # First, so that a run whose last checkpoint is there has its last backbone, too.
+        tensors = flatten(state.teacher["backbone"], BACKBONE)
         write_tensors(self._workdir / BACKBONE_FILE, description, tensors)
-        super().save(state, wait=wait)
 
     def draw_panel(self, step: int, state: DinoState) -> None:
         """Draw the class token's attention, see :class:`RunRecorder`."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Generic
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 from sempart_jax.checkpoints import Checkpoints, State
 from sempart_jax.evaluation.masks import Mask
 from sempart_jax.train_step import unreplicate
+from sempart_jax.training.health import UnhealthyRunError
 from sempart_jax.training.run_record import missed_look, note_kept_step, note_missed_look
 
 
@@ -69,9 +71,12 @@ class RunRecorder(abc.ABC, Generic[State]):
             between_parts: called every few images; what it raises ends the look.
 
         Raises:
+            UnhealthyRunError: if the state is not finite.
             WriteError: if something cannot be written.
         """
         panel_due, validation_due = self._due(step, at_end)
+        if panel_due or validation_due:
+            check_finite_state(unreplicate(state))
         if panel_due:
             between_parts()
             self.draw_panel(step, state)
@@ -98,6 +103,13 @@ class RunRecorder(abc.ABC, Generic[State]):
         """
         note_missed_look(self._workdir, step)
 
+    def write_export(self, state: State) -> None:
+        """Write what others can use of a state, before it is kept: nothing here.
+
+        Args:
+            state: state on the host.
+        """
+
     def save(self, state: State, *, wait: bool) -> None:
         """Keep a replicated state.
 
@@ -106,15 +118,43 @@ class RunRecorder(abc.ABC, Generic[State]):
             wait: until it is written; otherwise that is known by the next time.
 
         Raises:
+            UnhealthyRunError: if it is not finite.
             WriteError: if it, or the one before, cannot be written.
         """
+        host_state: State = jax.device_get(unreplicate(state))
+        check_finite_state(host_state)
+        # First, so that a run whose last checkpoint is there has its last export, too.
+        self.write_export(host_state)
         before = self._checkpoints.latest_step
-        self._checkpoints.save(unreplicate(state))
+        self._checkpoints.save(host_state)
         if wait:
             self._checkpoints.wait()
             before = self._checkpoints.latest_step
         if before is not None:
             note_kept_step(self._workdir, before)
+
+
+def check_finite_state(state: State) -> None:
+    """Refuse a state that the last update has broken: its loss has been finite still.
+
+    Args:
+        state: unreplicated state.
+
+    Raises:
+        UnhealthyRunError: if an array holds NaN or infinity.
+    """
+    state = jax.device_get(state)
+    broken = [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all()
+    ]
+    if broken:
+        raise UnhealthyRunError(
+            f"step {int(state.step)}: {len(broken)} arrays of the state, {broken[0]} first, are "
+            "not finite. Lower optimizer.learning_rate, or use backbone.dtype=float32 if it is "
+            "bfloat16."
+        )
 
 
 def is_due(step: int, every: int) -> bool:

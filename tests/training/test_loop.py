@@ -16,6 +16,7 @@ from sempart_jax.data.pipeline import Batch
 from sempart_jax.default_config import default_config
 from sempart_jax.train_step import replicate, unreplicate
 from sempart_jax.training import awaited_batches, loop
+from sempart_jax.training.health import UnhealthyRunError
 from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.loop import TrainingRun
 from sempart_jax.training.recorder import RunRecorder, in_parts
@@ -25,6 +26,7 @@ from sempart_jax.training.task import TrainingTask
 from tests.test_train import read_metrics
 
 LAST_STEP = 3
+VALUE = 1.0
 
 
 @struct.dataclass
@@ -36,7 +38,7 @@ class Counter:
 
 
 def counter(step=0):
-    return Counter(jnp.asarray(step, jnp.int32), jnp.asarray(float(step)))
+    return Counter(jnp.asarray(step, jnp.int32), jnp.asarray(step * VALUE))
 
 
 class Counting(TrainingTask):
@@ -232,6 +234,17 @@ def test_what_is_trained_is_kept_where_images_fail(run, tmp_path):
     assert not awaited_batches.is_stuck()
     run()
     assert rows(tmp_path) == ALL_ROWS
+
+
+def test_a_state_that_the_last_update_has_broken_is_not_kept(run, tmp_path, monkeypatch):
+    def break_last(step):
+        if step == LAST_STEP:
+            monkeypatch.setattr("tests.training.test_loop.VALUE", np.nan)
+
+    with pytest.raises(UnhealthyRunError, match="step 3: 1 arrays of the state, value first"):
+        run(after_step=break_last)
+    assert kept_steps(tmp_path) == []
+    assert rows(tmp_path) == ALL_ROWS[:-1]
 
 
 def test_batches_are_closed_at_the_end(run):
