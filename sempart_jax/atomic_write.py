@@ -1,4 +1,4 @@
-"""Write a file so that it is either as before or complete, whenever the program is killed."""
+"""Write a file so that it is as before or complete, whenever the program or the machine stops."""
 
 import contextlib
 import os
@@ -24,10 +24,29 @@ def write_atomically(path: Path, content: bytes | str) -> None:
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_bytes(content)
+            with temporary.open("wb") as file:
+                file.write(content)
+                file.flush()
+                # Or a machine that loses power may have the new name without the content.
+                os.fsync(file.fileno())
             temporary.replace(path)
+            _sync_folder(path.parent)
         except OSError:
             # A full disk has no room for half a file either.
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
+
+
+def _sync_folder(folder: Path) -> None:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:
+        # Windows opens no folders, and may write to some that may not be read.
+        return
+    try:
+        # Not all file systems can: the file is whole in any case.
+        with contextlib.suppress(OSError):
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

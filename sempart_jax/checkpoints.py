@@ -7,8 +7,6 @@ the format under it notices a flipped bit.
 """
 
 import hashlib
-import os
-import re
 import shutil
 import types
 from collections.abc import Iterator
@@ -21,13 +19,17 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
+from sempart_jax.damaged_checkpoints import (
+    UNLISTED_ERRORS,
+    move_aside,
+    one_line,
+    unlisted_steps,
+)
 from sempart_jax.write_errors import WriteError, writing
 
 _FINGERPRINT = "fingerprint"
 _UNFINISHED = "*.orbax-checkpoint-tmp"
 """What orbax calls a checkpoint that is not complete."""
-
-_LONGEST_REASON = 200
 
 
 @runtime_checkable
@@ -73,7 +75,9 @@ class Checkpoints:
                 process has left unfinished is removed.
 
         Raises:
-            DamagedCheckpointError: if the scores of the best checkpoints cannot be read.
+            DamagedCheckpointError: if what orbax notes of checkpoints cannot be read: of any where
+                nothing may be touched, otherwise of all. Where some are good, damaged ones are
+                renamed ``<step>.damaged``, with a warning.
             WriteError: if the directory cannot be made.
         """
         self.directory = Path(workdir).resolve() / name
@@ -83,27 +87,42 @@ class Checkpoints:
                 self.directory.mkdir(parents=True, exist_ok=True)
                 for unfinished in self.directory.glob(_UNFINISHED):
                     shutil.rmtree(unfinished)
-        process = jax.process_index()
+        self._keep = keep
         try:
-            self._manager = ocp.CheckpointManager(
-                self.directory,
-                item_handlers=ocp.StandardCheckpointHandler(),
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=keep,
-                    best_fn=(lambda metrics: metrics["score"]) if best else None,
-                    best_mode="max",
-                    create=False,  # orbax would have all processes do it together
-                    enable_async_checkpointing=True,
-                    multiprocessing_options=ocp.options.MultiprocessingOptions(
-                        primary_host=process, active_processes={process}
-                    ),
+            self._manager = self._open(self.directory)
+        except UNLISTED_ERRORS as error:
+            self._tell_or_set_aside(error, read_only=read_only)
+            self._manager = self._open(self.directory)
+
+    def _open(self, directory: Path) -> ocp.CheckpointManager:
+        process = jax.process_index()
+        return ocp.CheckpointManager(
+            directory,
+            item_handlers=ocp.StandardCheckpointHandler(),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=self._keep,
+                best_fn=(lambda metrics: metrics["score"]) if self._best else None,
+                best_mode="max",
+                create=False,  # orbax would have all processes do it together
+                enable_async_checkpointing=True,
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=process, active_processes={process}
                 ),
-            )
-        except (ValueError, KeyError, TypeError) as error:
+            ),
+        )
+
+    def _tell_or_set_aside(self, error: Exception, *, read_only: bool) -> None:
+        """Find which checkpoints orbax cannot list; rename them if others are left."""
+        steps = [int(path.name) for path in self.directory.iterdir() if path.name.isdecimal()]
+        damaged = unlisted_steps(self.directory, steps, self._open)
+        if read_only or not damaged or len(damaged) == len(steps):
+            listed = "\n  ".join(damaged.values()) or one_line(error)
             raise DamagedCheckpointError(
-                f"a checkpoint in {self.directory} has lost its score ({_reason(error)}): "
-                "bring it back from a copy, or move it away"
+                f"a checkpoint has lost its score or its description:\n  {listed}\n"
+                "Bring it back from a copy, or move it away."
             ) from error
+        for step, reason in damaged.items():
+            logging.warning("%s. It is now %s", reason, move_aside(self.directory / str(step)))
 
     def __enter__(self) -> "Checkpoints":
         """Return self."""
@@ -228,7 +247,7 @@ class Checkpoints:
             raise
         # Of damaged files orbax raises whatever stumbles over them first.
         except Exception as error:
-            raise DamagedCheckpointError(f"{damaged}: {_reason(error)}") from error
+            raise DamagedCheckpointError(f"{damaged}: {one_line(error)}") from error
         if description.init_timestamp_nsecs is None:
             raise DamagedCheckpointError(f"{damaged}: its metadata is missing or cut off")
         expected = description.custom_metadata.get(_FINGERPRINT)
@@ -247,13 +266,7 @@ class Checkpoints:
         return best
 
     def _set_aside(self, step: int) -> Path:
-        path = self.directory / str(step)
-        aside, count = path.with_name(f"{step}.damaged"), 1
-        while aside.exists():
-            count += 1
-            aside = path.with_name(f"{step}.damaged{count}")
-        with writing(path):
-            path.rename(aside)
+        aside = move_aside(self.directory / str(step))
         self._manager.reload()
         return aside
 
@@ -264,16 +277,7 @@ class Checkpoints:
             try:
                 yield
             except ValueError as error:
-                raise WriteError(f"cannot write {self.directory}: {_reason(error)}") from error
-
-
-def _reason(error: Exception) -> str:
-    """Put an error in a line; what matters in those of tensorstore comes last, after long paths."""
-    lines = str(error).splitlines()
-    line = lines[0] if lines else type(error).__name__
-    if code := re.search(r"os_error_code='(\d+)'", line):
-        return os.strerror(int(code[1]))
-    return line if len(line) <= _LONGEST_REASON else f"...{line[-_LONGEST_REASON:]}"
+                raise WriteError(f"cannot write {self.directory}: {one_line(error)}") from error
 
 
 def fingerprint_params(params: Any) -> str:

@@ -12,6 +12,7 @@ from sempart_jax.compilation_cache import enable_compilation_cache
 from sempart_jax.data.pipeline import NoReadableImageError
 from sempart_jax.default_config import default_config
 from sempart_jax.orbax_noise import silence_orbax
+from sempart_jax.out_of_memory import MEMORY_ERRORS, describe_out_of_memory
 from sempart_jax.training.health import UnhealthyRunError
 from sempart_jax.training.run_config import flatten
 
@@ -40,8 +41,9 @@ def run(
 ) -> None:
     """Parse the flags, call ``main`` and leave the program.
 
-    Exit status 0 after success and after help, 1 after one of :data:`EXPECTED_ERRORS` or flags that
-    make no sense, 130 after Ctrl-C; other errors keep their traceback.
+    Exit status 0 after success and after help, 1 after one of :data:`EXPECTED_ERRORS`, flags that
+    make no sense or where memory does not suffice, 130 after Ctrl-C; other errors keep their
+    traceback.
 
     Args:
         main: reads its arguments from flags; called with the list of the others if ``positional``.
@@ -63,6 +65,11 @@ def run(
             main(*([rest] if positional else []))
         except EXPECTED_ERRORS as error:
             sys.exit(f"error: {error}")
+        except MEMORY_ERRORS as error:
+            told = describe_out_of_memory(error)
+            if told is None:
+                raise
+            sys.exit(f"error: {told}")
         except KeyboardInterrupt:
             if resumable:
                 print("interrupted; the same command continues", file=sys.stderr)

@@ -1,5 +1,9 @@
 """Files that are whole or not there."""
 
+import os
+import stat
+from pathlib import Path
+
 import pytest
 
 from sempart_jax.atomic_write import write_atomically
@@ -31,3 +35,20 @@ def test_the_old_file_stays_when_the_new_one_cannot_take_its_place(tmp_path, mon
         write_atomically(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_content_is_on_the_disk_before_its_name_and_the_name_at_the_end(tmp_path, monkeypatch):
+    done, sync, replace = [], os.fsync, Path.replace
+
+    def note_sync(descriptor):
+        done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        sync(descriptor)
+
+    def note_replace(self, target):
+        done.append("name")
+        return replace(self, target)
+
+    monkeypatch.setattr("os.fsync", note_sync)
+    monkeypatch.setattr("pathlib.Path.replace", note_replace)
+    write_atomically(tmp_path / "file", "content")
+    assert done == ["file", "name", "folder"]

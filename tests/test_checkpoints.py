@@ -251,6 +251,31 @@ def test_a_best_checkpoint_that_has_lost_its_score_is_an_error(tmp_path, how):
         checkpoints.restore(make_state())
 
 
+@pytest.mark.parametrize("content", ["[]", "5", '{"custom_metadata": []}', '{"metrics": 5}'])
+def test_a_description_of_another_kind_is_set_aside(workdir, content, caplog):
+    """Orbax then opens none of them."""
+    newest = workdir / "checkpoints" / "3"
+    stored_file(newest, "description").write_text(content)
+    with pytest.raises(DamagedCheckpointError, match=rf"{newest} is damaged: \S.*\n.*from a copy"):
+        Checkpoints(workdir, read_only=True)
+    with Checkpoints(workdir) as checkpoints:
+        assert checkpoints.latest_step == 2
+        assert_same(checkpoints.resume(make_state()), make_state(2, 2 / 7))
+    assert f"It is now {newest}.damaged" in caplog.text
+    names = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+    assert names == ["1", "2", "3.damaged"]
+
+
+def test_where_all_descriptions_are_damaged_none_is_touched(workdir):
+    for step in (1, 2, 3):
+        stored_file(workdir / "checkpoints" / str(step), "description").write_text("[]")
+    with pytest.raises(DamagedCheckpointError) as caught:
+        Checkpoints(workdir)
+    for step in (1, 2, 3):
+        assert f"checkpoints/{step} is damaged" in str(caught.value)
+        assert (workdir / "checkpoints" / str(step)).is_dir()
+
+
 def test_reading_touches_nothing(workdir, tmp_path):
     (workdir / "checkpoints" / "4.orbax-checkpoint-tmp").mkdir()
     before = sorted(path.relative_to(workdir) for path in workdir.rglob("*"))

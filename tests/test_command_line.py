@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import jax
 import pytest
 from absl import flags
 
@@ -54,7 +55,8 @@ def arguments_of(monkeypatch):
 
         monkeypatch.setattr(flags, "FLAGS", values)
         monkeypatch.setattr(command_line.app, "run", app_run)
-        command_line.run(lambda *given: seen.append((given, values.side)), **options)
+        main = options.pop("main", lambda *given: seen.append((given, values.side)))
+        command_line.run(main, **options)
         return seen[0]
 
     return run
@@ -139,3 +141,13 @@ def test_who_imports_the_library_has_flags_of_its_own():
     command = [sys.executable, "-c", OTHER_PROGRAM]
     finished = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (finished.returncode, finished.stdout) == (0, "[]\n"), finished.stderr
+
+
+def test_memory_that_does_not_suffice_is_one_line_and_other_failures_a_traceback(arguments_of):
+    def fail(error):
+        raise error
+
+    with pytest.raises(SystemExit, match=r"error: out of memory \(too little\)"):
+        arguments_of(main=lambda: fail(MemoryError("too little")))
+    with pytest.raises(jax.errors.JaxRuntimeError, match="INTERNAL"):
+        arguments_of(main=lambda: fail(jax.errors.JaxRuntimeError("INTERNAL: broken")))

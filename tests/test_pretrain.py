@@ -20,6 +20,7 @@ from sempart_jax.models.backbone import load_backbone
 from sempart_jax.models.pretrained import BACKBONE_FILE
 from sempart_jax.pretrain import pretrain
 from sempart_jax.pretraining.config import pretraining_config
+from sempart_jax.pretraining.task import PretrainingTask
 from sempart_jax.trained_network import load_trained
 from sempart_jax.training.health import UnhealthyRunError
 from sempart_jax.training.run_record import ResumeError
@@ -176,8 +177,13 @@ def test_an_interrupted_run_ends_bit_for_bit_like_a_straight_one(
         save(checkpoints, state)
 
     monkeypatch.setattr(Checkpoints, "save", save_after_backbone)
-    signals = StopSignals()
-    signals.received = signal.SIGTERM
+    signals, take_step = StopSignals(), PretrainingTask.take_step
+
+    def take_last_step(task, *args):
+        signals.received = signal.SIGTERM
+        return take_step(task, *args)
+
+    monkeypatch.setattr(PretrainingTask, "take_step", take_last_step)
     with pytest.raises(StoppedRunError, match="Step 1 is kept"):
         pretrain(config_of(scenes), tmp_path, signals)
     pretrain(config_of(scenes), tmp_path)

@@ -8,6 +8,7 @@ threads, of worker processes nor of hosts changes what is trained on.
 import atexit
 import contextlib
 import hashlib
+import inspect
 import os
 import weakref
 from collections.abc import Generator, Sequence
@@ -24,7 +25,12 @@ from sempart_jax.data.image_sources import ImageSource, MaskedSource
 from sempart_jax.data.images import UnreadableImageError
 from sempart_jax.data.pixel_cache import Crop, PixelCache
 from sempart_jax.data.scratch_folder import ScratchFolder
-from sempart_jax.data.worker_processes import check_shared_memory, signals_blocked, start_worker
+from sempart_jax.data.worker_processes import (
+    check_shared_memory,
+    killed_workers_told,
+    signals_blocked,
+    start_worker,
+)
 
 MAXIMUM_THREADS = 8
 BUFFERED = 1
@@ -124,6 +130,7 @@ def training_batches(
         ValueError: at once, where the arguments make no sense together, or the workers' batches
             do not fit into the machine's shared memory, or the cache not onto its disk.
         NoReadableImageError: from the first batch, where no file can be read.
+        WorkerKilledError: from any batch.
     """
     if not source.names:
         raise ValueError("no image to train on: the source is empty")
@@ -257,7 +264,7 @@ def _without_repeated_reports(
         iterator = iter(batches)
     try:
         while True:
-            with starting():
+            with starting(), killed_workers_told():
                 batch = next(iterator)
             new = {path: reason for path, reason in batch.unreadable if path not in reported}
             reported.update(new)
@@ -274,5 +281,6 @@ def _without_repeated_reports(
 
 def _close(reference: weakref.ref[Generator[Batch, None, None]]) -> None:
     generator = reference()
-    if generator is not None:
+    # One that a thread is stuck in cannot be closed.
+    if generator is not None and inspect.getgeneratorstate(generator) != inspect.GEN_RUNNING:
         generator.close()

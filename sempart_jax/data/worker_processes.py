@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import re
 import shutil
 import signal
 import sys
@@ -12,6 +13,24 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 _SHARED_MEMORY = Path("/dev/shm")
+
+
+class WorkerKilledError(ChildProcessError):
+    """The system has ended a worker process; the message says what to do."""
+
+    def __init__(self, exit_code: int) -> None:
+        """Say what it was.
+
+        Args:
+            exit_code: of the process; negative is the number of a signal.
+        """
+        self.exit_code = exit_code
+        how = f"was killed (signal {-exit_code})" if exit_code < 0 else f"ended ({exit_code})"
+        probably = ", probably for memory" if exit_code == -signal.SIGKILL else ""
+        super().__init__(
+            f"a worker process {how}{probably}: take fewer --config.data.workers, or 0 for none; "
+            "the same command continues"
+        )
 
 
 def check_shared_memory(needed: int) -> None:
@@ -76,3 +95,20 @@ def start_worker(worker: int, worker_count: int) -> None:
 
     # A run that is killed closes nothing, and its workers would stay for ever.
     threading.Thread(target=follow, daemon=True).start()
+
+
+@contextlib.contextmanager
+def killed_workers_told() -> Iterator[None]:
+    """Say what to do where Grain finds inside that a worker has not ended by itself.
+
+    Raises:
+        WorkerKilledError: in place of what it raises.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        # Grain has no type for it.
+        ended = re.match(r"Worker process was terminated .* exit code (-?\d+)", str(error))
+        if ended is None:
+            raise
+        raise WorkerKilledError(int(ended[1])) from error

@@ -29,7 +29,7 @@ from sempart_jax.report.panels import draw_panel
 from sempart_jax.tensor_tree import flatten
 from sempart_jax.train_step import unreplicate
 from sempart_jax.training.log import TrainingLog
-from sempart_jax.training.recorder import RunRecorder, is_due
+from sempart_jax.training.recorder import RunRecorder, in_parts
 
 
 class PretrainingRecorder(RunRecorder[DinoState]):
@@ -57,8 +57,8 @@ class PretrainingRecorder(RunRecorder[DinoState]):
             checkpoints: where states go.
             log: where panels and scores go.
         """
-        super().__init__(workdir, checkpoints)
-        self._config, self._backbone, self._log = config, backbone, log
+        super().__init__(config, workdir, checkpoints)
+        self._backbone, self._log = backbone, log
         self._multi_crop = multi_crop
         self._samples = read_samples(
             images,
@@ -81,54 +81,43 @@ class PretrainingRecorder(RunRecorder[DinoState]):
             METHODS["tokencut"], backbone, None, short_side=config.data.image_size
         )
 
-    def look(self, step: int, state: DinoState, *, at_end: bool) -> None:
-        """Draw and score what is due, see :class:`RunRecorder`."""
-        at_either_end = at_end or step == 0
-        if step == 0:
-            self._draw_crops()
-        if at_either_end or is_due(step, self._config.log.panels_every_steps):
-            self._draw_panel(step, state)
-        if at_either_end or is_due(step, self._config.validation.every_steps):
-            self._validate(step, state)
-
-    def save(self, state: DinoState, *, wait: bool) -> None:
-        """Keep the teacher's backbone in a file that others can use, and a replicated state."""
-        step = int(unreplicate(state.step))
+    def write_export(self, state: DinoState) -> None:
+        """Write the teacher's backbone as a file, see :class:`RunRecorder`."""
         description = Description(
             backbone=self._config.backbone.name,
             patch_size=self._backbone.patch_size,
-            origin=f"pretrained here, step {step}",
+            origin=f"pretrained here, step {int(state.step)}",
             short_side=self._config.crops.global_size,
             compute_dtype=self._config.backbone.dtype,
         )
-        tensors = flatten(jax.device_get(_teacher(state)), BACKBONE)
-        # First, so that a run whose last checkpoint is there has its last backbone, too.
+        tensors = flatten(state.teacher["backbone"], BACKBONE)
         write_tensors(self._workdir / BACKBONE_FILE, description, tensors)
-        super().save(state, wait=wait)
 
-    def _draw_crops(self) -> None:
-        """Draw what the student is shown of the fixed images; a mistake in it is seen at once."""
+    def draw_panel(self, step: int, state: DinoState) -> None:
+        """Draw the crops once and the class token's attention, see :class:`RunRecorder`."""
         if len(self._samples) == 0:
             return
-        keys = jax.random.split(jax.random.key(self._config.seed), len(self._samples))
-        crops = jax.device_get(jax.jit(self._multi_crop)(keys, self._samples))
-        self._log.panel(0, draw_panel(crop_columns(self._samples, crops)), once="crops")
-
-    def _draw_panel(self, step: int, state: DinoState) -> None:
-        if len(self._samples) == 0:
-            return
+        if step == 0:
+            self._draw_crops()
         image = self._samples.astype(np.float32) / 255
         rows = np.asarray(self._class_attention(_teacher(state), image))
         side = self._samples.shape[1] // self._backbone.patch_size
         self._log.panel(step, draw_panel(attention_columns(self._samples, rows, side)))
 
-    def _validate(self, step: int, state: DinoState) -> None:
+    def _draw_crops(self) -> None:
+        """Draw what the student is shown of the fixed images; a mistake in it is seen at once."""
+        keys = jax.random.split(jax.random.key(self._config.seed), len(self._samples))
+        crops = jax.device_get(jax.jit(self._multi_crop)(keys, self._samples))
+        self._log.panel(0, draw_panel(crop_columns(self._samples, crops)), once="crops")
+
+    def validate(self, step: int, state: DinoState, between_parts: Callable[[], None]) -> None:
         """Score TokenCut on the teacher; nothing is chosen by it."""
         if not self._pairs:
             return
+        predictor = self._tokencut.with_params(_teacher(state))
         scores = validate(
             self._pairs,
-            self._tokencut.with_params(_teacher(state)),
+            in_parts(predictor, predictor.batch_size, between_parts),
             foreground_rule="none",  # TokenCut chooses its side itself
             resize_size=self._config.data.resize_size,
             crop_size=self._config.data.image_size,

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from sempart_jax.atomic_write import write_atomically
 from sempart_jax.segmentation.shards import Shard
 
@@ -32,16 +34,26 @@ def read_records(root: Path) -> dict[Path, list[Record]]:
 
 
 def _lines(path: Path) -> list[Record]:
-    """Read whole lines; a killed process, or one that writes right now, may leave half a line."""
+    """Read whole lines; a killed process, or one that writes right now, may leave half a line.
+
+    Lines that are no records are left out with a warning: their images are done again.
+    """
     records = []
-    for line in path.read_bytes().splitlines():
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
         try:
             record = json.loads(line)
         except ValueError:
             continue
-        if isinstance(record, dict) and {"image", "name", "stamp", "settings"} <= record.keys():
+        if _is_record(record):
             records.append(record)
+        else:
+            logging.warning("%s: line %d is no record, and is left out", path, number)
     return records
+
+
+def _is_record(record: Any) -> bool:
+    names = ("image", "name", "stamp", "settings")
+    return isinstance(record, dict) and all(isinstance(record.get(name), str) for name in names)
 
 
 class RecordFile:
@@ -116,9 +128,13 @@ def is_done(
     """
     return any(
         (record["stamp"], record["settings"]) == (stamp, settings)
-        and all(kind in record and (root / record[kind]).is_file() for kind in kinds)
+        and all(_is_written(root, record.get(kind)) for kind in kinds)
         for record in records
     )
+
+
+def _is_written(root: Path, name: Any) -> bool:
+    return isinstance(name, str) and (root / name).is_file()
 
 
 def own_records(root: Path, shard: Shard) -> dict[Path, Record]:

@@ -17,6 +17,12 @@ GO_ON = (
 )
 """What a run can do that has been stopped by a false alarm."""
 
+START_ANEW = (
+    "Start in a new --workdir with a lower --config.optimizer.learning_rate, or with "
+    "--config.backbone.dtype=float32 if it is bfloat16"
+)
+"""What can be done about numbers that are not finite."""
+
 
 def check_finite(step: int, metrics: Mapping[str, float]) -> None:
     """Look for NaN and infinity.
@@ -30,11 +36,7 @@ def check_finite(step: int, metrics: Mapping[str, float]) -> None:
     """
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
-        raise UnhealthyRunError(
-            f"step {step}: {', '.join(broken)} not finite. Start in a new --workdir with "
-            "a lower --config.optimizer.learning_rate, or with --config.backbone.dtype=float32 if "
-            "it is bfloat16"
-        )
+        raise UnhealthyRunError(f"step {step}: {', '.join(broken)} not finite. {START_ANEW}")
 
 
 class HealthMonitor:

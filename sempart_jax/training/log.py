@@ -15,6 +15,7 @@ from sempart_jax.atomic_write import write_atomically
 from sempart_jax.report.panels import save_png
 from sempart_jax.report.training_curves import draw_curves, read_curves
 from sempart_jax.training.event_file import EventFile
+from sempart_jax.training.metrics_file import read_rows
 from sempart_jax.write_errors import writing
 
 
@@ -42,7 +43,7 @@ class TrainingLog:
         self._metrics_file = self._workdir / "metrics.jsonl"
         # A run that starts over at step 0 logs that step again as well.
         last_kept = first_step or -1
-        kept = _lines_up_to(self._metrics_file, last_kept) if self._metrics_file.exists() else []
+        kept = [row.line for row in read_rows(self._metrics_file) if row.step <= last_kept]
         write_atomically(self._metrics_file, "".join(f"{line}\n" for line in kept))
         with writing(self._metrics_file):
             self._metrics = self._metrics_file.open("a")
@@ -147,16 +148,3 @@ class SilentLog:
     def warn(self, message: str) -> None:
         """Say on stderr what this process may be the only one to know."""
         print(f"process {self._process}: {message}", file=sys.stderr)
-
-
-def _lines_up_to(path: Path, step: int) -> list[str]:
-    """Read a metrics file's whole lines up to a step; a killed run may leave half a line."""
-    lines = []
-    for line in path.read_text(errors="replace").splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if row["step"] <= step:
-            lines.append(line)
-    return lines

@@ -16,10 +16,15 @@ from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.data.pipeline import Batch, training_batches
 from sempart_jax.objectives.base import Examples
 from sempart_jax.train_step import Metrics, replicate, shard
+from sempart_jax.training.awaited_batches import AwaitedBatches
 from sempart_jax.training.health import CollapsedRunError
 from sempart_jax.training.log import SilentLog, TrainingLog
 from sempart_jax.training.recorder import RunRecorder
-from sempart_jax.training.stop_signals import StoppedRunError, StopSignals
+from sempart_jax.training.stop_signals import (
+    LookInterruptedError,
+    StoppedRunError,
+    StopSignals,
+)
 from sempart_jax.training.task import TrainingTask
 
 _STEPS_IN_FLIGHT = 2
@@ -77,54 +82,104 @@ class TrainingRun(Generic[State]):
         """
         config = self._config
         self._signals.defer()
-        if self._recorder is not None and self._step == 0:
-            self._recorder.look(self._step, self._state, at_end=False)
-        with contextlib.closing(
-            training_batches(
-                self._images,
-                batch_size=config.batch_size,
-                image_size=config.data.image_size,
-                resize_size=config.data.resize_size,
-                seed=config.seed,
-                start_step=self._step,
-                workers=config.data.workers,
-                cache_bytes=round(config.data.cache_gigabytes * 1e9),
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
-            )
-        ) as batches:
+        if self._recorder is not None and (
+            self._step == 0 or self._recorder.misses_look(self._step)
+        ):
+            self._make_up_for_look(self._recorder, at_end=self._step == last_step)
+        batches = training_batches(
+            self._images,
+            batch_size=config.batch_size,
+            image_size=config.data.image_size,
+            resize_size=config.data.resize_size,
+            seed=config.seed,
+            start_step=self._step,
+            workers=config.data.workers,
+            cache_bytes=round(config.data.cache_gigabytes * 1e9),
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+        with contextlib.closing(AwaitedBatches(batches)) as awaited:
             self._clock_started = time.monotonic()
             while self._step < last_step:
-                self._take_step(next(batches))
+                self._take_step(self._next_batch(awaited))
                 at_end = self._step == last_step
-                stop = not at_end and self._asked_to_stop()
+                stop = self._asked_to_stop()
                 save = at_end or stop or self._step % config.checkpoint.every_steps == 0
                 if save or self._step % config.log.every_steps == 0:
                     self._log_steps(at_end=at_end)
                 if self._recorder is not None:
-                    self._record(self._recorder, at_end=at_end, save=save, stop=stop)
+                    stop = self._record(self._recorder, at_end=at_end, save=save, stop=stop)
                 if stop:
-                    raise StoppedRunError(
-                        f"ended from outside. Step {self._step} is kept: the same command "
-                        "continues the run from there",
-                        self._signals.received or signal.SIGTERM,
-                    )
+                    raise self._stopped()
 
     def _asked_to_stop(self) -> bool:
         return distributed.asked_to_stop(self._step) or self._signals.received is not None
 
+    def _stopped(self) -> StoppedRunError:
+        kept = f"Step {self._step} is kept" if self._step else "Nothing was trained yet"
+        return StoppedRunError(
+            f"ended from outside. {kept}: the same command continues the run from there",
+            self._signals.received or signal.SIGTERM,
+        )
+
+    def _make_up_for_look(self, recorder: RunRecorder[State], *, at_end: bool) -> None:
+        try:
+            recorder.look(
+                self._step, self._state, at_end=at_end, between_parts=self._signals.interrupt_look
+            )
+        except LookInterruptedError:
+            # The state is kept already, or has not learned anything.
+            raise self._stopped() from None
+        if self._step:
+            recorder.note_missed_look(None)
+
+    def _next_batch(self, awaited: AwaitedBatches) -> Batch:
+        try:
+            batch = awaited.next(given_up=lambda: self._signals.received is not None)
+        except Exception:
+            # Only the images have failed.
+            self._keep()
+            raise
+        if batch is None:
+            self._keep()
+            raise self._stopped()
+        return batch
+
+    def _keep(self) -> None:
+        """Write the state between two steps, where there is anything to write."""
+        if self._unlogged:
+            self._log_steps(at_end=False)
+        if self._recorder is not None and self._step:
+            self._recorder.save(self._state, wait=True)
+
     def _record(
         self, recorder: RunRecorder[State], *, at_end: bool, save: bool, stop: bool
-    ) -> None:
+    ) -> bool:
+        """Look at a state and keep it; returns whether to stop, which a look may have learned."""
         before_pause = time.monotonic()
-        recorder.look(self._step, self._state, at_end=at_end)
+        step, state = self._step, self._state
+        look_due = recorder.is_look_due(step, at_end=at_end)
+        if look_due and not stop:
+            try:
+                recorder.look(
+                    step, state, at_end=at_end, between_parts=self._signals.interrupt_look
+                )
+                look_due = False
+            except LookInterruptedError:
+                stop = True
+        if stop and look_due:
+            # Whoever asks to end waits for seconds, and a look may take minutes.
+            recorder.note_missed_look(step)
+        if stop and self._unlogged:
+            self._log_steps(at_end=at_end)
         # Last, so that a run killed before it does all of the above again.
-        if save:
-            recorder.save(self._state, wait=at_end or stop)
+        if save or stop:
+            recorder.save(state, wait=at_end or stop)
             if self._config.log.panel_images:
                 self._log.curves()
         # The rate of training is not that of drawing and scoring.
         self._clock_started += time.monotonic() - before_pause
+        return stop
 
     def _take_step(self, batch: Batch) -> None:
         for path, reason in batch.unreadable:

@@ -8,6 +8,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from sempart_jax import command_line, distributed
+from sempart_jax.training.awaited_batches import leave_program
 from sempart_jax.training.stop_signals import StoppedRunError, StopSignals
 from sempart_jax.write_errors import WriteError
 
@@ -60,7 +61,7 @@ def run(
                         return
         except StoppedRunError as stopped:
             print(f"stopped: {stopped}")
-            sys.exit(stopped.exit_status)
+            leave_program(stopped.exit_status)
         except WriteError as error:
             sys.exit(
                 f"error: {error}. Once it can be written, the same command continues the run from "

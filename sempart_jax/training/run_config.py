@@ -4,6 +4,7 @@ import math
 from collections.abc import Container
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 LAUNCH_FIELDS = ("distributed", "coordinator_address", "num_processes", "process_id")
@@ -71,6 +72,9 @@ def run_config(task: str) -> ConfigDict:
     return config
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 class FieldChecks:
     """Checks values field by field, and tells of all bad ones together."""
 
@@ -100,6 +104,12 @@ class FieldChecks:
         """Require that values are positive."""
         for field in fields:
             self.require(field, self._lookup(field) > 0, "above 0")
+
+    def finite(self) -> None:
+        """Require that no number of the configuration is NaN or infinite as float32."""
+        for field, value in flatten(self._config).items():
+            if isinstance(value, float):
+                self.require(field, abs(value) <= _LARGEST, f"a number of at most {_LARGEST:.1e}")
 
     def fractions(self, *fields: str) -> None:
         """Require that values lie between 0 and 1, both included."""
@@ -144,6 +154,8 @@ def check_run_fields(config: ConfigDict, checks: FieldChecks) -> None:
         "log.panel_images",
         "seed",
     )
+    checks.finite()
+    checks.require("seed", config.seed < 2**63, "below 2**63")
     checks.require("steps", bool(config.steps or config.epochs), "above 0 where config.epochs is 0")
     checks.require(
         "backbone.dtype",

@@ -1,5 +1,6 @@
 """Panels and validation scores of a network that learns to segment."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -18,7 +19,7 @@ from sempart_jax.prediction import AnySizePredictor, Predictor, panel_columns, t
 from sempart_jax.report.panels import draw_panel
 from sempart_jax.train_step import TrainState, unreplicate
 from sempart_jax.training.log import TrainingLog
-from sempart_jax.training.recorder import RunRecorder, is_due
+from sempart_jax.training.recorder import RunRecorder, in_parts
 
 _VALIDATED_MASKS = {"none": "fine", "guided": "refined", CENTRE_BOX: CENTRE_BOX}
 """Name in the log of each post-processing, and of the box that they are compared with."""
@@ -54,8 +55,8 @@ class SegmentationRecorder(RunRecorder[TrainState]):
             best: where the best goes.
             log: where panels and scores go.
         """
-        super().__init__(workdir, checkpoints)
-        self._config, self._experiment, self._best, self._log = config, experiment, best, log
+        super().__init__(config, workdir, checkpoints)
+        self._experiment, self._best, self._log = experiment, best, log
         self._predictor = Predictor(experiment.network, replicated_frozen_params)
         self._samples = read_samples(
             images,
@@ -70,15 +71,8 @@ class SegmentationRecorder(RunRecorder[TrainState]):
         )
         self.validations: Validations = {}
 
-    def look(self, step: int, state: TrainState, *, at_end: bool) -> None:
-        """Draw and validate what is due, see :class:`RunRecorder`."""
-        at_either_end = at_end or step == 0
-        if at_either_end or is_due(step, self._config.log.panels_every_steps):
-            self._draw_panel(step, state)
-        if at_either_end or is_due(step, self._config.validation.every_steps):
-            self._validate(step, state)
-
-    def _draw_panel(self, step: int, state: TrainState) -> None:
+    def draw_panel(self, step: int, state: TrainState) -> None:
+        """Draw the masks of a few training images, see :class:`RunRecorder`."""
         if len(self._samples.image) == 0:
             return
         objective, size = self._experiment.objective, self._config.data.image_size
@@ -95,7 +89,7 @@ class SegmentationRecorder(RunRecorder[TrainState]):
         )
         self._log.panel(step, draw_panel(columns))
 
-    def _validate(self, step: int, state: TrainState) -> None:
+    def validate(self, step: int, state: TrainState, between_parts: Callable[[], None]) -> None:
         """Score the validation set and keep the checkpoint if its fine mask is the best so far."""
         if not self._validation_pairs:
             return
@@ -107,7 +101,7 @@ class SegmentationRecorder(RunRecorder[TrainState]):
         )
         scored = validate(
             self._validation_pairs,
-            predictor,
+            in_parts(predictor, predictor.batch_size, between_parts),
             foreground_rule=self._config.validation.foreground_rule,
             resize_size=self._config.data.resize_size,
             crop_size=self._config.data.image_size,

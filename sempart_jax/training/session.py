@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 
 from sempart_jax import distributed
 from sempart_jax.checkpoints import Checkpoints, State
+from sempart_jax.data.folder import printable
 from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.folder_lock import locked
 from sempart_jax.training.log import SilentLog, TrainingLog
@@ -75,6 +76,28 @@ def check_devices(config: ConfigDict) -> None:
         )
 
 
+def check_workdir(workdir: Path) -> None:
+    """Refuse at once what checkpoints could not be written to, hours later.
+
+    Args:
+        workdir: directory of a run, which need not exist.
+
+    Raises:
+        ValueError: it is a file, lies in one, or its name is no UTF-8, which orbax wants.
+    """
+    for path in (workdir, *workdir.parents):
+        if path.exists() and not path.is_dir():
+            raise ValueError(
+                f"--workdir={printable(workdir)}: {printable(path)} is a file. Name a folder"
+            )
+    try:
+        str(workdir.resolve()).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"--workdir={printable(workdir)}: its whole name must be UTF-8. Name another folder"
+        ) from error
+
+
 def carry_out(plan: Plan[State], workdir: Path, signals: StopSignals | None = None) -> None:
     """Train, or continue to train, to the end; all processes of a run call it.
 
@@ -84,9 +107,9 @@ def carry_out(plan: Plan[State], workdir: Path, signals: StopSignals | None = No
         signals: what asks a process that is alone to end.
 
     Raises:
-        ValueError: if the plan is not that of the run in ``workdir``, or not the same in all
-            processes; if another process trains in ``workdir``, or the checkpoints of its run are
-            damaged or gone.
+        ValueError: if no run can be in ``workdir``; if the plan is not that of the run there, or
+            not the same in all processes; if another process trains there, or the checkpoints of
+            the run are damaged or gone.
         FileNotFoundError: if weights are missing.
         NoReadableImageError: if no training image can be read.
         UnhealthyRunError: if the loss is no longer finite or what is trained has collapsed. The
@@ -100,6 +123,7 @@ def carry_out(plan: Plan[State], workdir: Path, signals: StopSignals | None = No
     with contextlib.ExitStack() as stack:
         state = task.empty_state()
         if distributed.is_writer():
+            check_workdir(workdir)
             stack.enter_context(locked(workdir, "--workdir"))
             register_run(
                 workdir,

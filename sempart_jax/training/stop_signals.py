@@ -27,6 +27,10 @@ class StoppedRunError(RuntimeError):
         self.exit_status = _exit_status(number)
 
 
+class LookInterruptedError(Exception):
+    """A signal has come while a state was drawn or scored; nothing of it is written."""
+
+
 class StopSignals:
     """Signals that have come to this process, and are answered when it suits.
 
@@ -57,9 +61,14 @@ class StopSignals:
     def defer(self) -> None:
         """Only note signals from now on: whoever trains asks :attr:`received` after each step.
 
-        A second SIGINT ends the process at once.
+        The same one a second time ends the process at once.
         """
         self._deferred = True
+
+    def interrupt_look(self) -> None:
+        """Raise LookInterruptedError if a signal has come."""
+        if self.received is not None:
+            raise LookInterruptedError
 
     def _take(self, number: int, frame: types.FrameType | None) -> None:
         name = signal.Signals(number).name
@@ -68,12 +77,9 @@ class StopSignals:
             # No Exception: whoever looks for damaged files must not take it for one.
             raise SystemExit(_exit_status(number))
         self.received = self.received or number
-        more = ""
-        if number == signal.SIGINT:
-            # The system itself answers the next one, whatever this process is busy with.
-            signal.signal(signal.SIGINT, signal.SIG_DFL)
-            more = "; once more ends at once"
-        _say(f"{name}: ending after this step{more}")
+        # The system itself answers the next one, whatever this process is busy with.
+        signal.signal(number, signal.SIG_DFL)
+        _say(f"{name}: ending after this step; once more ends at once")
 
 
 def _exit_status(number: int) -> int:

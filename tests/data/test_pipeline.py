@@ -1,3 +1,4 @@
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -26,6 +27,7 @@ from sempart_jax.data.pipeline import (
     fingerprint,
     training_batches,
 )
+from sempart_jax.data.worker_processes import WorkerKilledError
 from tests.commands import own_words
 from tests.data.labelled_files import write_unpacked
 
@@ -268,6 +270,18 @@ def test_losing_the_iterator_ends_its_processes_and_threads(paths):
     while any("grain" in thread.name for thread in threading.enumerate()):
         assert time.monotonic() < deadline, threading.enumerate()
         time.sleep(0.01)
+
+
+def test_a_killed_worker_is_told_with_what_to_do(paths):
+    with contextlib.closing(
+        training_batches(source_of(paths), batch_size=4, seed=0, workers=1, **SIZES)
+    ) as batches:
+        next(batches)
+        (worker,) = multiprocessing.active_children()
+        os.kill(worker.pid, signal.SIGKILL)
+        told = r"was killed \(signal 9\), probably for memory: take fewer --config.data.workers"
+        with pytest.raises(WorkerKilledError, match=told):
+            list(islice(batches, 10))
 
 
 PROGRAM = """

@@ -110,3 +110,16 @@ def test_only_what_is_done_again_is_forgotten(tmp_path):
     write(tmp_path, Shard(), record("a"))
     drop_records(tmp_path, Shard())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_that_are_no_records_are_left_out_and_named(tmp_path, caplog):
+    path = tmp_path / "masks.jsonl"
+    wrong = [5, [], {"image": 5}, record("b") | {"image": 5}, record("c") | {"stamp": None}]
+    path.write_text("".join(f"{json.dumps(line)}\n" for line in [*wrong, record("a")]))
+    assert read_records(tmp_path) == {Path("/photos/a"): [record("a")]}
+    for number in range(1, len(wrong) + 1):
+        assert f"{path}: line {number} is no record, and is left out" in caplog.text
+
+
+def test_an_image_whose_mask_is_no_name_is_not_done(tmp_path):
+    assert not is_done(tmp_path, "1 2", [record("a", mask=5)], "s", ["mask"])

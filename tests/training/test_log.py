@@ -240,3 +240,13 @@ def test_a_silent_log_says_only_what_it_alone_knows(tmp_path, monkeypatch, capsy
     assert list(tmp_path.iterdir()) == []
     said = capsys.readouterr()
     assert (said.out, said.err) == ("", "process 3: skipped a.png: no image\n")
+
+
+def test_rows_that_are_none_are_left_out_and_named(tmp_path, caplog):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\n{"stap": 1}\n17\n{"step": "2"}\n{"step": 2}\n{"st')
+    with open_log(tmp_path, first_step=2):
+        pass
+    assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
+    for number in (2, 3, 4):
+        assert f"{path}: line {number} has no step, and is left out" in caplog.text
