@@ -79,6 +79,7 @@ class AnySizePredictor:
         short_side: int,
         patch_size: int,
         batch_size: int = 8,
+        origin: str = "in training",
     ) -> None:
         """Choose the network.
 
@@ -88,11 +89,13 @@ class AnySizePredictor:
             short_side: short side in pixels at which it sees an image.
             patch_size: side of the backbone's patches in pixels.
             batch_size: images that are processed together.
+            origin: where the network comes from, for an error.
         """
         self._predictor = predictor
         self._variables = replicated_variables
         self._short_side, self._patch_size = short_side, patch_size
         self.batch_size = batch_size
+        self._origin = origin
 
     def network_input(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Bring an image to the size at which the network sees it, see ``input_size``."""
@@ -100,8 +103,18 @@ class AnySizePredictor:
         return resize(image, *input_size(height, width, self._short_side, self._patch_size))
 
     def predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B h w"]:
-        """Predict for inputs of one size; fewer than a batch are padded to one."""
-        return self._predictor(self._variables, inputs, self.batch_size)["fine"]
+        """Predict for inputs of one size; fewer than a batch are padded to one.
+
+        Raises:
+            ValueError: the network gives masks that are not finite.
+        """
+        masks = self._predictor(self._variables, inputs, self.batch_size)["fine"]
+        if not np.isfinite(masks).all():
+            raise ValueError(
+                f"the network gives NaN for masks ({self._origin}): its weights are damaged, or "
+                "its training has gone wrong. Get the file again, or take another checkpoint"
+            )
+        return masks
 
     @staticmethod
     def fit(mask: Float[np.ndarray, "h w"], height: int, width: int) -> Float[np.ndarray, "H W"]:
@@ -141,6 +154,7 @@ def any_size_predictor(
         short_side=network.short_side if short_side is None else short_side,
         patch_size=network.patch_size,
         batch_size=batch_size,
+        origin=network.origin,
     )
 
 
