@@ -73,6 +73,7 @@ class AnySizePredictor(FewShapesPredictor):
         short_side: int,
         patch_size: int,
         batch_size: int = 8,
+        origin: str = "in training",
     ) -> None:
         """Choose the network.
 
@@ -82,14 +83,26 @@ class AnySizePredictor(FewShapesPredictor):
             short_side: short side in pixels at which it sees an image.
             patch_size: side of the backbone's patches in pixels.
             batch_size: images that are processed together.
+            origin: where the network comes from, for an error.
         """
         super().__init__(short_side=short_side, patch_size=patch_size, batch_size=batch_size)
         self._predictor = predictor
         self._variables = replicated_variables
+        self._origin = origin
 
     def predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B h w"]:
-        """Predict for inputs of one size; fewer than a batch are padded to one."""
-        return self._predictor(self._variables, inputs, self.batch_size)["fine"]
+        """Predict for inputs of one size; fewer than a batch are padded to one.
+
+        Raises:
+            ValueError: the network gives masks that are not finite.
+        """
+        masks = self._predictor(self._variables, inputs, self.batch_size)["fine"]
+        if not np.isfinite(masks).all():
+            raise ValueError(
+                f"the network gives NaN for masks ({self._origin}): its weights are damaged, or "
+                "its training has gone wrong. Get the file again, or take another checkpoint"
+            )
+        return masks
 
 
 def any_size_predictor(
@@ -108,6 +121,7 @@ def any_size_predictor(
         short_side=network.short_side if short_side is None else short_side,
         patch_size=network.patch_size,
         batch_size=batch_size,
+        origin=network.origin,
     )
 
 

@@ -54,7 +54,8 @@ def check_tensors(
         what: the network in words.
 
     Raises:
-        ValueError: names all tensors that are missing, left over, misshapen or not finite.
+        ValueError: names all tensors that are missing, left over, misshapen or not finite, and
+            running variances of batch norm that are negative: a root of them would be NaN.
     """
     problems = {
         "missing": [f"{n} {shape}" for n, shape in shapes.items() if n not in tensors],
@@ -65,6 +66,11 @@ def check_tensors(
             if n in shapes and t.shape != shapes[n]
         ],
         "with NaN or infinity": not_finite(tensors),
+        "of negative variances": [
+            n
+            for n, t in tensors.items()
+            if "batch_stats/" in n and n.endswith("/var") and t.size and t.min() < 0
+        ],
     }
     if any(problems.values()):
         listing = "\n".join(

@@ -156,6 +156,19 @@ def ramp(height, width):
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
+def test_a_network_that_gives_nan_is_told_with_its_origin():
+    def broken(variables, images, batch_size):
+        return {"fine": np.where(images[..., 0] > 100, np.nan, 0.5)}
+
+    predictor = AnySizePredictor(
+        broken, "variables", short_side=32, patch_size=8, origin="model file my.safetensors"
+    )
+    assert predictor([np.zeros((32, 32, 3), np.uint8)])[0].max() == 0.5
+    with pytest.raises(ValueError, match=r"gives NaN for masks \(model file my\.safetensors\)"):
+        predictor([ramp(32, 32)])
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_images_of_any_size_are_seen_in_few_shapes_and_keep_their_order_and_size():
     sizes = [(60, 80), (32, 32), (80, 60), (90, 120), (500, 500), (20, 28)]
     stand_in, predictor = red_predictor(batch_size=4)

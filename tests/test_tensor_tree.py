@@ -27,3 +27,13 @@ def test_each_kind_of_problem_is_told_and_nothing_else():
         "  with NaN or infinity: c",
     ]
     assert not_finite({"x": np.asarray([np.inf]), "y": np.zeros(1)}) == ["x"]
+
+
+def test_negative_variances_are_refused():
+    name = "head/batch_stats/stage_0/norm/var"
+    shapes = {name: (2,), "head/params/kernel": (2,)}
+    tensors = {name: np.asarray([0.0, 1.0]), "head/params/kernel": -np.ones(2)}
+    check_tensors("file", tensors, shapes, "a net")
+    tensors[name] = np.asarray([1.0, -1e-3])
+    with pytest.raises(ValueError, match=f"of negative variances: {name}$"):
+        check_tensors("file", tensors, shapes, "a net")

@@ -45,7 +45,8 @@ def port_vit(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
         The ``params`` collection, float32.
 
     Raises:
-        ValueError: tensors are missing, left over, misshapen or not finite; all are named.
+        ValueError: tensors are missing, left over, misshapen, not finite or negative variances; all
+            are named.
     """
     params = _port(state_dict, _vit_tensors(state_dict), "vision transformer (DINO names)")
     return params["params"]
@@ -64,7 +65,8 @@ def port_head(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
         ``{"params": ..., "batch_stats": ...}``, float32.
 
     Raises:
-        ValueError: tensors are missing, left over, misshapen or not finite; all are named.
+        ValueError: tensors are missing, left over, misshapen, not finite or negative variances; all
+            are named.
     """
     tensors = _head_tensors(state_dict)
     counters = {
@@ -108,11 +110,19 @@ def _check(state_dict: Mapping[str, np.ndarray], tensors: Mapping[str, _Tensor],
     infinite = [
         name for name in present if not np.isfinite(np.asarray(state_dict[name], np.float32)).all()
     ]
+    negative = [
+        name
+        for name in present
+        if name.endswith(".running_var")
+        and name not in infinite
+        and np.any(np.asarray(state_dict[name]) < 0)
+    ]
     problems = {
         "missing": missing,
         "not known": extra,
         "of another shape": misshapen,
         "with NaN or infinity": infinite,
+        "of negative variances": negative,
     }
     if any(problems.values()):
         listing = "\n".join(

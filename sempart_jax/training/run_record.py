@@ -81,7 +81,7 @@ def register_run(
         recorded = {}
         # What was scored before the first step may be of another configuration.
         with writing(workdir):
-            shutil.rmtree(workdir / "best", ignore_errors=True)
+            shutil.rmtree(workdir / "best" / "0", ignore_errors=True)
     write_atomically(config_file, config.to_json_best_effort(indent=2) + "\n")
     fields = recorded | dict(fingerprints) | {_LAST_STEP: last_step}
     write_atomically(run_file, json.dumps(fields, indent=2) + "\n")

@@ -45,6 +45,8 @@ def head_state(channels: int = 48, stages: int = 3, counters: bool = True) -> di
         for name in (f"{index}.bias", *(f"{index + 1}.{part}" for part in norms)):
             shapes[f"{stage}.{name}"] = (outputs,)
     state = {name: rng.standard_normal(s).astype(np.float32) for name, s in shapes.items()}
+    for name in (name for name in shapes if name.endswith("running_var")):
+        state[name] = np.abs(state[name])
     if counters:
         for stage, index, _, _ in blocks:
             state[f"{stage}.{index + 1}.num_batches_tracked"] = np.asarray(7, np.int64)
@@ -207,11 +209,19 @@ def test_everything_wrong_is_told_at_once():
         assert raised.match(part)
 
 
-@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
-def test_a_head_tensor_that_is_not_finite_is_named(value):
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        (np.inf, "with NaN or infinity"),
+        (-np.inf, "with NaN or infinity"),
+        (np.nan, "with NaN or infinity"),
+        (-1e-6, "of negative variances"),
+    ],
+)
+def test_a_head_tensor_that_is_not_finite_is_named(value, kind):
     state = head_state()
     state["layers.2.4.running_var"][5] = value
-    with pytest.raises(ValueError, match=r"with NaN or infinity: layers\.2\.4\.running_var$"):
+    with pytest.raises(ValueError, match=rf"{kind}: layers\.2\.4\.running_var$"):
         port_head(state)
 
 

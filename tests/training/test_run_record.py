@@ -100,13 +100,14 @@ def test_a_run_that_has_kept_nothing_may_change(tmp_path, trace):
     config = default_config()
     register_run(tmp_path, config, PRINTS)
     (tmp_path / "best" / "0").mkdir(parents=True)
+    (tmp_path / "best" / "other").touch()
     (tmp_path / "metrics.jsonl").write_text('{"step": 5}\n')
     config.batch_size = 16
     changed = PRINTS | {"training images": "cccc"}
     register_run(tmp_path, config, changed, last_step=5)
     assert read_config(tmp_path, default_config()).batch_size == 16
     assert read_record(tmp_path) == changed | {"last step": 5}
-    assert not (tmp_path / "best").exists()
+    assert list((tmp_path / "best").iterdir()) == [tmp_path / "best" / "other"]
     (tmp_path / trace).mkdir(parents=True)
     with pytest.raises(ResumeError, match="batch_size: 16 -> 8"):
         register_run(tmp_path, default_config(), PRINTS)
