@@ -25,7 +25,8 @@ fuzz: $(INSTALLED)
 
 # Training, evaluation and segmentation of more than a hundred hostile files, with peak memory.
 hostile: $(INSTALLED)
-	HOSTILE_LONG=1 $(BIN)/python -m pytest -s tests/faults/test_hostile_files.py
+	HOSTILE_LONG=1 $(BIN)/python -m pytest -s tests/faults/test_hostile_files.py \
+		tests/faults/test_large_photographs.py
 
 # Trainings killed 30 times, and on broken disks; `make test` has a short form of it.
 faults: $(INSTALLED)
