@@ -4,7 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup test faults fuzz hostile soak demo builtin builtin-stages accelerator lint types lock audit clean
+.PHONY: setup setup-app setup-metrics test test-app test-metrics faults fuzz hostile soak demo builtin \
+	builtin-stages accelerator lint types lock audit clean
 
 setup: $(INSTALLED)
 
@@ -19,13 +20,36 @@ $(INSTALLED): requirements.lock pyproject.toml
 test: $(INSTALLED)
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-# The loaders of weights on many more damaged files than in `make test`.
-fuzz: $(INSTALLED)
-	FUZZ_CASES=5000 $(BIN)/python -m pytest -s tests/faults/test_weights_fuzz.py
+# Gradio and PySODMetrics hold pillow and NumPy back: their tests have environments and locks of their own.
+setup-app: $(VENV)-app/.installed
+setup-metrics: $(VENV)-metrics/.installed
 
-# Training, evaluation and segmentation of more than a hundred hostile files, with peak memory.
-hostile: $(INSTALLED)
-	HOSTILE_LONG=1 $(BIN)/python -m pytest -s tests/faults/test_hostile_files.py
+$(VENV)-%/.installed: requirements-%.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)-$*
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-$*.lock
+	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $@
+
+# The web page; in a browser, too, where chromium and chromedriver are installed.
+test-app: setup-app
+	$(VENV)-app/bin/python -m pytest -p no:cacheprovider tests/test_app.py tests/web
+
+test-metrics: setup-metrics
+	$(VENV)-metrics/bin/python -m pytest -p no:cacheprovider \
+		tests/metrics/test_sod.py tests/evaluation/test_saliency.py
+
+# The loaders of weights on many more damaged files than in `make test`, which others follow from each seed.
+FUZZ_SEEDS ?= 0 1 2 3
+fuzz: $(INSTALLED)
+	for seed in $(FUZZ_SEEDS); do \
+		FUZZ_CASES=5000 $(BIN)/python -m pytest -s tests/faults/test_weights_fuzz.py \
+			--hypothesis-seed=$$seed || exit 1; done
+
+# Training, evaluation, segmentation and the web page with more than a hundred hostile files, and peak memory.
+hostile: $(INSTALLED) setup-app
+	HOSTILE_LONG=1 $(BIN)/python -m pytest -s tests/faults/test_hostile_files.py \
+		tests/faults/test_large_photographs.py
+	$(VENV)-app/bin/python -m pytest -s -p no:cacheprovider tests/web/test_hostile_visitors.py
 
 # Trainings killed 30 times, and on broken disks; `make test` has a short form of it.
 faults: $(INSTALLED)
@@ -56,12 +80,15 @@ lint: $(INSTALLED)
 types: $(INSTALLED)
 	$(BIN)/mypy
 
-# The lock holds for every platform and for Python 3.11 and newer; needs `pip install uv`.
+# The locks hold for every platform and for Python 3.11 and newer; needs `pip install uv`.
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-header \
+	--generate-hashes pyproject.toml --extra test
 lock:
-	uv pip compile --universal --python-version 3.11 --extra test --extra dev \
-		--no-emit-index-url --no-header --generate-hashes --output-file requirements.lock pyproject.toml
+	$(LOCK) --extra dev --output-file requirements.lock >/dev/null
+	$(LOCK) --extra app --extra browser --output-file requirements-app.lock >/dev/null
+	$(LOCK) --extra metrics --output-file requirements-metrics.lock >/dev/null
 
-# Known vulnerabilities of what the lock installs; wants the network.
+# Known vulnerabilities of what the locks install; wants the network.
 audit:
 	$(PYTHON) -m venv $(VENV)-audit
 	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
@@ -72,4 +99,4 @@ soak: $(INSTALLED)
 	SOAK_STEPS=2000 $(BIN)/python -m pytest -p no:cacheprovider --capture=no tests/faults/test_soak.py
 
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(VENV)-app $(VENV)-metrics $(VENV)-audit

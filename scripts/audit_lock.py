@@ -1,4 +1,4 @@
-"""Look up the known vulnerabilities of every package in requirements.lock.
+"""Look up the known vulnerabilities of every package in the locks, `requirements*.lock`.
 
     pip install pip-audit
     python scripts/audit_lock.py
@@ -14,11 +14,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-LOCK = Path(__file__).resolve().parent.parent / "requirements.lock"
+LOCKS = tuple(sorted(Path(__file__).resolve().parent.parent.glob("requirements*.lock")))
+"""Of development and tests, and of the tests of the web page and of PySODMetrics."""
 
 
 def ask(lock: Path) -> list[dict[str, Any]]:
-    """Return what pip-audit says of each package.
+    """Return what pip-audit says of each package of a lock.
 
     Raises:
         RuntimeError: if it says nothing, as without network.
@@ -54,7 +55,7 @@ def report(packages: Sequence[dict[str, Any]]) -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Audit the lock.
+    """Audit all locks; a package of one version that is in several counts once.
 
     Args:
         arguments: of the command line, that of this process by default.
@@ -64,7 +65,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.parse_args(arguments)
     try:
-        return report(ask(LOCK))
+        packages = {
+            (package["name"], package.get("version")): package
+            for lock in LOCKS
+            for package in ask(lock)
+        }
+        return report(list(packages.values()))
     except RuntimeError as error:
         print(f"nothing was looked up: {error}", file=sys.stderr)
         return 2

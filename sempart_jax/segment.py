@@ -30,6 +30,7 @@ from sempart_jax import command_line
 from sempart_jax.baselines.methods import METHODS
 from sempart_jax.builtin_model import builtin_model_path
 from sempart_jax.data.folder import printable
+from sempart_jax.data.segment_products import FOLDERS
 from sempart_jax.image_segmenter import load_segmenter
 from sempart_jax.method_predictor import SHORT_SIDE
 from sempart_jax.method_segmenter import load_method_segmenter
@@ -38,7 +39,6 @@ from sempart_jax.pictures import INVERSIONS
 from sempart_jax.postprocessing import POSTPROCESSINGS
 from sempart_jax.segmentation.collection import MASKS, Summary, check_settings, segment
 from sempart_jax.segmentation.inputs import find_inputs
-from sempart_jax.segmentation.outputs import FOLDERS
 from sempart_jax.segmentation.shards import parse_shard
 
 _WORKDIR = flags.DEFINE_string(

@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import tomllib
 
 import pytest
 
@@ -32,27 +33,43 @@ def test_an_audit_that_did_not_happen_is_no_success(monkeypatch, capsys, said):
     assert "nothing was looked up" in capsys.readouterr().err
 
 
-def test_pip_audit_is_asked_for_the_lock(monkeypatch, tmp_path):
+def test_pip_audit_is_asked_for_each_lock(monkeypatch, tmp_path, capsys):
     (tmp_path / "pip_audit.py").write_text(
         "import json, sys\n"
         "lock = sys.argv[sys.argv.index('--requirement') + 1]\n"
-        "print(json.dumps({'dependencies': [{'name': lock, 'vulns': []}]}))\n"
+        "both = [{'name': name, 'version': '1', 'vulns': []} for name in (lock, 'in all')]\n"
+        "print(json.dumps({'dependencies': both}))\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    assert audit_lock.ask(audit_lock.LOCK) == [{"name": str(audit_lock.LOCK), "vulns": []}]
+    names = {lock.name for lock in audit_lock.LOCKS}
+    assert names == {"requirements.lock", "requirements-app.lock", "requirements-metrics.lock"}
+    assert audit_lock.main([]) == 0
+    assert "4 of 4 packages looked up, 0 vulnerable" in capsys.readouterr().out
 
 
-def test_every_locked_package_is_pinned_by_version_and_hash():
-    entries = re.split(r"\n(?=\w)", audit_lock.LOCK.read_text())
+@pytest.mark.parametrize("lock", audit_lock.LOCKS, ids=lambda lock: lock.name)
+def test_every_locked_package_is_pinned_by_version_and_hash(lock):
+    entries = re.split(r"\n(?=\w)", lock.read_text())
     assert len(entries) > 50
     for entry in entries:
         assert re.match(r"[\w.-]+(\[\w+\])?==\S+", entry), entry
         assert "--hash=sha256:" in entry, entry
 
 
-def test_the_lock_names_every_dependency():
-    text = (REPOSITORY / "pyproject.toml").read_text()
-    block = re.search(r"\ndependencies = \[(.*?)\n\]", text, re.DOTALL).group(1)
-    locked = audit_lock.LOCK.read_text().lower().replace("_", "-")
-    for name in re.findall(r'"([\w-]+)[>\[]', block):
-        assert re.search(rf"^{name.lower().replace('_', '-')}==", locked, re.MULTILINE), name
+@pytest.mark.parametrize(
+    ("lock", "extras"),
+    [
+        ("requirements.lock", ("test", "dev")),
+        ("requirements-app.lock", ("test", "app", "browser")),
+        ("requirements-metrics.lock", ("test", "metrics")),
+    ],
+)
+def test_a_lock_names_every_dependency(lock, extras):
+    project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
+    wanted = list(project["dependencies"])
+    for extra in extras:
+        wanted += project["optional-dependencies"][extra]
+    locked = (REPOSITORY / lock).read_text().lower().replace("_", "-")
+    for requirement in wanted:
+        name = re.match(r"[\w-]+", requirement)[0].lower().replace("_", "-")
+        assert re.search(rf"^{name}==", locked, re.MULTILINE), name

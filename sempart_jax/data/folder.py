@@ -7,6 +7,10 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from absl import logging
+
+from sempart_jax.data.segment_products import without_products
+
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 """What an image file's name ends in, in upper or lower case."""
 
@@ -24,16 +28,19 @@ _IMAGES_BESIDE_MASKS = (
 _SHOWN = 5
 
 
-def find_images(root: str | os.PathLike[str]) -> list[Path]:
+def find_images(root: str | os.PathLike[str], *, products: bool = False) -> list[Path]:
     """Find the image files of a folder and of all folders under it.
 
     Hidden files and folders (a leading dot) are skipped. Links to folders are followed, each
     folder once, so that a link to a folder above it does no harm. Where ``root`` is a benchmark's
     folder as its authors lay it out (DUTS, DUTS-TR, DUTS-TE, DUT-OMRON, ECSSD), only the images are
-    taken, of DUTS the training images: masks lie beside them and are no images to train on.
+    taken, of DUTS the training images: masks lie beside them and are no images to train on. Nor
+    are masks, overlays and cut-outs that the command segment has written into folders under
+    ``root``: a warning tells how many, and names folders that may not be listed.
 
     Args:
         root: the folder.
+        products: whether to take what segment has written, too.
 
     Returns:
         Paths that start with ``root``, sorted by their POSIX path relative to it.
@@ -41,10 +48,18 @@ def find_images(root: str | os.PathLike[str]) -> list[Path]:
     Raises:
         FileNotFoundError: there is no ``root``, or it holds no image.
         ValueError: ``root`` is a file.
-        OSError: a folder may not be listed.
+        OSError: ``root`` itself may not be listed.
     """
     folder = image_folder(root)
     images = [path for path in _visible_files(folder) if path.suffix.lower() in EXTENSIONS]
+    if not products:
+        found, images = images, without_products(images, folder)
+        if len(images) < len(found):
+            logging.warning(
+                "left out %d pictures under %s, which segment has written",
+                len(found) - len(images),
+                printable(folder),
+            )
     if not images:
         raise FileNotFoundError(
             f"no image under {folder}: put files there whose names end in {', '.join(EXTENSIONS)}"
@@ -156,7 +171,7 @@ def masks_by_name(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
         ValueError: ``folder`` is a file.
     """
     masks: dict[str, list[Path]] = {}
-    for mask in find_images(folder):
+    for mask in find_images(folder, products=True):
         masks.setdefault(pair_name(mask, folder), []).append(mask)
     return masks
 
@@ -250,19 +265,23 @@ def existing_files(paths: Mapping[str, Path], folder: Path, advice: str) -> dict
 
 def _visible_files(folder: Path) -> list[Path]:
     """List the files under ``folder`` whose path below it has no hidden part."""
+    closed: dict[str, str] = {}
 
-    def fail(error: OSError) -> None:
-        raise error
+    def note(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise error
+        closed[error.filename] = error.strerror or str(error)
 
     files: list[Path] = []
     visited = {folder.resolve()}
-    for parent, folders, names in os.walk(folder, onerror=fail, followlinks=True):
+    for parent, folders, names in os.walk(folder, onerror=note, followlinks=True):
         here = Path(parent)
         # In place, so that the walk goes into these only; of a folder and a link to it beside it,
         # the folder comes first and gives the name, whatever the file system's order is.
         folders[:] = sorted(
             (name for name in folders if not name.startswith(".")),
-            key=lambda name: ((here / name).is_symlink(), name),
+            # Of a folder that may be listed and not entered, no link is known to be one.
+            key=lambda name: (os.path.islink(here / name), name),  # noqa: PTH114
         )
         for name in list(folders):
             target = (here / name).resolve()
@@ -270,4 +289,11 @@ def _visible_files(folder: Path) -> list[Path]:
                 folders.remove(name)
             visited.add(target)
         files += [here / name for name in names if not name.startswith(".")]
+    if closed:
+        logging.warning(
+            "left out %d folders that cannot be listed: %s (%s)",
+            len(closed),
+            shorten(list(closed)),
+            next(iter(closed.values())),
+        )
     return files

@@ -176,19 +176,20 @@ def decode_grey(data: bytes, name: str) -> UInt8[np.ndarray, "H W"]:
     return np.array(_read(io.BytesIO(data), name, "L"))
 
 
-def count_pixels(path: str | os.PathLike[str]) -> int:
+def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
     """Read from a file's head how many pixels it will take.
 
     Args:
-        path: the file.
+        source: the file, or its content.
 
     Returns:
         Number of pixels; 0 if that cannot be said, and whoever reads the file finds out why.
     """
-    if not os.path.isfile(path):  # noqa: PTH113
+    if not isinstance(source, bytes) and not os.path.isfile(source):  # noqa: PTH113
         return 0
     try:
-        with Image.open(path, formats=FORMATS) as image:
+        opened = io.BytesIO(source) if isinstance(source, bytes) else source
+        with Image.open(opened, formats=FORMATS) as image:
             return image.width * image.height
     # Decoders meet damaged files with nearly anything, and Pillow warns of large ones.
     except Exception:

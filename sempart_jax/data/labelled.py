@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sempart_jax.data.folder import file_stamp, printable
-from sempart_jax.data.images import UnreadableImageError, read_grey, read_image
+from sempart_jax.data.images import UnreadableImageError, count_pixels, read_grey, read_image
 
 
 class LabelledImage(NamedTuple):
@@ -59,6 +59,14 @@ class LabelledSet(Protocol):
         """
         ...
 
+    def pixels(self, index: int) -> int:
+        """Return how many pixels the larger of an image and its ground truth has; 0 if unknown.
+
+        Args:
+            index: 0 to ``len - 1``.
+        """
+        ...
+
     def stamp(self, index: int) -> str:
         """Return what changes when an image or its ground truth is replaced.
 
@@ -90,6 +98,10 @@ class LabelledFolder:
         return check_sizes(
             LabelledImage(image.stem, read_image(image), read_grey(mask)), str(image), str(mask)
         )
+
+    def pixels(self, index: int) -> int:
+        """Look at the heads of both files, see :class:`LabelledSet`."""
+        return max(map(count_pixels, self._pairs[checked_index(index, len(self))]))
 
     def stamp(self, index: int) -> str:
         """Return sizes and times of both files, see :class:`LabelledSet`."""

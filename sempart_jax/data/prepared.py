@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from sempart_jax.data.folder import file_stamp
-from sempart_jax.data.images import UnreadableImageError, decode_grey, decode_image
+from sempart_jax.data.images import (
+    UnreadableImageError,
+    count_pixels,
+    decode_grey,
+    decode_image,
+)
 from sempart_jax.data.labelled import LabelledImage, check_sizes, checked_index
 
 PREPARED = "tfds"
@@ -72,6 +77,14 @@ class PreparedSet:
             image,
             mask,
         )
+
+    def pixels(self, index: int) -> int:
+        """Look at the heads of both pictures, see :class:`LabelledSet`."""
+        try:
+            record = self._read(checked_index(index, len(self)))
+        except UnreadableImageError:
+            return 0
+        return max(count_pixels(record["image"]), count_pixels(record["mask"]))
 
     def stamp(self, index: int) -> str:
         """Return size and time of the description of the whole set, see :class:`LabelledSet`."""

@@ -17,7 +17,8 @@ from sempart_jax.evaluation.part_store import PartStore
 from sempart_jax.evaluation.protocols import PROTOCOLS, Protocol
 from sempart_jax.evaluation.results import Examples, LocalizationSection, SaliencySection
 from sempart_jax.evaluation.saliency import saliency_set
-from sempart_jax.evaluation.scoring import PART_SIZE, STAGES, Kind, Scored, ScoredSet, score
+from sempart_jax.evaluation.scored import STAGES, Kind, Scored, ScoredSet
+from sempart_jax.evaluation.scoring import PART_SIZE, score
 from sempart_jax.metrics.localization import Box, corloc
 
 

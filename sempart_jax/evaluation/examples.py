@@ -1,13 +1,22 @@
 """The images that went best and worst, with their masks, to look at."""
 
-import numpy as np
+from collections.abc import Mapping
 
+import numpy as np
+from jaxtyping import Shaped
+
+from sempart_jax.data.image_sizes import resize
 from sempart_jax.evaluation.masks import Failure, MaskSource
 from sempart_jax.evaluation.protocols import Protocol
 from sempart_jax.evaluation.results import CENTRE_BOX, Example, Examples, SaliencySection
 from sempart_jax.evaluation.saliency import SaliencyTally
-from sempart_jax.evaluation.scoring import ScoredSet
+from sempart_jax.evaluation.scored import ScoredSet
+from sempart_jax.evaluation.scoring import HELD_PIXELS
+from sempart_jax.pixel_budget import within_pixels
 from sempart_jax.postprocessing import postprocess
+
+LONGEST_SIDE = 1024
+"""Most pixels of a side of an example's pictures, which are all kept until they are shown."""
 
 
 def find_examples(
@@ -37,23 +46,32 @@ def find_examples(
     best = order[: min(count, (len(order) + 1) // 2)]
     worst = order[len(best) :][::-1][:count]
     place = {name: index for index, name in enumerate(scored_set.names)}
+    places = {i: place[section.names[i]] for i in (*best, *worst)}
     found = {}
-    read = [scored_set.read(place[section.names[i]]) for i in (*best, *worst)]
-    masks = source([framed for framed, _ in read], protocol)
-    for i, (framed, truth), mask in zip((*best, *worst), read, masks, strict=True):
-        if isinstance(mask, Failure):
-            continue
-        chosen = 1 - mask if section.inverted[i] else mask
-        found[i] = Example(
-            name=section.names[i],
-            object_size=float(section.object_sizes[i]),
-            pictures={
-                "image": framed.image,
-                "ground truth": truth.astype(np.float32),
-                **{name: postprocess(name, framed.image, chosen) for name in postprocessings},
-            },
-            iou={name: float(section.scores[name].iou_per_image[i]) for name in postprocessings},
-        )
+    for run in within_pixels(list(places), lambda i: scored_set.pixels(places[i]), HELD_PIXELS):
+        read = [scored_set.read(places[i]) for i in run]
+        masks = source([framed for framed, _ in read], protocol)
+        for i, (framed, truth), mask in zip(run, read, masks, strict=True):
+            if isinstance(mask, Failure):
+                continue
+            chosen = 1 - mask if section.inverted[i] else mask
+            found[i] = Example(
+                name=section.names[i],
+                object_size=float(section.object_sizes[i]),
+                pictures=_shrunken(
+                    {
+                        "image": framed.image,
+                        "ground truth": truth.astype(np.float32),
+                        **{
+                            name: postprocess(name, framed.image, chosen)
+                            for name in postprocessings
+                        },
+                    }
+                ),
+                iou={
+                    name: float(section.scores[name].iou_per_image[i]) for name in postprocessings
+                },
+            )
     return Examples(
         section.dataset,
         section.protocol,
@@ -61,3 +79,15 @@ def find_examples(
         best=tuple(found[i] for i in best if i in found),
         worst=tuple(found[i] for i in worst if i in found),
     )
+
+
+def _shrunken(
+    pictures: Mapping[str, Shaped[np.ndarray, "H W *C"]],
+) -> dict[str, Shaped[np.ndarray, "h w *C"]]:
+    """Bring the pictures of an image to :data:`LONGEST_SIDE`, unless they are smaller."""
+    height, width = pictures["image"].shape[:2]
+    scale = LONGEST_SIDE / max(height, width)
+    if scale >= 1:
+        return dict(pictures)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    return {name: resize(picture, *size) for name, picture in pictures.items()}

@@ -7,10 +7,11 @@ import numpy as np
 
 from sempart_jax.data.boxed import BoxedSet
 from sempart_jax.data.folder import file_stamp
+from sempart_jax.data.images import count_pixels
 from sempart_jax.evaluation.masks import FramedImage
 from sempart_jax.evaluation.protocols import centre_box
 from sempart_jax.evaluation.results import CENTRE_BOX
-from sempart_jax.evaluation.scoring import Arrays, Masks, ScoredSet, Tally
+from sempart_jax.evaluation.scored import Arrays, Masks, ScoredSet, Tally
 from sempart_jax.metrics.localization import largest_box
 
 
@@ -31,7 +32,10 @@ def localization_set(boxed: BoxedSet) -> "ScoredSet[BoxTally]":
     def stamp(index: int) -> str:
         return file_stamp(boxed.paths[names[index]])
 
-    return ScoredSet(names, read, count, BoxTally, stamp)
+    def pixels(index: int) -> int:
+        return count_pixels(boxed.paths[names[index]])
+
+    return ScoredSet(names, read, count, BoxTally, stamp=stamp, pixels=pixels)
 
 
 def boxes_by_name(

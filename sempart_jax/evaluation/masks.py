@@ -78,7 +78,7 @@ class SavedMasks:
             ValueError: if two files have one name up to the extension.
         """
         self._paths: dict[str, Path] = {}
-        for path in find_images(folder):
+        for path in find_images(folder, products=True):
             other = self._paths.setdefault(path.stem, path)
             if other != path:
                 raise ValueError(f"two masks for one image: {other} and {path}: remove one of them")

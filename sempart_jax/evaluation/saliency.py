@@ -11,7 +11,7 @@ from sempart_jax.data.labelled import LabelledSet
 from sempart_jax.evaluation.masks import FramedImage
 from sempart_jax.evaluation.protocols import Protocol, centre_box
 from sempart_jax.evaluation.results import CENTRE_BOX
-from sempart_jax.evaluation.scoring import Arrays, Masks, ScoredSet, Tally
+from sempart_jax.evaluation.scored import Arrays, Masks, ScoredSet, Tally
 from sempart_jax.metrics.saliency import SaliencyScores
 from sempart_jax.metrics.sod import SodScores
 
@@ -43,7 +43,9 @@ def saliency_set(
         tally.add({**masks, CENTRE_BOX: box}, ground_truth, extra=extra)
         return tally
 
-    return ScoredSet(labelled.names, read, count, SaliencyTally, labelled.stamp)
+    return ScoredSet(
+        labelled.names, read, count, SaliencyTally, stamp=labelled.stamp, pixels=labelled.pixels
+    )
 
 
 class SaliencyTally(Tally):

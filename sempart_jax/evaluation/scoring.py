@@ -1,169 +1,32 @@
-"""Score the masks of a data set part by part: load, predict, post-process, measure."""
+"""Score the masks of a data set part by part: load, predict, post-process, measure.
 
-import abc
-import dataclasses
-import hashlib
+A part is what is kept of an evaluation at a time. Not all its images are in memory at a time, but
+as many as a bound of pixels allows.
+"""
+
 import os
-import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 import numpy as np
 from absl import logging
-from jaxtyping import Bool, Shaped
 
 from sempart_jax.data.images import UnreadableImageError
-from sempart_jax.evaluation.masks import Failure, FramedImage, MaskSource
+from sempart_jax.evaluation.masks import Failure, FramedImage, Mask, MaskSource
 from sempart_jax.evaluation.part_store import PartStore
-from sempart_jax.evaluation.protocols import Protocol, inverted_masks
+from sempart_jax.evaluation.protocols import BATCH_RULE_SIZE, Protocol, inverted_masks
+from sempart_jax.evaluation.scored import Kind, Scored, ScoredSet, scored_from_arrays
+from sempart_jax.pixel_budget import within_pixels
 from sempart_jax.postprocessing import postprocess
 
 PART_SIZE = 64
-"""Images that are scored at a time, and the most that a kill loses; a multiple of the batch rule's
+"""Images that are kept at a time, and the most that a kill loses; a multiple of the batch rule's
 eight."""
-STAGES = ("load", "model", "post-processing", "metrics")
+HELD_PIXELS = 100_000_000
+"""Pixels of the images that are in memory together; more than the largest that is read. Of
+photographs of 12 megapixels that is one batch of the network."""
 _FINGERPRINT = "fingerprint"
-
-Arrays = dict[str, Shaped[np.ndarray, "..."]]
-Masks = Mapping[str, Shaped[np.ndarray, "H W"]]
-"""Soft or boolean masks of one image, by post-processing."""
-
-
-class Tally(abc.ABC):
-    """What has been counted of some images; made without arguments, it is of none."""
-
-    @abc.abstractmethod
-    def merge(self, other: Any) -> None:
-        """Add the images of another tally of the same kind."""
-
-    @abc.abstractmethod
-    def to_arrays(self) -> Arrays:
-        """Return arrays without objects that hold all of it."""
-
-    @classmethod
-    @abc.abstractmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Any:
-        """Make a tally of what ``to_arrays`` gave; ValueError if that is something else."""
-
-
-Kind = TypeVar("Kind", bound=Tally)
-
-
-@dataclasses.dataclass(frozen=True)
-class ScoredSet(Generic[Kind]):
-    """A data set, and what is counted of its masks.
-
-    Attributes:
-        names: names of the images.
-        read: index of an image to what is scored of it, and what is known of it; raises
-            UnreadableImageError.
-        count: masks of an image, by post-processing, and what is known of it to its tally.
-        tally: kind of tally.
-        stamp: index of an image to what changes when its files are replaced.
-    """
-
-    names: Sequence[str]
-    read: Callable[[int], tuple[FramedImage, Any]]
-    count: Callable[[Masks, Any], Kind]
-    tally: type[Kind]
-    stamp: Callable[[int], str]
-
-    def only(self, names: Container[str]) -> "ScoredSet[Kind]":
-        """Keep the images of these names."""
-        indices = [index for index, name in enumerate(self.names) if name in names]
-        return dataclasses.replace(
-            self,
-            names=[self.names[index] for index in indices],
-            read=lambda index: self.read(indices[index]),
-            stamp=lambda index: self.stamp(indices[index]),
-        )
-
-    def fingerprint(self, indices: Sequence[int]) -> str:
-        """Hash names and stamps of some images."""
-        lines = [f"{self.names[index]!r} {self.stamp(index)}\n" for index in indices]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-@dataclasses.dataclass
-class Scored(Generic[Kind]):
-    """What scoring some images of a data set has given.
-
-    Attributes:
-        tally: what was counted.
-        names: names of the scored images.
-        inverted: whether the mask of each was inverted.
-        left_out: images that were not scored and why, a line each.
-        seconds: wall time by stage.
-        seconds_before: how much of it was spent before an interruption.
-    """
-
-    tally: Kind
-    names: list[str] = dataclasses.field(default_factory=list)
-    inverted: list[bool] = dataclasses.field(default_factory=list)
-    left_out: list[str] = dataclasses.field(default_factory=list)
-    seconds: dict[str, float] = dataclasses.field(
-        default_factory=lambda: dict.fromkeys(STAGES, 0.0)
-    )
-    seconds_before: float = 0.0
-
-    def merge(self, other: "Scored[Kind]") -> None:
-        """Add the images of another one."""
-        self.tally.merge(other.tally)
-        self.names += other.names
-        self.inverted += other.inverted
-        self.left_out += other.left_out
-        for stage in STAGES:
-            self.seconds[stage] += other.seconds[stage]
-
-    @property
-    def inverted_per_image(self) -> Bool[np.ndarray, " N"]:
-        """Whether the mask of each image was inverted."""
-        return np.array(self.inverted, bool)
-
-    @contextmanager
-    def timed(self, stage: str) -> Iterator[None]:
-        """Add the wall time of what is done inside to a stage."""
-        started = time.perf_counter()
-        try:
-            yield
-        finally:
-            self.seconds[stage] += time.perf_counter() - started
-
-    def to_arrays(self) -> Arrays:
-        """Return arrays without objects, see :func:`scored_from_arrays`."""
-        return {
-            "names": np.array(self.names, np.str_),
-            "inverted": self.inverted_per_image,
-            "left_out": np.array(self.left_out, np.str_),
-            "seconds": np.array([self.seconds[stage] for stage in STAGES]),
-            **{f"tally/{name}": array for name, array in self.tally.to_arrays().items()},
-        }
-
-
-def scored_from_arrays(arrays: Mapping[str, np.ndarray], tally: type[Kind]) -> Scored[Kind]:
-    """Make of arrays what :meth:`Scored.to_arrays` was called on.
-
-    Args:
-        arrays: what it gave.
-        tally: kind of tally.
-
-    Raises:
-        ValueError: if an array is missing or of the wrong kind.
-    """
-    missing = {"names", "inverted", "left_out", "seconds"} - set(arrays)
-    if missing:
-        raise ValueError(f"no arrays {', '.join(sorted(missing))}")
-    prefix = "tally/"
-    kept = {key[len(prefix) :]: array for key, array in arrays.items() if key.startswith(prefix)}
-    return Scored(
-        tally.from_arrays(kept),
-        arrays["names"].tolist(),
-        arrays["inverted"].tolist(),
-        arrays["left_out"].tolist(),
-        dict(zip(STAGES, arrays["seconds"].tolist(), strict=True)),
-    )
 
 
 def score(
@@ -246,6 +109,30 @@ def _score_part(
     pool: ThreadPoolExecutor,
 ) -> Scored[Kind]:
     part = Scored(scored_set.tally())
+    decided_together = BATCH_RULE_SIZE if foreground_rule == "batch" else 1
+    waiting: list[_Predicted] = []
+    for run in within_pixels(indices, scored_set.pixels, HELD_PIXELS):
+        waiting += _predict(scored_set, run, source, protocol, part, pool)
+        whole = len(waiting) // decided_together * decided_together
+        _measure(scored_set, waiting[:whole], foreground_rule, postprocessings, part, pool)
+        del waiting[:whole]
+    _measure(scored_set, waiting, foreground_rule, postprocessings, part, pool)
+    return part
+
+
+_Predicted = tuple[FramedImage, Any, Mask]
+"""An image, what is known of it, and its mask."""
+
+
+def _predict(
+    scored_set: ScoredSet[Kind],
+    indices: Sequence[int],
+    source: MaskSource,
+    protocol: Protocol,
+    part: Scored[Kind],
+    pool: ThreadPoolExecutor,
+) -> list[_Predicted]:
+    """Read images and predict their masks; add those of which there is none to a part."""
 
     def read(index: int) -> tuple[FramedImage, Any] | Failure:
         try:
@@ -260,26 +147,33 @@ def _score_part(
     with part.timed("model"):
         predicted = source([framed for framed, _ in readable], protocol)
     part.left_out += [mask.reason for mask in predicted if isinstance(mask, Failure)]
-    pairs = [
+    return [
         (framed, truth, mask)
         for (framed, truth), mask in zip(readable, predicted, strict=True)
         if not isinstance(mask, Failure)
     ]
-    part.names = [framed.name for framed, _, _ in pairs]
-    inverted = inverted_masks([mask for _, _, mask in pairs], foreground_rule)
-    part.inverted = inverted.tolist()
+
+
+def _measure(
+    scored_set: ScoredSet[Kind],
+    predicted: Sequence[_Predicted],
+    foreground_rule: str,
+    postprocessings: Sequence[str],
+    part: Scored[Kind],
+    pool: ThreadPoolExecutor,
+) -> None:
+    """Post-process masks and add what is counted of them to a part."""
+    part.names += [framed.name for framed, _, _ in predicted]
+    inverted = inverted_masks([mask for _, _, mask in predicted], foreground_rule).tolist()
+    part.inverted += inverted
+
+    def process(framed: FramedImage, mask: Mask, swapped: bool) -> dict[str, Mask]:
+        chosen = 1 - mask if swapped else mask
+        return {name: postprocess(name, framed.image, chosen) for name in postprocessings}
+
+    images, truths, masks = zip(*predicted, strict=True) if predicted else ((), (), ())
     with part.timed("post-processing"):
-        chosen = [
-            (framed.image, 1 - mask if swapped else mask)
-            for (framed, _, mask), swapped in zip(pairs, part.inverted, strict=True)
-        ]
-        processed = list(
-            pool.map(
-                lambda item: {name: postprocess(name, *item) for name in postprocessings}, chosen
-            )
-        )
+        processed = list(pool.map(process, images, masks, inverted))
     with part.timed("metrics"):
-        truths = [truth for _, truth, _ in pairs]
         for tally in pool.map(scored_set.count, processed, truths):
             part.tally.merge(tally)
-    return part

@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from sempart_jax.data.segment_products import MARKER
 from sempart_jax.models.pretrained import HUB_REPOSITORIES
 from sempart_jax.recorded_commands import Record, read_record, reason_to_run
 from sempart_jax.report.reproduction import DEFAULT_BACKBONE, Run, Student
 from sempart_jax.reproduction.data_sets import DataSets, digest
 from sempart_jax.reproduction.module_commands import ModuleCommands
-from sempart_jax.segmentation.outputs import MARKER
 from sempart_jax.training.run_record import is_complete
 
 TRAINED = "trained.json"

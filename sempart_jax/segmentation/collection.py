@@ -13,11 +13,12 @@ import jax
 from tqdm import tqdm
 
 from sempart_jax.data.folder import file_stamp
+from sempart_jax.data.segment_products import FOLDERS
 from sempart_jax.folder_lock import locked
 from sempart_jax.picture_segmenter import PictureSegmenter
 from sempart_jax.segmentation.finishing import Finisher
 from sempart_jax.segmentation.inputs import ImageFile, find_inputs, name_outputs
-from sempart_jax.segmentation.outputs import FOLDERS, OutputFolder, claim_folder, settings_digest
+from sempart_jax.segmentation.outputs import OutputFolder, claim_folder, settings_digest
 from sempart_jax.segmentation.records import (
     Record,
     RecordFile,

@@ -12,8 +12,8 @@ from PIL import Image
 
 from sempart_jax.data.folder import printable
 from sempart_jax.metrics.localization import largest_box
+from sempart_jax.pixel_budget import PixelBudget
 from sempart_jax.postprocessing import BILATERAL_PIXELS
-from sempart_jax.segmentation.budget import PixelBudget
 from sempart_jax.segmentation.inputs import ImageFile
 from sempart_jax.segmentation.measures import expected_iou, keep_component, largest_component
 from sempart_jax.segmentation.outputs import OutputFolder
@@ -49,7 +49,7 @@ class Finisher:
         refine: what chooses the foreground and sharpens it.
         outputs: where files go.
         records: where the record goes.
-        kinds: which files are written, keys of ``outputs.FOLDERS``.
+        kinds: which files are written, keys of ``data.segment_products.FOLDERS``.
         soft: whether the mask is written soft, or cut to 0 and 255.
         threshold: foreground is above it.
         only_largest: whether only the largest component is kept.

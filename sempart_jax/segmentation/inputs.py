@@ -5,7 +5,6 @@ call, so that the processes of a sharded collection agree on them without talkin
 """
 
 import dataclasses
-import functools
 import glob
 import hashlib
 import os
@@ -15,7 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from sempart_jax.data.folder import find_images
-from sempart_jax.segmentation.outputs import EXTENSIONS, FOLDERS, MARKER
+from sempart_jax.data.segment_products import without_products
+from sempart_jax.segmentation.outputs import EXTENSIONS
 
 _LONGEST_NAME = 200
 """Bytes of a file name before its mark and extension; file systems allow 255 in all."""
@@ -53,10 +53,9 @@ def find_inputs(arguments: Sequence[str]) -> dict[Path, PurePosixPath]:
 
     Raises:
         FileNotFoundError: if an argument names nothing, or there is no image at all.
-        OSError: if a folder may not be listed.
+        OSError: if a folder that is named may not be listed.
     """
     found: dict[Path, PurePosixPath] = {}
-    is_product_folder = functools.cache(_is_product_folder)
     for argument in arguments:
         if os.path.lexists(argument):
             pairs = _files_of(Path(argument), PurePosixPath())
@@ -64,8 +63,9 @@ def find_inputs(arguments: Sequence[str]) -> dict[Path, PurePosixPath]:
             pairs = [
                 pair for match, below in _matches(argument) for pair in _files_of(match, below)
             ]
+        kept = set(without_products(path for path, _ in pairs))
         for path, relative in pairs:
-            if not is_product_folder(path.parent.resolve()):
+            if path in kept:
                 found.setdefault(path, PurePosixPath(os.path.splitext(relative)[0]))  # noqa: PTH122
     if not found:
         raise FileNotFoundError(
@@ -79,7 +79,7 @@ def _files_of(path: Path, below: PurePosixPath) -> list[tuple[Path, PurePosixPat
     """List absolute paths of a file or folder, and names under ``below``."""
     if path.is_dir():
         root = path.resolve()
-        files = [image.relative_to(path) for image in find_images(path)]
+        files = [image.relative_to(path) for image in find_images(path, products=True)]
         return [(root / file, below / PurePosixPath(file)) for file in files]
     # The link itself, but where it really lies: so that a file has one path.
     return [(path.parent.resolve() / path.name, below / path.name)]
@@ -103,14 +103,6 @@ def _matches(pattern: str) -> list[tuple[Path, PurePosixPath]]:
         parts = [part for part in PurePosixPath(relative).parts if part != ".."]
         pairs.append((match, PurePosixPath(*(parts if match.is_dir() else parts[:-1]))))
     return pairs
-
-
-def _is_product_folder(folder: Path) -> bool:
-    """Tell whether files in a folder have been written by a call of this program."""
-    return any(
-        inner.name in FOLDERS.values() and (inner.parent / MARKER).is_file()
-        for inner in (folder, *folder.parents)
-    )
 
 
 def name_outputs(

@@ -6,7 +6,6 @@ import itertools
 import json
 import shutil
 import tempfile
-import types
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -14,14 +13,7 @@ from typing import Any
 from PIL import Image
 
 from sempart_jax.atomic_write import write_atomically
-
-FOLDERS: Mapping[str, str] = types.MappingProxyType(
-    {"mask": "masks", "overlay": "overlays", "cutout": "cutouts"}
-)
-"""Folder of each kind of output."""
-
-MARKER = "segmentation.json"
-"""File that holds the settings, by which an output folder is known."""
+from sempart_jax.data.segment_products import FOLDERS, MARKER
 
 EXTENSIONS = (".png", ".jpg")
 """What names of outputs end in."""
@@ -118,7 +110,7 @@ class OutputFolder:
         """Write a picture, as JPEG if it is an overlay and JPEG can hold it, else as PNG.
 
         Args:
-            kind: a key of :data:`FOLDERS`.
+            kind: a key of :data:`sempart_jax.data.segment_products.FOLDERS`.
             name: relative, without an extension.
             picture: the picture.
 

@@ -19,7 +19,7 @@ from jaxtyping import Float, UInt8
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import UnreadableImageError, count_pixels, read_image
 from sempart_jax.picture_segmenter import MaskPredictor
-from sempart_jax.segmentation.budget import PixelBudget
+from sempart_jax.pixel_budget import PixelBudget
 from sempart_jax.segmentation.finishing import UnfinishedImageError
 from sempart_jax.segmentation.inputs import ImageFile
 

@@ -5,15 +5,14 @@ gate lets through what the page asks for, and tells browsers to load nothing fro
 may a request name a file to be read but one that was uploaded, nor uploads fill the disk.
 """
 
+import contextlib
 import json
-from collections.abc import Awaitable, Callable, MutableMapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any
 
+from sempart_jax.web.bodies import BoundedBody, Message, Receive, UnfinishedBodyError
 from sempart_jax.web.uploads import UploadFolder
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
@@ -34,7 +33,8 @@ _CALLS = (
 
 _UPLOAD = "/gradio_api/upload"
 _JOIN = "/gradio_api/queue/join"
-_LONGEST_JOIN = 1024**2
+_LONGEST_CALL = 1024**2
+"""Bytes of a request that is no upload."""
 
 _HEADERS = {
     "content-security-policy": (
@@ -77,29 +77,49 @@ class Gate:
             await _refuse(scope, send, 421, b"This server is not addressed by that name.")
             return
 
-        if scope["path"].startswith(_JOIN):
-            body = await _read(receive)
-            if body is None or not names_only_files_in(self._uploads.path, body):
-                await _refuse(scope, send, 403, b"Only uploaded files are read.")
-                return
-            receive = _told_again(body, receive)
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                added = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
-                message["headers"] = [*message.get("headers", ()), *added]
-            await send(message)
-
-        if scope["path"].rstrip("/") != _UPLOAD:
-            await self._application(scope, receive, send_with_headers)
+        # Beside it a length means nothing: the server reads to the last chunk.
+        if any(name == b"transfer-encoding" for name, _ in scope["headers"]):
+            await _refuse(scope, send, 411, b"A request has to tell its length.")
             return
-        refusal = self._uploads.refusal(content_length(scope["headers"]))
+        length = content_length(scope["headers"])
+        if scope["path"].rstrip("/") != _UPLOAD:
+            longest = _LONGEST_CALL if length else 0
+            await self._pass(scope, BoundedBody(receive, longest=longest), send)
+            return
+        refusal = self._uploads.refusal(length)
         if refusal is not None:
             await _refuse(scope, send, *refusal)
             return
         async with self._uploads.turns:
             self._uploads.make_room()
+            await self._pass(scope, BoundedBody(receive, longest=length or 0), send)
+
+    async def _pass(self, scope: Message, body: BoundedBody, send: Send) -> None:
+        """Let a request through, as long as its body is in order."""
+        answered = False
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal answered
+            if body.unfinished and not answered:
+                # It would call the end of the body an error of its own.
+                return
+            if message["type"] == "http.response.start":
+                answered = True
+                added = [(name.encode(), value.encode()) for name, value in _HEADERS.items()]
+                message["headers"] = [*message.get("headers", ()), *added]
+            await send(message)
+
+        with contextlib.suppress(UnfinishedBodyError):
+            receive: Receive = body.receive
+            if scope["path"].startswith(_JOIN):
+                content = await _read(receive)
+                if not names_only_files_in(self._uploads.path, content):
+                    await _refuse(scope, send, 403, b"Only uploaded files are read.")
+                    return
+                receive = _told_again(content, receive)
             await self._application(scope, receive, send_with_headers)
+        if body.refusal is not None and not answered:
+            await _refuse(scope, send, *body.refusal, close=True)
 
 
 def is_served(path: str) -> bool:
@@ -162,16 +182,12 @@ def names_only_files_in(folder: Path, body: bytes) -> bool:
     return True
 
 
-async def _read(receive: Receive) -> bytes | None:
-    """Read the body of a request; ``None`` if it is too long or breaks off."""
+async def _read(receive: Receive) -> bytes:
+    """Read the body of a request."""
     body, more = b"", True
     while more:
         message = await receive()
-        if message["type"] != "http.request":
-            return None
         body += message.get("body", b"")
-        if len(body) > _LONGEST_JOIN:
-            return None
         more = message.get("more_body", False)
     return body
 
@@ -186,10 +202,14 @@ def _told_again(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-async def _refuse(scope: Message, send: Send, status: int, reason: bytes) -> None:
+async def _refuse(
+    scope: Message, send: Send, status: int, reason: bytes, *, close: bool = False
+) -> None:
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": 1008})
         return
     headers = [(b"content-type", b"text/plain"), (b"content-length", str(len(reason)).encode())]
+    if close:
+        headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": reason})

@@ -7,6 +7,9 @@ from pathlib import Path
 _FORM_BYTES = 64 * 1024
 """What a form adds to the file in it."""
 
+_LEAST_BYTES = 8 * 1024
+"""What a file and its folder take of the disk, however small it is."""
+
 _AT_A_TIME = 8
 _KEPT = 16
 
@@ -53,7 +56,8 @@ class UploadFolder:
             # Others may have been removed by gradio meanwhile.
             with contextlib.suppress(OSError):
                 status = path.stat()
-                files.append((status.st_mtime_ns, status.st_size, path))
+                size = max(status.st_size, _LEAST_BYTES)
+                files.append((status.st_mtime_ns, size, path))
         total = sum(size for _, size, path in files if path not in self._page)
         for _, size, path in sorted(files):
             if total <= (_KEPT - _AT_A_TIME) * self._largest:
@@ -61,6 +65,8 @@ class UploadFolder:
             if path not in self._page:
                 with contextlib.suppress(OSError):
                     path.unlink()
+                    if path.parent != self.path:
+                        path.parent.rmdir()
                 total -= size
 
     def _files(self) -> list[Path]:

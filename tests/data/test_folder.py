@@ -1,3 +1,4 @@
+import logging
 import os
 from pathlib import Path
 
@@ -111,6 +112,48 @@ def test_missing_empty_and_file(tmp_path):
         find_images(tmp_path / "empty")
     with pytest.raises(ValueError, match="is a file"):
         find_images(tmp_path / "empty/readme.txt")
+
+
+def close(monkeypatch, *folders):
+    """Keep folders from being listed: nothing is forbidden to root."""
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path) in folders:
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+
+
+def test_a_folder_that_may_not_be_listed_is_named_and_left_out(tmp_path, monkeypatch, caplog):
+    touch(tmp_path, "a.jpg", "z/b.jpg", "lost+found/c.jpg", "z/closed/d.jpg")
+    close(monkeypatch, tmp_path / "lost+found", tmp_path / "z/closed")
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        assert names(tmp_path) == ["a.jpg", "z/b.jpg"]
+    (line,) = caplog.messages
+    assert "left out 2 folders" in line
+    assert "lost+found" in line
+    assert "closed (Permission denied)" in line
+
+
+def test_a_root_that_may_not_be_listed_is_an_error(tmp_path, monkeypatch):
+    touch(tmp_path, "a.jpg")
+    close(monkeypatch, tmp_path)
+    with pytest.raises(PermissionError, match=str(tmp_path)):
+        find_images(tmp_path)
+
+
+def test_what_segment_has_written_is_no_photograph(tmp_path, caplog):
+    touch(tmp_path, "a.jpg", "b/c.jpg", "segmentation.json", "masks/a.png", "masks/b/c.png")
+    touch(tmp_path, "overlays/a.jpg", "cutouts/a.png", "b/masks/d.jpg")
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        # Folders of the same name that segment has not written are nobody's products.
+        assert names(tmp_path) == ["a.jpg", "b/c.jpg", "b/masks/d.jpg"]
+    assert caplog.messages == [f"left out 4 pictures under {tmp_path}, which segment has written"]
+    assert names(tmp_path / "masks") == ["a.png", "b/c.png"]
+    assert set(masks_by_name(tmp_path)) >= {"masks/a", "masks/b/c", "overlays/a"}
+    assert len(find_images(tmp_path, products=True)) == 7
 
 
 def test_pairs_by_name(tmp_path):

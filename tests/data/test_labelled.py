@@ -102,3 +102,12 @@ def test_a_replaced_file_has_another_stamp(tmp_path):
         assert stamp != before
     (tmp_path / "a.jpg").unlink()
     assert "absent" in labelled.stamp(0)
+
+
+def test_the_larger_of_both_files_counts_and_an_unreadable_one_does_not(tmp_path):
+    labelled = labelled_folder(tmp_path, encode(photo()), encode(np.zeros((90, 10), np.uint8)))
+    assert labelled.pixels(0) == 900
+    (tmp_path / "mask.png").unlink()
+    assert labelled.pixels(0) == photo()[..., 0].size
+    (tmp_path / "a.jpg").write_bytes(b"no image")
+    assert labelled.pixels(0) == 0

@@ -32,6 +32,12 @@ def test_bytes_of_an_image(prepared, tmp_path):
         labelled.image_bytes(4)
 
 
+def test_pixels_of_an_image_are_known_before_it_is_decoded(prepared):
+    labelled = open_labelled_set("ecssd", prepared)
+    for index in range(len(labelled)):
+        assert labelled.pixels(index) == labelled[index].ground_truth.size
+
+
 def test_a_prepared_set_is_read_by_threads_and_by_other_processes(prepared):
     labelled = open_labelled_set("ecssd", prepared)
     with ThreadPoolExecutor(8) as pool:
@@ -79,6 +85,7 @@ def test_names_that_are_not_those_of_the_records(prepared):
 def test_a_shard_that_is_gone_is_named(prepared):
     (shard,) = (prepared / "tfds/ecssd/1.0.0").glob("*array_record*")
     shard.unlink()
+    assert open_labelled_set("ecssd", prepared).pixels(0) == 0
     with pytest.raises(UnreadableImageError, match=r"ecssd/1\.0\.0/test/a: .*prepare the data set"):
         open_labelled_set("ecssd", prepared)[0]
 

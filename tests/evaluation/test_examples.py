@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from sempart_jax.evaluation import examples as examples_module
 from sempart_jax.evaluation.evaluator import Evaluator
 from sempart_jax.evaluation.origin import Origin
 from tests.evaluation.scenes import WHOLE, RedMasks, labelled, rectangle, write_pair
@@ -65,3 +66,16 @@ def test_pictures_show_the_chosen_side(tmp_path):
     np.testing.assert_array_equal(inverted.pictures["ground truth"], rectangle(0, 0, 10, 9))
     assert inverted.pictures["image"].shape == (20, 20, 3)
     assert np.abs(inverted.pictures["guided"] - inverted.pictures["none"]).max() > 0
+
+
+def test_pictures_are_kept_small_and_few_are_read_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setattr(examples_module, "HELD_PIXELS", 400)
+    whole, _ = examples_of(tmp_path, 10)
+    monkeypatch.setattr(examples_module, "LONGEST_SIDE", 8)
+    small, _ = examples_of(tmp_path, 10)
+    for one, other in zip(small.best, whole.best, strict=True):
+        assert (one.name, one.iou) == (other.name, other.iou)
+        assert {picture.shape[:2] for picture in one.pictures.values()} == {(8, 8)}
+        assert {picture.shape[:2] for picture in other.pictures.values()} == {(20, 20)}
+    mean = small.best[0].pictures["none"].mean()
+    assert mean == pytest.approx(whole.best[0].pictures["none"].mean(), abs=0.03)

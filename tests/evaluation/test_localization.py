@@ -42,5 +42,6 @@ def test_images_are_whole_and_the_centre_box_has_their_shape(tmp_path):
     assert scored_set.names == ("7",)
     framed, truth = scored_set.read(0)
     assert (framed.name, framed.image.shape, framed.original_size) == ("7", (10, 20, 3), (10, 20))
+    assert scored_set.pixels(0) == 200
     tally = scored_set.count({"none": np.zeros((10, 20), bool)}, truth)
     assert tally.boxes[CENTRE_BOX] == [(4.0, 2.0, 16.0, 8.0)]

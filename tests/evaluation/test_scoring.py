@@ -8,11 +8,13 @@ from PIL import Image
 
 from sempart_jax.data.images import read_image
 from sempart_jax.evaluation import scoring
+from sempart_jax.evaluation.masks import Failure
 from sempart_jax.evaluation.part_store import PartStore
 from sempart_jax.evaluation.protocols import Protocol
 from sempart_jax.evaluation.results import CENTRE_BOX
 from sempart_jax.evaluation.saliency import SaliencyTally, saliency_set
-from sempart_jax.evaluation.scoring import STAGES, score, scored_from_arrays
+from sempart_jax.evaluation.scored import STAGES, scored_from_arrays
+from sempart_jax.evaluation.scoring import score
 from sempart_jax.postprocessing import postprocess
 from tests.evaluation.scenes import WHOLE, RedMasks, labelled, rectangle, write_pair
 
@@ -180,6 +182,40 @@ def test_parts_do_not_change_the_scores(tmp_path, monkeypatch):
     ours, theirs = (each.tally.scores["none"].compute() for each in (parts, whole))
     assert (ours.iou, ours.accuracy, ours.mae) == (theirs.iou, theirs.accuracy, theirs.mae)
     np.testing.assert_allclose(ours.f_curve, theirs.f_curve, rtol=1e-12)
+
+
+def test_few_pixels_at_a_time_do_not_change_the_scores(tmp_path, monkeypatch):
+    class MostlyRed(RedMasks):
+        """Has no mask of some images, and counts how many are asked for at a time."""
+
+        def __init__(self):
+            super().__init__()
+            self.at_once = []
+
+        def __call__(self, images, protocol):
+            self.at_once.append(len(images))
+            return [
+                Failure(f"no {framed.name}") if framed.name in ("003", "017") else mask
+                for framed, mask in zip(images, super().__call__(images, protocol), strict=True)
+            ]
+
+    pairs = write_many(tmp_path, 29)
+    pairs[5][1].write_bytes(b"nothing")
+    for rule in ("batch", "image"):
+        whole = score_red(pairs, MostlyRed(), rule=rule)
+        source = MostlyRed()
+        with monkeypatch.context() as patch:
+            # Five images of 12 x 12 pixels, no multiple of eight.
+            patch.setattr(scoring, "HELD_PIXELS", 5 * 144)
+            few = score_red(pairs, source, rule=rule)
+        assert max(source.at_once) == 5
+        assert len(source.at_once) == 6
+        assert few.names == whole.names
+        assert few.inverted == whole.inverted
+        assert sorted(few.left_out) == sorted(whole.left_out)
+        for name, array in whole.tally.to_arrays().items():
+            np.testing.assert_array_equal(few.tally.to_arrays()[name], array)
+    assert set(whole.inverted) == {True, False} or rule == "image"
 
 
 def test_killed_evaluation_continues_from_its_finished_parts(tmp_path, monkeypatch):

@@ -5,8 +5,8 @@ import shlex
 import sys
 from pathlib import Path
 
+from sempart_jax.data.segment_products import MARKER
 from sempart_jax.models.pretrained import BACKBONE_FILE
-from sempart_jax.segmentation.outputs import MARKER
 
 
 class FakeProcesses:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.images import read_grey, read_image
+from sempart_jax.data.segment_products import FOLDERS
 from sempart_jax.image_segmenter import ImageSegmenter
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.postprocessing import postprocess
@@ -22,7 +23,7 @@ from sempart_jax.segmentation.finishing import (
 )
 from sempart_jax.segmentation.inputs import ImageFile
 from sempart_jax.segmentation.measures import expected_iou
-from sempart_jax.segmentation.outputs import FOLDERS, OutputFolder
+from sempart_jax.segmentation.outputs import OutputFolder
 from sempart_jax.segmentation.pictures import cutout, overlay
 from sempart_jax.segmentation.records import RecordFile
 from tests.segmentation.red_images import red_segmenter, red_square

@@ -5,8 +5,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from sempart_jax.data.segment_products import MARKER
 from sempart_jax.segmentation.inputs import find_inputs, name_outputs
-from sempart_jax.segmentation.outputs import MARKER
 from tests.segmentation.red_images import write_red
 
 

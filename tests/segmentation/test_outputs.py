@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempart_jax.segmentation.outputs import MARKER, OutputFolder, claim_folder, settings_digest
+from sempart_jax.data.segment_products import MARKER
+from sempart_jax.segmentation.outputs import OutputFolder, claim_folder, settings_digest
 
 SETTINGS = {"refine": "guided", "threshold": 0.5, "outputs": ["mask", "overlay"]}
 PICTURE = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))

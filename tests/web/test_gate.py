@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from sempart_jax.web import bodies
 from sempart_jax.web.gate import Gate, content_length, host_name, is_served
 from sempart_jax.web.uploads import UploadFolder
 
@@ -11,7 +12,15 @@ UPLOADS = Path("/data/uploads")
 
 
 def request(
-    path, *, hosts=(), host="localhost:7860", kind="http", body=(b"",), length=b"9", uploads=None
+    path,
+    *,
+    hosts=(),
+    host="localhost:7860",
+    kind="http",
+    body=(b"",),
+    length=b"9",
+    more_headers=(),
+    uploads=None,
 ):
     """Send a request; return whether it got through whole, and what was answered."""
     reached, answer = [], []
@@ -37,6 +46,7 @@ def request(
     scope = {"type": kind, "path": path, "headers": [(b"host", host.encode())]}
     if length is not None:
         scope["headers"].append((b"content-length", length))
+    scope["headers"] += more_headers
     folder = uploads or UploadFolder(UPLOADS, 1000)
     asyncio.run(Gate(application, uploads=folder, hosts=hosts)(scope, receive, send))
     return reached == [(path, b"".join(body))], answer
@@ -151,7 +161,6 @@ def test_an_uploaded_file_may_be_named(body):
         join({"path": "a\0b"}),
         b"no JSON",
         b"[" * 100_000,
-        join("a" * 2 * 1024**2),
     ],
 )
 def test_no_other_file_may_be_named(body):
@@ -187,15 +196,69 @@ def test_eight_uploads_go_on_at_a_time_and_the_others_wait():
     gate = Gate(application, uploads=UploadFolder(UPLOADS, 1000))
     upload = {"type": "http", "path": "/gradio_api/upload", "headers": [(b"content-length", b"9")]}
 
+    async def unused(*message):
+        raise AssertionError
+
     async def visit():
         page = {**upload, "path": "/"}
-        await asyncio.gather(*(gate(scope, None, None) for scope in [upload] * 40 + [page]))
+        await asyncio.gather(*(gate(scope, unused, unused) for scope in [upload] * 40 + [page]))
 
     asyncio.run(visit())
     assert len(answered) == 41
     # What is no upload does not wait.
     assert answered.index("/") < 10
     assert most == 8 + 1
+
+
+@pytest.mark.parametrize("path", ["/", "/gradio_api/upload", "/gradio_api/queue/join"])
+def test_a_body_in_chunks_is_refused_even_beside_a_length(path):
+    through, answer = request(path, more_headers=[(b"transfer-encoding", b"chunked")])
+    assert not through
+    assert answer[0]["status"] == 411
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "body"),
+    [
+        ("/gradio_api/upload", b"9", [b"12345", b"67890"]),
+        ("/gradio_api/queue/join", b"9", [join("a" * 2 * 1024**2)]),
+        ("/gradio_api/cancel", b"9", [bytes(2**20), b"more"]),
+        ("/gradio_api/cancel", None, [b"more"]),
+    ],
+)
+def test_a_body_is_cut_off_where_it_is_longer_than_it_may_be(path, length, body):
+    through, answer = request(path, length=length, body=body)
+    assert not through
+    assert [message.get("status") for message in answer] == [413, None]
+    assert (b"connection", b"close") in answer[0]["headers"]
+
+
+def test_visitors_who_send_nothing_keep_nobody_from_sending(monkeypatch):
+    monkeypatch.setattr(bodies, "GRACE_SECONDS", 0.05)
+    answers = []
+
+    async def application(scope, receive, send):
+        await receive()
+        await send({"type": "http.response.start", "status": 200})
+
+    async def never():
+        await asyncio.Event().wait()
+
+    async def at_once():
+        return {"type": "http.request", "body": b"picture"}
+
+    async def send(message):
+        if "status" in message:
+            answers.append(message["status"])
+
+    async def visit():
+        gate = Gate(application, uploads=UploadFolder(UPLOADS, 1000))
+        headers = [(b"content-length", b"9")]
+        upload = {"type": "http", "path": "/gradio_api/upload", "headers": headers}
+        await asyncio.gather(*(gate(upload, each, send) for each in [never] * 8 + [at_once]))
+
+    asyncio.run(asyncio.wait_for(visit(), 60))
+    assert answers == [408] * 8 + [200]
 
 
 def test_a_missing_length_is_none():

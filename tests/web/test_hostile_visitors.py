@@ -2,9 +2,11 @@
 
 import asyncio
 import collections
+import contextlib
 import importlib.util
 import json
 import re
+import socket
 import uuid
 from pathlib import Path
 
@@ -148,6 +150,48 @@ def test_uploads_are_bounded(server):
     sent = sum(len(content) for _, content in noise)
     print(f"uploads: {sent / 2**20:.0f} MB sent, {sum(kept) / 2**20:.0f} MB kept")
     assert sum(kept) < 17 * MAX_MEGABYTES * 2**20
+
+
+def connection_to(server):
+    host, port = server.address.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=60)
+
+
+def raw_upload(*headers):
+    lines = ["POST /gradio_api/upload HTTP/1.1", "Host: 127.0.0.1"]
+    lines += ["Content-Type: multipart/form-data; boundary=b", *headers, "", ""]
+    return "\r\n".join(lines).encode()
+
+
+def kept_bytes(server):
+    return sum(path.stat().st_size for path in server.temporary.rglob("*") if path.is_file())
+
+
+def test_a_length_beside_chunks_lets_nothing_through(server):
+    before = kept_bytes(server)
+    with connection_to(server) as connection:
+        connection.sendall(raw_upload("Content-Length: 10", "Transfer-Encoding: chunked"))
+        name = b'--b\r\nContent-Disposition: form-data; name="files"; filename="%d.png"\r\n\r\n'
+        with contextlib.suppress(ConnectionError):
+            for number in range(5):
+                part = name % number + bytes(3 * 2**20) + b"\r\n"
+                connection.sendall(b"%x\r\n%s\r\n" % (len(part), part))
+        assert connection.recv(12) == b"HTTP/1.1 411"
+    assert kept_bytes(server) == before
+
+
+def test_visitors_who_send_nothing_or_leave_keep_nobody_from_sending(server):
+    log = len(server.text)
+    with contextlib.ExitStack() as stack:
+        idle = [stack.enter_context(connection_to(server)) for _ in range(8)]
+        for connection in idle:
+            connection.sendall(raw_upload("Content-Length: 1000"))
+        with connection_to(server) as leaving:
+            leaving.sendall(raw_upload("Content-Length: 1000") + b"--b")
+        (told,) = visit_all(server, [("photo.png", encode(scene()))], at_once=1)
+        assert "56 × 48 pixels" in told
+        assert [connection.recv(12) for connection in idle] == [b"HTTP/1.1 408"] * 8
+    assert server.text[log:].count("Traceback") == 0
 
 
 def test_two_hundred_visitors_at_once_are_served_or_refused(server):

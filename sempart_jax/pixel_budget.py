@@ -1,7 +1,7 @@
 """How many pixels may be in memory at a time."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 
@@ -37,3 +37,29 @@ class PixelBudget:
             yield
         finally:
             self.release(pixels)
+
+
+def within_pixels(
+    indices: Sequence[int], pixels: Callable[[int], int], limit: int
+) -> Iterator[list[int]]:
+    """Split images into runs that may be in memory together.
+
+    Args:
+        indices: numbers of the images, in order.
+        pixels: number of an image to its pixels.
+        limit: most pixels of a run; an image that is larger is alone in its.
+
+    Yields:
+        The numbers of a run, at least one.
+    """
+    run: list[int] = []
+    held = 0
+    for index in indices:
+        size = pixels(index)
+        if run and held + size > limit:
+            yield run
+            run, held = [], 0
+        run.append(index)
+        held += size
+    if run:
+        yield run

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from sempart_jax.segmentation.budget import PixelBudget
+from sempart_jax.pixel_budget import PixelBudget, within_pixels
 
 
 def test_a_limit_holds_but_for_one_that_is_larger_and_alone():
@@ -41,3 +41,10 @@ def test_threads_wait_until_there_is_room():
         assert not thread.is_alive()
     assert 6 < most <= 10
     assert budget.try_acquire(10)
+
+
+def test_runs_hold_what_fits_and_larger_ones_alone():
+    pixels = [3, 4, 3, 1, 20, 0, 10, 1]
+    runs = list(within_pixels(range(8), pixels.__getitem__, 10))
+    assert runs == [[0, 1, 2], [3], [4], [5, 6], [7]]
+    assert list(within_pixels([], pixels.__getitem__, 10)) == []
