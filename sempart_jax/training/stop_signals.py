@@ -61,7 +61,8 @@ class StopSignals:
     def defer(self) -> None:
         """Only note signals from now on: whoever trains asks :attr:`received` after each step.
 
-        The same one a second time ends the process at once.
+        A second SIGINT ends the process at once. SIGTERM may come twice for one request: to a group
+        of processes, and from the one that passes it on.
         """
         self._deferred = True
 
@@ -77,9 +78,12 @@ class StopSignals:
             # No Exception: whoever looks for damaged files must not take it for one.
             raise SystemExit(_exit_status(number))
         self.received = self.received or number
-        # The system itself answers the next one, whatever this process is busy with.
-        signal.signal(number, signal.SIG_DFL)
-        _say(f"{name}: ending after this step; once more ends at once")
+        more = ""
+        if number == signal.SIGINT:
+            # The system itself answers the next one, whatever this process is busy with.
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            more = "; once more ends at once"
+        _say(f"{name}: ending after this step{more}")
 
 
 def _exit_status(number: int) -> int:
