@@ -95,7 +95,7 @@ class ExportedSegmenter:
         pictures = [as_rgb(image) for image in images]
         masks = predict_in_few_shapes(
             pictures,
-            self._predict,
+            self._start,
             short_side=self.description["short_side"],
             patch_size=self.description["patch_size"],
             batch_size=self._batch_size,
@@ -108,13 +108,17 @@ class ExportedSegmenter:
         mask = np.clip(resize(fine, *picture.shape[:2]), 0, 1)
         return postprocess(self.refine, picture, choose_side(mask, self.invert))
 
-    def _predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B h w"]:
+    def _start(
+        self, inputs: UInt8[np.ndarray, "B h w 3"]
+    ) -> Callable[[], Float[np.ndarray, "B h w"]]:
         # Sizes of batches that are powers of two bound how often a shape compiles.
         count = len(inputs)
-        missing = min(1 << (count - 1).bit_length(), self._batch_size) - count
-        padded = np.pad(inputs, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        size = min(1 << (count - 1).bit_length(), self._batch_size)
+        if count < size:
+            inputs = np.pad(inputs, ((0, size - count), (0, 0), (0, 0), (0, 0)))
         height, width = inputs.shape[1:3]
-        return np.asarray(self._programs[height, width](self._weights, padded))[:count]
+        masks = self._programs[height, width](self._weights, inputs)
+        return lambda: np.asarray(masks)[:count]
 
 
 def load_exported(

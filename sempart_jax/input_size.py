@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from sempart_jax.data.image_sizes import resize
+from sempart_jax.in_flight import map_in_flight
 
 ASPECT_RATIOS = (1.0, 4 / 3, 3 / 2, 16 / 9)
 """Long side over short side; with portrait and landscape, seven shapes in all."""
@@ -44,34 +45,46 @@ def input_size(height: int, width: int, short_side: int, patch_size: int) -> tup
 
 def predict_in_few_shapes(
     images: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-    predict: Callable[[UInt8[np.ndarray, "B h w 3"]], Iterable[Shaped[np.ndarray, "_ _"]]],
+    start: Callable[
+        [UInt8[np.ndarray, "B h w 3"]], Callable[[], Iterable[Shaped[np.ndarray, "_ _"]]]
+    ],
     *,
     short_side: int,
     patch_size: int,
-    batch_size: int | None = None,
+    batch_size: int,
 ) -> list[Shaped[np.ndarray, "_ _"]]:
     """Bring images of all sizes to those of :func:`input_size`, and predict for each size at once.
 
+    Two batches are in flight: the next is resized while one is computed.
+
     Args:
         images: RGB uint8 images.
-        predict: from images of one size to a mask of each.
+        start: begins to predict for images of one size, and returns what waits for a mask of each.
         short_side: wanted short side in pixels.
         patch_size: side of the backbone's patches in pixels.
-        batch_size: most images of one call; ``None`` for no limit.
+        batch_size: most images of one call.
 
     Returns:
-        The masks in the order of ``images``, as ``predict`` gives them.
+        The masks in the order of ``images``, as they are predicted.
     """
     places: dict[tuple[int, int], list[int]] = {}
     for place, image in enumerate(images):
         height, width = image.shape[:2]
         size = input_size(height, width, short_side, patch_size)
         places.setdefault(size, []).append(place)
+    batches = [
+        (size, members[first : first + batch_size])
+        for size, members in places.items()
+        for first in range(0, len(members), batch_size)
+    ]
+
+    def start_batch(
+        batch: tuple[tuple[int, int], list[int]],
+    ) -> Callable[[], Iterable[Shaped[np.ndarray, "_ _"]]]:
+        size, members = batch
+        return start(np.stack([resize(images[place], *size) for place in members]))
+
     masks: dict[int, np.ndarray] = {}
-    for (height, width), members in places.items():
-        count = batch_size or len(members)
-        for start in range(0, len(members), count):
-            part = members[start : start + count]
-            inputs = np.stack([resize(images[place], height, width) for place in part])
-            masks |= zip(part, predict(inputs), strict=True)
+    for (_, members), found in zip(batches, map_in_flight(start_batch, batches), strict=True):
+        masks |= zip(members, found, strict=True)
     return [masks[place] for place in range(len(images))]

@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempart_jax.input_size import ASPECT_RATIOS, input_size
+from sempart_jax.input_size import ASPECT_RATIOS, input_size, predict_in_few_shapes
 
 SIDES = st.integers(1, 20_000)
 
@@ -54,3 +55,28 @@ def test_sizes_must_be_positive(name):
     sizes = {"height": 4, "width": 4, "short_side": 4, "patch_size": 4} | {name: 0}
     with pytest.raises(ValueError, match=f"{name} must be at least 1 pixel, got 0"):
         input_size(**sizes)
+
+
+def test_a_batch_of_one_shape_is_begun_before_that_of_another_is_fetched():
+    """And the masks keep the order of the images."""
+    sizes = [(32, 32), (32, 48), (64, 64), (32, 48), (32, 32), (48, 32)]
+    images = [np.full((*size, 3), place, np.uint8) for place, size in enumerate(sizes)]
+    batches, fetched = [], []
+
+    def start(inputs):
+        batches.append(inputs.shape[:3])
+        place = len(batches)
+
+        def fetch():
+            assert len(batches) == min(place + 1, 4)
+            fetched.append(place)
+            return inputs[..., 0]
+
+        return fetch
+
+    masks = predict_in_few_shapes(images, start, short_side=32, patch_size=8, batch_size=2)
+    assert batches == [(2, 32, 32), (1, 32, 32), (2, 32, 48), (1, 48, 32)]
+    assert fetched == [1, 2, 3, 4]
+    for place, mask in enumerate(masks):
+        assert (mask == place).all()
+    assert predict_in_few_shapes([], start, short_side=32, patch_size=8, batch_size=2) == []
