@@ -31,6 +31,7 @@ from sempart_jax.model_file import write_model
 from sempart_jax.model_format import BACKBONE, HEAD
 from sempart_jax.models.mask_network import MaskNetwork
 from sempart_jax.models.network import TrainedNetwork
+from sempart_jax.models.normalization import from_bytes
 from sempart_jax.tensor_tree import flatten, unflatten
 
 PLATFORMS = ("cpu", "cuda")
@@ -126,8 +127,7 @@ def export_program(
 
     def predict(weights: dict[str, Any], image: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W"]:
         frozen_params, variables = unflatten(weights, BACKBONE), unflatten(weights, HEAD)
-        rgb = image.astype(jnp.float32) / 255
-        return segmenter.predict(frozen_params, variables, rgb).fine[..., 0]
+        return segmenter.predict(frozen_params, variables, from_bytes(image)).fine[..., 0]
 
     (batch,) = export.symbolic_shape("batch", constraints=["batch >= 1"])
     image = jax.ShapeDtypeStruct((batch, height, width, 3), jnp.uint8)

@@ -68,14 +68,18 @@ class ExportedPredictor(FewShapesPredictor):
         self._programs = programs
         self._weights = jax.device_put(weights)
 
-    def predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B h w"]:
-        """Predict for inputs of one size, a batch of them at most."""
+    def start(
+        self, inputs: UInt8[np.ndarray, "B h w 3"]
+    ) -> Callable[[], Float[np.ndarray, "B h w"]]:
+        """Begin to predict for inputs of one size, see :class:`FewShapesPredictor`."""
         # Sizes of batches that are powers of two bound how often a shape compiles.
         count = len(inputs)
-        missing = min(1 << (count - 1).bit_length(), self.batch_size) - count
-        padded = np.pad(inputs, ((0, missing), (0, 0), (0, 0), (0, 0)))
+        size = min(1 << (count - 1).bit_length(), self.batch_size)
+        if count < size:
+            inputs = np.pad(inputs, ((0, size - count), (0, 0), (0, 0), (0, 0)))
         height, width = inputs.shape[1:3]
-        return np.asarray(self._programs[height, width](self._weights, padded))[:count]
+        masks = self._programs[height, width](self._weights, inputs)
+        return lambda: np.asarray(masks)[:count]
 
 
 class ExportedSegmenter(PictureSegmenter):

@@ -6,12 +6,13 @@ that most photographs have. An image of another ratio is stretched on its way in
 
 import abc
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from sempart_jax.data.image_sizes import resize
+from sempart_jax.in_flight import map_in_flight
 
 ASPECT_RATIOS = (1.0, 4 / 3, 3 / 2, 16 / 9)
 """Long side over short side; with portrait and landscape, seven shapes in all."""
@@ -46,8 +47,8 @@ def input_size(height: int, width: int, short_side: int, patch_size: int) -> tup
 class FewShapesPredictor(abc.ABC):
     """Predicts masks of images of any size, which are seen in the few sizes of :func:`input_size`.
 
-    ``network_input``, ``predict`` and ``fit`` are its three steps, for those who feed images in a
-    stream; calling it takes them one after another.
+    ``network_input``, ``start`` and ``fit`` are its three steps, for those who feed images in a
+    stream; calling it takes them one after another, with two batches in flight.
 
     Attributes:
         batch_size: images that are processed together.
@@ -70,8 +71,14 @@ class FewShapesPredictor(abc.ABC):
         return resize(image, *input_size(height, width, self._short_side, self._patch_size))
 
     @abc.abstractmethod
-    def predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B rows columns"]:
-        """Predict for inputs of one size; masks on pixels or on patches, in [0, 1]."""
+    def start(
+        self, inputs: UInt8[np.ndarray, "B h w 3"]
+    ) -> Callable[[], Float[np.ndarray, "B rows columns"]]:
+        """Begin to predict for inputs of one size, a batch of them at most.
+
+        Returns:
+            What waits for the masks and gives them, on pixels or on patches, in [0, 1].
+        """
 
     @staticmethod
     def fit(
@@ -83,7 +90,7 @@ class FewShapesPredictor(abc.ABC):
     def __call__(
         self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
     ) -> list[Float[np.ndarray, "_ _"]]:
-        """Predict, a batch of each size at a time.
+        """Predict, a batch of each size at a time: the next is resized while one is computed.
 
         Args:
             images: RGB images of any sizes.
@@ -96,13 +103,18 @@ class FewShapesPredictor(abc.ABC):
             height, width = image.shape[:2]
             size = input_size(height, width, self._short_side, self._patch_size)
             places.setdefault(size, []).append(place)
+        batches = [
+            members[first : first + self.batch_size]
+            for members in places.values()
+            for first in range(0, len(members), self.batch_size)
+        ]
+
+        def start_batch(members: list[int]) -> Callable[[], Float[np.ndarray, "B rows columns"]]:
+            return self.start(np.stack([self.network_input(images[place]) for place in members]))
+
         masks: dict[int, np.ndarray] = {}
-        for members in places.values():
-            for start in range(0, len(members), self.batch_size):
-                part = members[start : start + self.batch_size]
-                predicted = self.predict(
-                    np.stack([self.network_input(images[place]) for place in part])
-                )
-                for place, mask in zip(part, predicted, strict=True):
-                    masks[place] = self.fit(mask, *images[place].shape[:2])
+        found = map_in_flight(start_batch, batches)
+        for members, predicted in zip(batches, found, strict=True):
+            for place, mask in zip(members, predicted, strict=True):
+                masks[place] = self.fit(mask, *images[place].shape[:2])
         return [masks[place] for place in range(len(images))]

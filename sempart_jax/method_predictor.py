@@ -3,11 +3,11 @@
 import copy
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 from jax import Array
@@ -22,7 +22,7 @@ from sempart_jax.model_format import is_model_file
 from sempart_jax.models.backbone import load_backbone
 from sempart_jax.models.found_decoder import decoder_weights
 from sempart_jax.models.networks import FOUND, name_network
-from sempart_jax.models.normalization import normalize
+from sempart_jax.models.normalization import from_bytes, normalize
 from sempart_jax.models.released import read_found_decoder
 from sempart_jax.models.vit import BACKBONES, VisionTransformer
 from sempart_jax.trained_network import load_trained
@@ -64,7 +64,8 @@ class MethodPredictor(FewShapesPredictor):
         options: dict[str, Any] = {"class_attention": True} if class_attention else {}
 
         def features(params: Any, image: Array) -> dict[str, Array]:
-            output: Any = backbone.apply({"params": params}, normalize(image), **options)
+            rgb = normalize(from_bytes(image))
+            output: Any = backbone.apply({"params": params}, rgb, **options)
             return {name: output[name] for name in ("keys", *options)}
 
         self._features = jax.jit(features)
@@ -75,10 +76,29 @@ class MethodPredictor(FewShapesPredictor):
         other._params = params
         return other
 
-    def predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B rows columns"]:
-        """Segment inputs of one size; masks on patches are 0 or 1."""
-        starts = range(0, len(inputs), self.batch_size)
-        return np.concatenate([self._segment(inputs[i : i + self.batch_size]) for i in starts])
+    def start(
+        self, inputs: UInt8[np.ndarray, "B h w 3"]
+    ) -> Callable[[], Float[np.ndarray, "B rows columns"]]:
+        """Begin with the features of a batch of inputs of one size; fewer are padded to one.
+
+        Returns:
+            What waits for the features and segments by them: masks on patches, 0 or 1.
+        """
+        count = len(inputs)
+        height, width = (side // self._patch_size for side in inputs.shape[1:3])
+        grid = np.stack([resize(image, height, width) for image in inputs])
+        if count < self.batch_size:
+            fill = ((0, self.batch_size - count), (0, 0), (0, 0), (0, 0))
+            inputs, grid = np.pad(inputs, fill), np.pad(grid, fill)
+        found = self._features(self._params, inputs)
+
+        def segment() -> Float[np.ndarray, "B rows columns"]:
+            features = Features(
+                **jax.device_get(found), image=grid / np.float32(255), decoder=self._decoder
+            )
+            return self._method(features)[:count].astype(np.float32)
+
+        return segment
 
     @staticmethod
     def fit(
@@ -87,16 +107,6 @@ class MethodPredictor(FewShapesPredictor):
         """Bring a mask to the size of its image, pixel by pixel: it stays 0 or 1."""
         picture = Image.fromarray(mask)
         return np.array(picture.resize((width, height), Image.Resampling.NEAREST))
-
-    def _segment(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B rows columns"]:
-        height, width = (side // self._patch_size for side in inputs.shape[1:3])
-        grid = np.stack([resize(image, height, width) for image in inputs])
-        # A smaller last batch is filled up, so that it does not compile anew.
-        fill = [(0, self.batch_size - len(inputs)), (0, 0), (0, 0), (0, 0)]
-        batch, grid = (np.pad(each, fill) / np.float32(255) for each in (inputs, grid))
-        found = jax.device_get(self._features(self._params, jnp.asarray(batch)))
-        features = Features(**found, image=grid, decoder=self._decoder)
-        return self._method(features)[: len(inputs)].astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """From predicted masks to finished ones of anybody's pictures, whatever predicts them."""
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, overload, runtime_checkable
 
 import numpy as np
@@ -15,7 +15,7 @@ from sempart_jax.postprocessing import postprocess
 class MaskPredictor(Protocol):
     """Gives masks of images of any size, which it sees in few.
 
-    Every ``input_size.FewShapesPredictor`` does. ``network_input``, ``predict`` and ``fit`` are its
+    Every ``input_size.FewShapesPredictor`` does. ``network_input``, ``start`` and ``fit`` are its
     three steps, for those who feed images in a stream; calling it takes them one after another.
 
     Attributes:
@@ -27,8 +27,14 @@ class MaskPredictor(Protocol):
     def network_input(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
         """Bring an image to one of a few sizes."""
 
-    def predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B rows columns"]:
-        """Predict for inputs of one size; masks on pixels or on patches, in [0, 1]."""
+    def start(
+        self, inputs: UInt8[np.ndarray, "B h w 3"]
+    ) -> Callable[[], Float[np.ndarray, "B rows columns"]]:
+        """Begin to predict for inputs of one size, ``batch_size`` at most.
+
+        Returns:
+            What waits for the masks and gives them: on pixels or on patches, in [0, 1].
+        """
 
     def fit(
         self, mask: Float[np.ndarray, "rows columns"], height: int, width: int

@@ -1,5 +1,6 @@
 """Predict masks for host arrays, in batches of few fixed shapes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -7,20 +8,37 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from sempart_jax.in_flight import map_in_flight
 from sempart_jax.input_size import FewShapesPredictor
 from sempart_jax.models.mask_network import MaskNetwork, Variables
 from sempart_jax.models.network import TrainedNetwork
 from sempart_jax.multiscale import crop_and_zoom
-from sempart_jax.train_step import TrainState, make_predict_step, replicate, shard
+from sempart_jax.train_step import (
+    MASK_NAMES,
+    TrainState,
+    make_predict_step,
+    replicate,
+    shard,
+)
 
-MASK_NAMES = ("coarse", "fine", "refined")
+HostMasks = dict[str, Float[np.ndarray, "B _ _"]]
+"""Masks in [0, 1] by their names."""
+
+
+def whole_batch(batch_size: int) -> int:
+    """Round a batch up to images for each local device alike."""
+    devices = jax.local_device_count()
+    return -(-batch_size // devices) * devices
 
 
 class Predictor:
-    """The network with one set of variables, from uint8 images to soft masks on the host."""
+    """The network with one set of variables, from images on the host to soft masks there."""
 
     def __init__(self, network: MaskNetwork, replicated_frozen_params: Any) -> None:
-        """Prepare the prediction step; it compiles at the first call of each image size.
+        """Prepare the prediction step.
+
+        It compiles at the first call of each image size, and once more for other masks, or for
+        floats where there were bytes.
 
         Args:
             network: network.
@@ -29,37 +47,77 @@ class Predictor:
         self._step = make_predict_step(network)
         self._frozen_params = replicated_frozen_params
 
+    def start(
+        self,
+        replicated_variables: Variables,
+        images: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"],
+        batch_size: int,
+        names: tuple[str, ...] = MASK_NAMES,
+    ) -> Callable[[], HostMasks]:
+        """Begin to predict for a batch, and return without its masks.
+
+        Args:
+            replicated_variables: ``{"params", "batch_stats"}`` on all devices.
+            images: RGB, uint8 or float in [0, 1], sides divisible by the patch; a whole batch of
+                them at most. They are not to be changed before the masks are there.
+            batch_size: images that are processed together, rounded up by :func:`whole_batch`;
+                fewer are padded to it, so that the last batch of a data set does not compile anew.
+            names: the wanted masks, among :data:`MASK_NAMES`; what serves none is not computed.
+
+        Returns:
+            What waits for the masks and gives them by ``names``: ``coarse`` ``[B, h, w]``, ``fine``
+            and ``refined`` ``[B, H, W]``, in [0, 1].
+
+        Raises:
+            ValueError: if there are more images than a whole batch, or a name is unknown.
+        """
+        count, size = len(images), whole_batch(batch_size)
+        if count > size:
+            raise ValueError(f"{count} images are more than a batch of {size}")
+        if images.dtype != np.uint8:
+            images = images.astype(np.float32, copy=False)
+        if count < size:
+            images = np.pad(images, ((0, size - count), (0, 0), (0, 0), (0, 0)))
+        sharded = shard(images, jax.local_device_count())
+        masks = self._step(self._frozen_params, replicated_variables, sharded, names)
+        wanted = {name: getattr(masks, name) for name in names}
+        for mask in wanted.values():
+            mask.copy_to_host_async()
+
+        def fetch() -> HostMasks:
+            arrays = {name: np.asarray(mask)[..., 0] for name, mask in wanted.items()}
+            return {
+                name: array.reshape(size, *array.shape[2:])[:count]
+                for name, array in arrays.items()
+            }
+
+        return fetch
+
     def __call__(
         self,
         replicated_variables: Variables,
         images: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"],
         batch_size: int,
-    ) -> dict[str, Float[np.ndarray, "B _ _"]]:
-        """Predict.
+        names: tuple[str, ...] = MASK_NAMES,
+    ) -> HostMasks:
+        """Predict for any number of images, batch by batch with two in flight.
 
         Args:
-            replicated_variables: ``{"params", "batch_stats"}`` on all devices.
-            images: RGB, uint8 or float in [0, 1], sides divisible by the patch.
-            batch_size: images that are processed together; fewer are padded to it, so that the
-                last batch of a data set does not compile anew.
+            replicated_variables: see :meth:`start`.
+            images: see :meth:`start`; at least one.
+            batch_size: see :meth:`start`.
+            names: see :meth:`start`.
 
         Returns:
-            Masks by :data:`MASK_NAMES`: ``coarse`` ``[B, h, w]``, ``fine`` and ``refined``
-            ``[B, H, W]``, in [0, 1].
+            Masks by ``names``, in the order of ``images``.
         """
-        devices = jax.local_device_count()
-        size = -(-batch_size // devices) * devices
-        scale = 255 if images.dtype == np.uint8 else 1
-        parts: dict[str, list[np.ndarray]] = {name: [] for name in MASK_NAMES}
-        for start in range(0, len(images), size):
-            part = images[start : start + size].astype(np.float32) / scale
-            missing = size - len(part)
-            padded = np.pad(part, ((0, missing), (0, 0), (0, 0), (0, 0)))
-            masks = self._step(self._frozen_params, replicated_variables, shard(padded, devices))
-            for name in MASK_NAMES:
-                mask = np.asarray(getattr(masks, name))[..., 0]
-                parts[name].append(mask.reshape(size, *mask.shape[2:])[: size - missing])
-        return {name: np.concatenate(arrays) for name, arrays in parts.items()}
+        size = whole_batch(batch_size)
+
+        def start(first: int) -> Callable[[], HostMasks]:
+            return self.start(replicated_variables, images[first : first + size], size, names)
+
+        parts = list(map_in_flight(start, range(0, len(images), size)))
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
 
 class AnySizePredictor(FewShapesPredictor):
@@ -82,27 +140,37 @@ class AnySizePredictor(FewShapesPredictor):
             replicated_variables: ``{"params", "batch_stats"}`` on all devices.
             short_side: short side in pixels at which it sees an image.
             patch_size: side of the backbone's patches in pixels.
-            batch_size: images that are processed together.
+            batch_size: images that are processed together, rounded up by :func:`whole_batch`.
             origin: where the network comes from, for an error.
         """
-        super().__init__(short_side=short_side, patch_size=patch_size, batch_size=batch_size)
+        super().__init__(
+            short_side=short_side, patch_size=patch_size, batch_size=whole_batch(batch_size)
+        )
         self._predictor = predictor
         self._variables = replicated_variables
         self._origin = origin
 
-    def predict(self, inputs: UInt8[np.ndarray, "B h w 3"]) -> Float[np.ndarray, "B h w"]:
-        """Predict for inputs of one size; fewer than a batch are padded to one.
+    def start(
+        self, inputs: UInt8[np.ndarray, "B h w 3"]
+    ) -> Callable[[], Float[np.ndarray, "B h w"]]:
+        """Begin to predict for inputs of one size; fewer than a batch are padded to one.
 
-        Raises:
-            ValueError: the network gives masks that are not finite.
+        Returns:
+            What waits for the masks and gives them; it raises ValueError where they are not
+            finite.
         """
-        masks = self._predictor(self._variables, inputs, self.batch_size)["fine"]
-        if not np.isfinite(masks).all():
-            raise ValueError(
-                f"the network gives NaN for masks ({self._origin}): its weights are damaged, or "
-                "its training has gone wrong. Get the file again, or take another checkpoint"
-            )
-        return masks
+        fetch = self._predictor.start(self._variables, inputs, self.batch_size, ("fine",))
+
+        def finite_masks() -> Float[np.ndarray, "B h w"]:
+            masks = fetch()["fine"]
+            if not np.isfinite(masks).all():
+                raise ValueError(
+                    f"the network gives NaN for masks ({self._origin}): its weights are damaged, "
+                    "or its training has gone wrong. Get the file again, or take another checkpoint"
+                )
+            return masks
+
+        return finite_masks
 
 
 def any_size_predictor(
@@ -153,6 +221,7 @@ def panel_columns(
     Returns:
         Title to images or masks ``[B, h, w, 3 or 1]`` in [0, 1].
     """
+    # As floats, which the zoomed ones are: both go through one compiled program.
     image = images.astype(np.float32) / 255
     masks = predictor(replicated_variables, image, len(image))
     columns = {"image": image}

@@ -13,6 +13,7 @@ from jax import Array, lax
 from sempart_jax.data.augment import Augmentation, augment_batch, augment_mask_batch
 from sempart_jax.micro_batches import accumulate
 from sempart_jax.models.mask_network import MaskNetwork, Variables
+from sempart_jax.models.normalization import from_bytes
 from sempart_jax.objectives.base import Examples, Objective
 
 DEVICE_AXIS = "device"
@@ -36,8 +37,12 @@ class TrainState(struct.PyTreeNode):
     opt_state: optax.OptState
 
 
+MASK_NAMES = ("coarse", "fine", "refined")
+"""The masks that a network gives, see :class:`Masks`."""
+
+
 class Masks(NamedTuple):
-    """Predicted masks, ``[devices, B, ...]`` in [0, 1].
+    """Predicted masks, ``[devices, B, ...]`` in [0, 1]; ``None`` where one was not asked for.
 
     Attributes:
         coarse: on patches ``[..., h, w, 1]``.
@@ -45,9 +50,9 @@ class Masks(NamedTuple):
         refined: fine mask after the guided filter ``[..., H, W, 1]``.
     """
 
-    coarse: Array
-    fine: Array
-    refined: Array
+    coarse: Array | None
+    fine: Array | None
+    refined: Array | None
 
 
 def create_train_state(variables: Variables, optimizer: optax.GradientTransformation) -> TrainState:
@@ -242,22 +247,45 @@ def connect_devices() -> None:
     jax.block_until_ready(jax.pmap(lambda x: lax.psum(x, DEVICE_AXIS), axis_name=DEVICE_AXIS)(ones))
 
 
-def make_predict_step(
-    network: MaskNetwork,
-) -> Callable[[Variables, Variables, Array], Masks]:
+def make_predict_step(network: MaskNetwork) -> Callable[..., Masks]:
     """Build the prediction step, mapped over the local devices: no other process is waited for.
 
     Args:
         network: network.
 
     Returns:
-        ``predict(frozen_params, variables, image) -> Masks`` on replicated trees and float
-        RGB images ``[devices, B, H, W, 3]`` in [0, 1].
+        ``predict(frozen_params, variables, image, names=MASK_NAMES) -> Masks`` on replicated trees
+        and RGB images ``[devices, B, H, W, 3]``, float32 in [0, 1] or uint8; bytes are divided on
+        the device, with the result of the host to the last bit. ``names`` are the wanted masks:
+        what serves none of them is not computed, and each choice compiles by itself. It raises
+        ``ValueError`` if a name is unknown, or there is none.
     """
 
-    def predict(frozen_params: Variables, variables: Variables, image: Array) -> Masks:
+    def predict(
+        frozen_params: Variables, variables: Variables, image: Array, names: tuple[str, ...]
+    ) -> Masks:
+        if image.dtype == jnp.uint8:
+            image = from_bytes(image)
         prediction = network.predict(frozen_params, variables, image)
-        refined = network.refine(image, prediction.fine)
-        return Masks(prediction.coarse, prediction.fine, refined)
+        return Masks(
+            prediction.coarse if "coarse" in names else None,
+            prediction.fine if "fine" in names else None,
+            network.refine(image, prediction.fine) if "refined" in names else None,
+        )
 
-    return jax.pmap(predict, axis_name=DEVICE_AXIS, devices=jax.local_devices())
+    devices = jax.local_devices()
+    mapped = jax.pmap(predict, DEVICE_AXIS, static_broadcasted_argnums=(3,), devices=devices)
+
+    def checked(
+        frozen_params: Variables,
+        variables: Variables,
+        image: Any,
+        names: tuple[str, ...] = MASK_NAMES,
+    ) -> Masks:
+        if not names or not set(names) <= set(MASK_NAMES):
+            given = ", ".join(names) or "none"
+            raise ValueError(f"masks to predict are some of {', '.join(MASK_NAMES)}, got {given}")
+        masks: Masks = mapped(frozen_params, variables, image, names)
+        return masks
+
+    return checked

@@ -113,6 +113,7 @@ print(*sorted(sys.modules))
         "sempart_jax.data.images",
         "sempart_jax.exported",
         "sempart_jax.filters",
+        "sempart_jax.in_flight",
         "sempart_jax.input_size",
         "sempart_jax.model_format",
         "sempart_jax.picture_segmenter",

@@ -2,11 +2,12 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempart_jax.input_size import ASPECT_RATIOS, input_size
+from sempart_jax.input_size import ASPECT_RATIOS, FewShapesPredictor, input_size
 
 SIDES = st.integers(1, 20_000)
 
@@ -54,3 +55,31 @@ def test_sizes_must_be_positive(name):
     sizes = {"height": 4, "width": 4, "short_side": 4, "patch_size": 4} | {name: 0}
     with pytest.raises(ValueError, match=f"{name} must be at least 1 pixel, got 0"):
         input_size(**sizes)
+
+
+def test_a_batch_of_one_shape_is_begun_before_that_of_another_is_fetched():
+    """And the masks keep the order of the images."""
+    sizes = [(32, 32), (32, 48), (64, 64), (32, 48), (32, 32), (48, 32)]
+    images = [np.full((*size, 3), place, np.uint8) for place, size in enumerate(sizes)]
+    batches, fetched = [], []
+
+    class Watched(FewShapesPredictor):
+        def start(self, inputs):
+            batches.append(inputs.shape[:3])
+            place = len(batches)
+
+            def fetch():
+                assert len(batches) == min(place + 1, 4)
+                fetched.append(place)
+                return inputs[..., 0] / np.float32(255)
+
+            return fetch
+
+    predictor = Watched(short_side=32, patch_size=8, batch_size=2)
+    masks = predictor(images)
+    assert batches == [(2, 32, 32), (1, 32, 32), (2, 32, 48), (1, 48, 32)]
+    assert fetched == [1, 2, 3, 4]
+    for place, (mask, size) in enumerate(zip(masks, sizes, strict=True)):
+        assert mask.shape == size
+        np.testing.assert_allclose(mask, place / 255, rtol=1e-6)
+    assert predictor([]) == []

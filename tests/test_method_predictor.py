@@ -92,7 +92,7 @@ def test_its_three_steps_give_what_calling_gives():
     for image, called in zip(images, predictor(images), strict=True):
         seen = predictor.network_input(image)
         assert min(seen.shape[:2]) == 32
-        (patches,) = predictor.predict(seen[None])
+        (patches,) = predictor.start(seen[None])()
         assert patches.dtype == np.float32
         rows, columns = (side // 8 for side in seen.shape[:2])
         np.testing.assert_array_equal(patches, resize(seen, rows, columns)[..., 0] / 255 > 0.5)
@@ -117,22 +117,22 @@ def test_pixels_have_the_value_of_the_patch_that_they_lie_in(size):
 
 def test_masks_do_not_depend_on_the_batch():
     rng = np.random.default_rng(0)
-    inputs = rng.integers(0, 256, (7, 32, 40, 3)).astype(np.uint8)
-    expected = np.stack([resize(each, 4, 5)[..., 0] > 127.5 for each in inputs])
+    images = list(rng.integers(0, 256, (7, 32, 40, 3)).astype(np.uint8))
+    coarse = np.stack([resize(each, 4, 5)[..., 0] > 127.5 for each in images])
+    expected = coarse.repeat(8, axis=1).repeat(8, axis=2)
     for batch_size in (1, 3, 7, 8):
-        predictor = red_predictor(batch_size=batch_size)
-        np.testing.assert_array_equal(predictor.predict(inputs), expected)
+        np.testing.assert_array_equal(red_predictor(batch_size=batch_size)(images), expected)
 
 
 def test_smaller_last_batch_does_not_compile_anew(caplog):
     predictor = red_predictor(batch_size=4)
-    inputs = np.zeros((5, 32, 32, 3), np.uint8)
+    images = list(np.zeros((5, 32, 32, 3), np.uint8))
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
-        predictor.predict(inputs[:4])
+        predictor(images[:4])
         assert "Compiling" in caplog.text
         caplog.clear()
-        predictor.predict(inputs)
-        predictor.predict(inputs[:2])
+        predictor(images)
+        predictor(images[:2])
         assert "Compiling" not in caplog.text
 
 

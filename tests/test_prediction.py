@@ -7,14 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sempart_jax.prediction import (
-    MASK_NAMES,
-    AnySizePredictor,
-    Predictor,
-    panel_columns,
-    trained_variables,
-)
-from sempart_jax.train_step import TrainState, replicate
+from sempart_jax.prediction import AnySizePredictor, Predictor, panel_columns, trained_variables
+from sempart_jax.train_step import MASK_NAMES, Masks, TrainState, replicate
 from tests.models.small_network import SEGMENTER, seeded_variables
 from tests.test_resize import reference_resize
 
@@ -72,23 +66,97 @@ def test_batch_size_changes_nothing(predictor, variables, images, expected, batc
     np.testing.assert_allclose(masks["refined"], expected["refined"], atol=1e-5)
 
 
-def test_floats_are_taken_as_they_are(predictor, variables, images):
+def test_bytes_and_floats_give_the_same_masks_to_the_last_bit(predictor, variables, images):
+    assert len(np.unique(images)) == 256
     whole = predictor(variables, images, batch_size=8)
-    floats = predictor(variables, images.astype(np.float32) / 255, batch_size=8)
-    for name in MASK_NAMES:
-        np.testing.assert_array_equal(floats[name], whole[name])
+    floats = images.astype(np.float32) / 255
+    for image in (floats, floats.astype(np.float64)):
+        masks = predictor(variables, image, batch_size=8)
+        for name in MASK_NAMES:
+            np.testing.assert_array_equal(masks[name], whole[name])
+
+
+@pytest.mark.parametrize("names", [("fine",), ("coarse", "refined")])
+def test_wanted_masks_alone_are_given(predictor, variables, images, expected, names):
+    masks = predictor(variables, images, 8, names)
+    assert tuple(masks) == names
+    for name in names:
+        np.testing.assert_allclose(masks[name], expected[name], atol=1e-5)
+
+
+def test_more_images_than_a_batch_are_refused_by_start(predictor, variables, images):
+    with pytest.raises(ValueError, match="11 images are more than a batch of 8"):
+        predictor.start(variables, images, 8)
 
 
 def test_smaller_last_batch_does_not_compile_anew(network, variables, images, caplog):
     predictor = Predictor(SEGMENTER, replicate(network[0]))
-    predictor(variables, images, batch_size=16)
+
+    def compiled():
+        records = [r for r in caplog.records if "Finished XLA compilation" in r.getMessage()]
+        caplog.clear()
+        return len(records)
+
     with jax.log_compiles(), caplog.at_level(logging.WARNING, logger="jax"):
-        for count in (1, 3, 8, 11):
+        for count in (11, 1, 3, 8, 11):
             predictor(variables, images[:count], batch_size=16)
-        assert "ompil" not in caplog.text
-        # A new image size does compile, and shows that the log would have told.
-        predictor(variables, images[:1, :4, :4], batch_size=8)
-        assert "Compiling" in caplog.text
+        assert compiled() == 1
+        # Other masks, floats and another size of image are a program each, and no more.
+        for _ in range(2):
+            predictor(variables, images, 16, ("fine",))
+            predictor(variables, images.astype(np.float32) / 255, 16)
+            predictor(variables, images[:1, :4, :4], batch_size=16)
+        assert compiled() == 3
+
+
+class WatchedStep:
+    """Stands in for the devices: the fine mask of an image is its red."""
+
+    def __init__(self):
+        self.events = []
+
+    def __call__(self, frozen_params, variables, images, names):
+        assert names == ("fine",)
+        assert images.dtype == np.uint8
+        self.events.append(("begun", images.shape[:2], images[0, 0, 0, 0, 0]))
+        return Masks(None, Watched(images[..., :1], self.events), None)
+
+
+class Watched:
+    """An array on a device."""
+
+    def __init__(self, array, events):
+        self._array, self._events = array, events
+
+    def copy_to_host_async(self):
+        self._events.append(("copying", self._array[0, 0, 0, 0, 0]))
+
+    def __array__(self, dtype=None, copy=None):
+        del dtype, copy
+        self._events.append(("fetched", self._array[0, 0, 0, 0, 0]))
+        return self._array
+
+
+@pytest.mark.usefixtures("unchecked_shapes")
+def test_the_next_batch_is_begun_before_the_last_is_fetched(network):
+    predictor = Predictor(SEGMENTER, replicate(network[0]))
+    predictor._step = step = WatchedStep()
+    images = np.zeros((27, 2, 2, 3), np.uint8)
+    images[..., 0] = np.arange(27).reshape(-1, 1, 1)
+    masks = predictor("variables", images, 8, ("fine",))
+    np.testing.assert_array_equal(masks["fine"][:, 0, 0], np.arange(27))
+    events = [event for event in step.events if event[0] != "copying"]
+    assert [event[-1] for event in step.events if event[0] == "copying"] == [0, 8, 16, 24]
+    assert events == [
+        ("begun", (8, 1), 0),
+        ("begun", (8, 1), 8),
+        ("fetched", 0),
+        ("begun", (8, 1), 16),
+        ("fetched", 8),
+        ("begun", (8, 1), 24),  # three images, and five that fill it up
+        ("fetched", 16),
+        ("fetched", 24),
+    ]
 
 
 def test_trained_variables_are_those_of_the_state():
@@ -137,10 +205,10 @@ class RedPredictor:
     def __init__(self):
         self.shapes = []
 
-    def __call__(self, variables, images, batch_size):
-        assert variables == "variables"
+    def start(self, variables, images, batch_size, names):
+        assert (variables, names) == ("variables", ("fine",))
         self.shapes.append((*images.shape, batch_size))
-        return {"fine": images[..., 0].astype(np.float32) / 255}
+        return lambda: {"fine": images[..., 0].astype(np.float32) / 255}
 
 
 def red_predictor(**kwargs):
@@ -156,12 +224,15 @@ def ramp(height, width):
 
 
 @pytest.mark.usefixtures("unchecked_shapes")
+@pytest.mark.usefixtures("unchecked_shapes")
 def test_a_network_that_gives_nan_is_told_with_its_origin():
-    def broken(variables, images, batch_size):
-        return {"fine": np.where(images[..., 0] > 100, np.nan, 0.5)}
+    class Broken:
+        def start(self, variables, images, batch_size, names):
+            masks = np.where(images[..., 0] > 100, np.nan, 0.5).astype(np.float32)
+            return lambda: {"fine": masks}
 
     predictor = AnySizePredictor(
-        broken, "variables", short_side=32, patch_size=8, origin="model file my.safetensors"
+        Broken(), "variables", short_side=32, patch_size=8, origin="model file my.safetensors"
     )
     assert predictor([np.zeros((32, 32, 3), np.uint8)])[0].max() == 0.5
     with pytest.raises(ValueError, match=r"gives NaN for masks \(model file my\.safetensors\)"):
@@ -173,10 +244,12 @@ def test_images_of_any_size_are_seen_in_few_shapes_and_keep_their_order_and_size
     sizes = [(60, 80), (32, 32), (80, 60), (90, 120), (500, 500), (20, 28)]
     stand_in, predictor = red_predictor(batch_size=4)
     masks = predictor([ramp(*size) for size in sizes])
+    # Eight devices round the batch up.
+    assert predictor.batch_size == 8
     assert sorted(stand_in.shapes) == [
-        (1, 40, 32, 3, 4),
-        (2, 32, 32, 3, 4),
-        (3, 32, 40, 3, 4),
+        (1, 40, 32, 3, 8),
+        (2, 32, 32, 3, 8),
+        (3, 32, 40, 3, 8),
     ]
     for mask, size in zip(masks, sizes, strict=True):
         assert mask.shape == size

@@ -212,6 +212,34 @@ def test_predicted_masks_lie_between_zero_and_one(start):
     )
 
 
+class WithoutFilter(Segmenter):
+    """Cannot refine."""
+
+    def refine(self, image, mask):
+        raise AssertionError("nobody wants the refined mask")
+
+
+def test_masks_that_nobody_wants_are_not_computed(start):
+    segmenter, backbone_params, state, images = start
+    without = WithoutFilter(segmenter.backbone, segmenter.head, radius=2)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    arguments = replicate(backbone_params), replicate(variables), shard(images, 8)
+    whole = make_predict_step(segmenter)(*arguments)
+    masks = make_predict_step(without)(*arguments, ("fine",))
+    assert masks.coarse is None
+    assert masks.refined is None
+    np.testing.assert_allclose(masks.fine, whole.fine, atol=1e-6)
+    with pytest.raises(AssertionError, match="nobody wants"):
+        make_predict_step(without)(*arguments)
+
+
+@pytest.mark.parametrize(("names", "given"), [((), "none"), (("fine", "sharp"), "fine, sharp")])
+def test_masks_of_unknown_names_are_refused(start, names, given):
+    message = f"some of coarse, fine, refined, got {given}"
+    with pytest.raises(ValueError, match=message):
+        make_predict_step(start[0])({}, {}, np.zeros((8, 1, 8, 8, 3), np.uint8), names)
+
+
 def test_a_batch_that_does_not_divide_is_an_error():
     with pytest.raises(ValueError, match="batch of 6 does not divide among 4 devices"):
         shard(np.zeros((6, 2)), 4)

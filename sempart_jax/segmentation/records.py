@@ -64,8 +64,8 @@ class RecordFile:
     by kind (``mask``, ``overlay``, ``cutout``); ``height`` and ``width``; of the cut mask ``box``
     (``[x_min, y_min, x_max, y_max]`` of its largest component, ends exclusive, or null) and
     ``area`` (share of the pixels); ``confidence`` (see ``measures.expected_iou``); ``seconds``
-    (reading, a share of its batch's prediction, post-processing and writing); and ``stamp`` of the
-    file and ``settings``, by which outdated lines are known.
+    (reading, a share of the time from its batch's turn until its masks arrived, post-processing and
+    writing); and ``stamp`` of the file and ``settings``, by which outdated lines are known.
     """
 
     def __init__(self, path: Path, kept: Iterable[Record]) -> None:

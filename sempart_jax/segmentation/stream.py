@@ -1,9 +1,9 @@
 """Images in a stream: read ahead, predicted in full batches, finished behind.
 
-Threads read and bring images to one of the network's few sizes; the main thread predicts as soon as
-a batch of one size is full; other threads post-process and write meanwhile. Pixels of images that
-are read and not yet written are bounded: where the bound is reached, batches go out that are not
-full.
+Threads read and bring images to one of the network's few sizes; the main thread begins a batch as
+soon as one of a size is full, and then takes the masks of the one before; other threads
+post-process and write meanwhile. Pixels of images that are read and not yet written are bounded:
+where the bound is reached, batches go out that are not full.
 """
 
 import os
@@ -18,6 +18,7 @@ from jaxtyping import Float, UInt8
 
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import UnreadableImageError, count_pixels, read_image
+from sempart_jax.in_flight import IN_FLIGHT
 from sempart_jax.picture_segmenter import MaskPredictor
 from sempart_jax.pixel_budget import PixelBudget
 from sempart_jax.segmentation.finishing import UnfinishedImageError
@@ -38,6 +39,12 @@ class _Read(NamedTuple):
     image: np.ndarray
     network_input: np.ndarray
     seconds: float
+
+
+class _Begun(NamedTuple):
+    batch: list[_Read]
+    masks: Callable[[], Float[np.ndarray, "B h w"]]
+    started: float
 
 
 class Stream:
@@ -73,6 +80,8 @@ class Stream:
         self._held = PixelBudget(held_pixels)
         self._reading: deque[Future[_Read | None]] = deque()
         self._waiting: dict[tuple[int, ...], list[_Read]] = {}
+        self._in_flight: deque[_Begun] = deque()
+        self._arrived = 0.0
         self._finishing: deque[Future[None]] = deque()
 
     def run(self, files: Iterable[ImageFile]) -> None:
@@ -97,6 +106,8 @@ class Stream:
                 self._take()
             while self._waiting:
                 self._predict_fullest()
+            while self._in_flight:
+                self._fetch()
             while self._finishing:
                 self._finishing.popleft().result()
         finally:
@@ -106,6 +117,8 @@ class Stream:
     def _make_room(self) -> None:
         if self._reading:
             self._take()
+        elif self._in_flight:
+            self._fetch()
         elif unfinished := [future for future in self._finishing if not future.done()]:
             # It would cost a whole batch to predict for a part of one.
             wait(unfinished, return_when=FIRST_COMPLETED)
@@ -125,12 +138,22 @@ class Stream:
         self._predict(max(self._waiting, key=lambda shape: len(self._waiting[shape])))
 
     def _predict(self, shape: tuple[int, ...]) -> None:
-        """Predict for all that wait for one size, and pass them on."""
+        """Begin with all that wait for one size, and pass on what was begun before."""
         batch = self._waiting.pop(shape)
         started = time.perf_counter()
-        masks = self._predictor.predict(np.stack([read.network_input for read in batch]))
-        share = (time.perf_counter() - started) / len(batch)
-        for read, mask in zip(batch, masks, strict=True):
+        masks = self._predictor.start(np.stack([read.network_input for read in batch]))
+        self._in_flight.append(_Begun(batch, masks, started))
+        if len(self._in_flight) == IN_FLIGHT:
+            self._fetch()
+
+    def _fetch(self) -> None:
+        """Wait for the masks of the batch that was begun first, and pass them on."""
+        begun = self._in_flight.popleft()
+        masks = begun.masks()
+        # Before the batch in front of it had arrived, the device was at that one.
+        since, self._arrived = max(begun.started, self._arrived), time.perf_counter()
+        share = (self._arrived - since) / len(begun.batch)
+        for read, mask in zip(begun.batch, masks, strict=True):
             self._finishing.append(self._finishers.submit(self._finish_one, read, mask, share))
         # Errors show as soon as the main thread is free.
         while self._finishing and self._finishing[0].done():

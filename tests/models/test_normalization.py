@@ -1,9 +1,19 @@
-"""ImageNet normalisation."""
+"""Bytes to [0, 1], and ImageNet normalisation."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
-from sempart_jax.models.normalization import denormalize, normalize
+from sempart_jax.models.normalization import denormalize, from_bytes, normalize
+
+
+@pytest.mark.parametrize("transform", [lambda f: f, jax.jit])
+def test_every_byte_is_divided_as_on_the_host_to_the_last_bit(transform):
+    image = np.arange(256, dtype=np.uint8).reshape(4, 8, 8)
+    values = transform(from_bytes)(jnp.asarray(image))
+    assert values.dtype == jnp.float32
+    np.testing.assert_array_equal(values, image.astype(np.float32) / 255)
 
 
 def test_normalize_subtracts_the_mean_and_divides_by_the_deviation():

@@ -17,28 +17,39 @@ class RedPredictor:
     """Stands in for ``AnySizePredictor``: the mask is the red channel.
 
     Attributes:
-        batches: shape of each batch that was predicted.
+        batches: shape of each batch that was begun.
+        fetched: how many of them have been waited for, in their order.
+        most_in_flight: most batches at a time that were begun and not yet waited for.
     """
 
     def __init__(self, batch_size=4, error=None, error_after=0):
         self.batch_size = batch_size
         self.batches = []
+        self.fetched = self.most_in_flight = 0
         self._error, self._error_after = error, error_after
 
     def network_input(self, image):
         return resize(image, *input_size(*image.shape[:2], 32, 8))
 
-    def predict(self, inputs):
+    def start(self, inputs):
         if self._error is not None and len(self.batches) >= self._error_after:
             raise self._error
+        place = len(self.batches)
         self.batches.append(inputs.shape)
-        return inputs[..., 0].astype(np.float32) / 255
+        self.most_in_flight = max(self.most_in_flight, len(self.batches) - self.fetched)
+
+        def fetch():
+            assert self.fetched == place
+            self.fetched += 1
+            return inputs[..., 0].astype(np.float32) / 255
+
+        return fetch
 
     fit = staticmethod(AnySizePredictor.fit)
 
     def __call__(self, images):
         inputs = [self.network_input(image)[None] for image in images]
-        masks = [self.predict(each)[0] for each in inputs]
+        masks = [self.start(each)()[0] for each in inputs]
         return [self.fit(mask, *image.shape[:2]) for image, mask in zip(images, masks, strict=True)]
 
 

@@ -64,6 +64,8 @@ def test_batches_are_full_but_for_the_last_of_each_size(tmp_path):
     landscapes = [shape[0] for shape in predictor.batches if shape[2] == 48]
     squares = [shape[0] for shape in predictor.batches if shape[2] == 32]
     assert (landscapes, squares) == ([4, 4, 2], [4, 4, 1])
+    assert predictor.fetched == 6
+    assert predictor.most_in_flight == 2
     for file in files:
         expected = read_image(file.path)[..., 0].astype(np.float32) / 255
         np.testing.assert_array_equal(collector.masks[file.name], expected)
