@@ -136,7 +136,7 @@ def test_the_loss_falls_once_the_centre_has_caught_up(reference_images, tmp_path
         "crops__global_size": 48,
         "crops__local_size": 24,
         "crops__local_count": 4,
-        # Without colours it takes more steps than a test has.
+        # With colours it takes more steps than a test has, see docs/pretraining.md.
         "augmentation__jitter_probability": 0.0,
         "augmentation__grayscale_probability": 0.0,
         "augmentation__solarize_probability": 0.0,
