@@ -163,3 +163,15 @@ def test_the_fields_that_a_continued_run_may_change_are_marked(program, resumabl
         for field in FIELDS[program]
         if any(field == one or field.startswith(f"{one}.") for one in resumable)
     }
+
+
+def test_every_file_has_its_place_in_the_architecture():
+    rooms = DOCUMENTS["docs/architecture.md"].split("## The rooms")[1].split("\n## ")[0]
+    files = [
+        path.name
+        for pattern in ("sempart_jax/**/*.py", "scripts/*.py", "scripts/*.sh")
+        for path in REPOSITORY.glob(pattern)
+        if path.name != "__init__.py"
+    ]
+    assert len(files) > 150
+    assert [name for name in files if name not in rooms] == []
