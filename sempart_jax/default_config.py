@@ -6,7 +6,7 @@ Experiments under ``configs/`` start from :func:`default_config` and change what
 from ml_collections import ConfigDict
 
 from sempart_jax.evaluation.protocols import FOREGROUND_RULES
-from sempart_jax.models.networks import NETWORKS, SELFMASK
+from sempart_jax.models.networks import NETWORKS, SELFMASK, SEMPART
 from sempart_jax.training import run_config
 
 SCHEDULES = ("constant", "step", "polynomial")
@@ -35,6 +35,8 @@ def default_config() -> ConfigDict:
     # sempart, found or selfmask: see models/networks.py
     config.network = "sempart"
     config.backbone.weights = ""  # a file; empty: download. The backbone handcrafted has none
+    config.head = ConfigDict()
+    config.head.dtype = "float32"  # or bfloat16; of the network sempart
     config.data.image_size = 320
     config.data.resize_size = 355  # short side before the random crop
     config.pseudo_masks = ""  # folder that segment has written for these images; selfmask only
@@ -172,6 +174,14 @@ def check_config(config: ConfigDict) -> None:
     require("augmentation.smallest_scale", 0 < scale <= 1, "above 0 and at most 1")
     require("found.tau", -1 <= config.found.tau < 1, "a cosine, at least -1 and below 1")
     require("network", config.network in NETWORKS, f"one of {', '.join(NETWORKS)}")
+    has_head = config.network == SEMPART
+    require(
+        "head.dtype",
+        config.head.dtype in (run_config.DTYPES if has_head else ("float32",)),
+        "'float32' or 'bfloat16'"
+        if has_head
+        else f"'float32' where config.network is {config.network}, which has no such head",
+    )
     learns_from_masks = config.network == SELFMASK
     require(
         "pseudo_masks",

@@ -123,6 +123,7 @@ def build_experiment(config: ConfigDict, last_step: int) -> Experiment:
             axis_name=DEVICE_AXIS,
             queries=config.selfmask.queries,
             decoder_layers=config.selfmask.decoder_layers,
+            head_dtype=config.head.dtype,
         ),
         frozen_params=frozen_params,
         objective=_objective(config),

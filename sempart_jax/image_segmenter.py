@@ -81,7 +81,7 @@ class ImageSegmenter(PictureSegmenter):
             fingerprint_params(self.network.frozen_params),
             fingerprint_params(self.network.variables),
             self.network.backbone,
-            self.network.dtype,
+            self.network.computation,
         )
         return {"network": " ".join(parts)}
 

@@ -62,6 +62,7 @@ def describe(network: TrainedNetwork) -> Description:
         filter_eps=network.segmenter.filter_eps,
         compute_dtype=network.dtype,
         network=name_network(network.segmenter),
+        head_dtype=network.head_dtype,
         **sizes,
     )
 
@@ -112,6 +113,7 @@ def read_model(
         filter_eps=description.filter_eps,
         queries=description.queries,
         decoder_layers=description.decoder_layers,
+        head_dtype=description.head_dtype,
     )
     variables = jax.eval_shape(
         lambda: segmenter.init(jax.random.key(0), frozen_params, description.patch_size)
@@ -126,4 +128,5 @@ def read_model(
         backbone=description.backbone,
         dtype=description.compute_dtype,
         origin=f"model file {path} ({description.origin})",
+        head_dtype=description.head_dtype,
     )

@@ -27,8 +27,8 @@ SUFFIX = ".safetensors"
 BACKBONE, HEAD = "backbone/", "head/"
 PARTS = (BACKBONE, "head/params/", "head/batch_stats/")
 DTYPES = ("float32", "bfloat16")
-LATER_FIELDS = ("network", "queries", "decoder_layers")
-"""Fields that files of the first release lack; they are of the network ``sempart``."""
+LATER_FIELDS = ("network", "queries", "decoder_layers", "head_dtype")
+"""Fields that older files lack; they are of the network ``sempart`` with a head in float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Description:
         network: name of what is on the backbone, or around it, see ``models.networks``.
         queries: queries of the network ``selfmask``.
         decoder_layers: layers of its transformer decoder.
+        head_dtype: type of the products in the head of the network ``sempart``.
 
     Raises:
         ValueError: if a value is out of range.
@@ -61,6 +62,7 @@ class Description:
     network: str = "sempart"
     queries: int = 20
     decoder_layers: int = 6
+    head_dtype: str = "float32"
 
     def __post_init__(self) -> None:
         """Check the values, which may come from a damaged file."""
@@ -72,6 +74,7 @@ class Description:
             ("queries", 1 <= self.queries <= 10_000, "1 to 10000"),
             ("decoder_layers", 1 <= self.decoder_layers <= 100, "1 to 100"),
             ("compute_dtype", self.compute_dtype in DTYPES, " or ".join(DTYPES)),
+            ("head_dtype", self.head_dtype in DTYPES, " or ".join(DTYPES)),
         ):
             if not holds:
                 raise ValueError(f"{field} must be {wanted}, got {getattr(self, field)!r}")

@@ -197,6 +197,7 @@ def _network(
         backbone=config.backbone.name,
         dtype=config.backbone.dtype,
         origin=origin,
+        head_dtype=config.head.dtype,
     )
 
 

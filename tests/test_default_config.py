@@ -213,6 +213,7 @@ BAD_VALUES = [
     ("multiscale.crop_fraction", 0.0),
     ("multiscale.crop_fraction", 1.1),
     ("backbone.dtype", "float16"),
+    ("head.dtype", "float16"),
     ("validation.foreground_rule", "majority"),
     ("network", "unet"),
     ("pseudo_masks", "masks"),
@@ -260,6 +261,7 @@ GOOD_VALUES = [
     {"multiscale.crop_fraction": 1.0},
     {"augmentation.hue": 0.5, "augmentation.flip_probability": 1.0},
     {"backbone.dtype": "bfloat16"},
+    {"head.dtype": "bfloat16"},
     {"validation.images": "a", "validation.masks": "b"},
     {"distributed": True},
     {"distributed": True, "coordinator_address": "[::1]:65535", "process_id": 3},
@@ -275,6 +277,15 @@ GOOD_VALUES = [
 @pytest.mark.parametrize("fields", GOOD_VALUES)
 def test_value_at_its_bound_is_taken(fields):
     check_config(changed(fields))
+
+
+@pytest.mark.parametrize("network", ["found", "selfmask"])
+def test_the_other_networks_have_no_head_in_half_precision(network):
+    fields = {"network": network, "head.dtype": "bfloat16"}
+    fields |= {"pseudo_masks": "masks"} if network == "selfmask" else {}
+    message = rf"config\.head\.dtype must be 'float32' where config\.network is {network}"
+    with pytest.raises(ValueError, match=message):
+        check_config(changed(fields))
 
 
 @pytest.mark.parametrize("address", ["node0", ":1234", "node0:", "node0:0", "node0:65536"])
@@ -350,7 +361,8 @@ def test_resumable_fields_may_change():
     other = {int: 99, float: 0.5, str: "other", bool: True}
     new = changed({name: other[type(fields[name])] for name in free})
     assert changed_fields(default_config(), new) == []
-    assert not free & {"backbone.name", "backbone.dtype", "data.image_size", "data.resize_size"}
+    assert not free & {"backbone.name", "data.image_size", "data.resize_size"}
+    assert not free & {"backbone.dtype", "head.dtype"}
 
 
 def test_a_learning_rate_that_falls_until_the_end_fixes_the_end():

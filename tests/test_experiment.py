@@ -32,6 +32,7 @@ def test_every_value_arrives(config):
     config.guided_filter.radius = 4
     config.guided_filter.eps = 0.1
     config.augmentation.hue = 0.2
+    config.head.dtype = "bfloat16"
     experiment = build_experiment(config, last_step=10)
     objective = experiment.objective
     assert (objective.tau, objective.eps, objective.sigma) == (0.3, 1e-5, 2.0)
@@ -41,6 +42,7 @@ def test_every_value_arrives(config):
     assert not objective.filtered_teacher
     assert (experiment.network.radius, experiment.network.filter_eps) == (4, 0.1)
     assert experiment.augmentation == Augmentation(hue=0.2)
+    assert experiment.network.head.dtype == "bfloat16"
 
 
 def test_tricks_and_augmentation_can_be_switched_off(config):

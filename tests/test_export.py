@@ -9,14 +9,17 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
 
-from sempart_jax.export import export_network
+from sempart_jax.export import export_network, export_program
 from sempart_jax.exported import ExportedPredictor, input_shapes, load_exported
 from sempart_jax.image_segmenter import ImageSegmenter
 from sempart_jax.input_size import input_size
+from sempart_jax.model_format import BACKBONE as BACKBONE_NAMES
+from sempart_jax.model_format import HEAD
 from sempart_jax.models import vit
 from sempart_jax.models.handcrafted import HandcraftedBackbone
 from sempart_jax.models.head import SegmentationHead
@@ -24,6 +27,7 @@ from sempart_jax.models.network import TrainedNetwork
 from sempart_jax.models.networks import create_network
 from sempart_jax.models.segmenter import Segmenter
 from sempart_jax.postprocessing import postprocess
+from sempart_jax.tensor_tree import flatten
 from sempart_jax.trained_network import load_trained
 from tests.models.small_network import BACKBONE, SEGMENTER, seeded_variables
 
@@ -87,6 +91,25 @@ def test_masks_are_those_of_the_segmenter(name, tmp_path, request):
         assert found.dtype == np.float32
         np.testing.assert_allclose(found, expected, atol=1e-5)
         assert np.ptp(found) > 1e-3, "a mask with something in it"
+
+
+def test_a_head_in_half_precision_is_exported_as_it_computes(tiny):
+    half = dataclasses.replace(tiny.segmenter, head=tiny.segmenter.head.clone(dtype=jnp.bfloat16))
+    tensors = flatten(tiny.variables, HEAD) | flatten(tiny.frozen_params, BACKBONE_NAMES)
+    shapes = {name: jax.ShapeDtypeStruct(x.shape, jnp.float32) for name, x in tensors.items()}
+    program = export_program(half, shapes, 4, 6)
+    image = np.random.default_rng(0).integers(0, 256, (2, 4, 6, 3), np.uint8)
+    found = jax.jit(program.call)(tensors, image)
+    assert found.dtype == jnp.float32
+    rgb = jnp.asarray(image.astype(np.float32) / 255)
+    expected, whole = (
+        jax.jit(lambda *inputs, s=s: s.predict(*inputs).fine)(
+            tiny.frozen_params, tiny.variables, rgb
+        )[..., 0]
+        for s in (half, tiny.segmenter)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-3)
+    assert np.abs(expected - whole).max() > 2e-3
 
 
 def test_code_of_the_model_is_not_needed(exported, tiny, tmp_path):

@@ -84,6 +84,7 @@ def test_settings_are_all_that_masks_follow_from(network, segmenter):
         {"frozen_params": {"w": np.ones(2)}},
         {"backbone": "other"},
         {"dtype": "bfloat16"},
+        {"head_dtype": "bfloat16"},
     ):
         other = ImageSegmenter(
             dataclasses.replace(network, **part), refine="none", invert="never", batch_size=2

@@ -100,11 +100,13 @@ def test_names_and_description_are_those_of_the_format(path):
         "network": "sempart",
         "queries": "20",
         "decoder_layers": "6",
+        "head_dtype": "float32",
     }
 
 
 def test_files_from_before_there_were_other_networks_are_read(network, path):
-    change(path, network=None, queries=None, decoder_layers=None)
+    change(path, network=None, queries=None, decoder_layers=None, head_dtype=None)
+    assert read_model(path).head_dtype == "float32"
     np.testing.assert_array_equal(masks(read_model(path)), masks(network))
 
 
@@ -122,6 +124,21 @@ def test_the_other_networks_come_back_as_they_were(network, tmp_path, name):
     assert found.segmenter == segmenter
     assert holds_backbone(tmp_path / "m.safetensors") == (name == "found")
     np.testing.assert_array_equal(masks(found), masks(other))
+
+
+def test_a_head_in_half_precision_is_remembered(network, tmp_path):
+    segmenter = create_network("sempart", SMALL_VIT, radius=3, head_dtype="bfloat16")
+    half = dataclasses.replace(network, segmenter=segmenter, head_dtype="bfloat16")
+    write_model(tmp_path / "m.safetensors", half)
+    found = read_model(tmp_path / "m.safetensors")
+    assert (found.dtype, found.head_dtype) == ("float32", "bfloat16")
+    assert found.computation == "float32, head in bfloat16"
+    assert found.segmenter.head.dtype == jax.numpy.bfloat16
+    np.testing.assert_array_equal(masks(found), masks(half))
+    assert 1e-4 < np.abs(masks(found) - masks(network)).max() < 0.05
+    change(tmp_path / "m.safetensors", head_dtype="int8")
+    with pytest.raises(ValueError, match="head_dtype must be float32 or bfloat16, got 'int8'"):
+        read_model(tmp_path / "m.safetensors")
 
 
 def test_computation_in_half_precision_is_remembered(network, tmp_path):

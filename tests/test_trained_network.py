@@ -1,5 +1,8 @@
 """Trained networks from wherever they are kept."""
 
+import json
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -70,6 +73,20 @@ def test_runs_and_checkpoints(run, place, step, words):
     assert (network.backbone, network.dtype) == ("handcrafted", "float32")
     assert (network.short_side, network.patch_size) == (32, 8)
     assert network.segmenter.radius == 2
+
+
+@pytest.mark.parametrize(
+    ("head", "dtype"), [(None, "float32"), ({"dtype": "bfloat16"}, "bfloat16")]
+)
+def test_a_run_from_before_the_head_had_a_type_is_one_in_float32(run, tmp_path, head, dtype):
+    shutil.copytree(run, tmp_path / "run")
+    file = tmp_path / "run" / "config.json"
+    fields = json.loads(file.read_text())
+    assert fields.pop("head") == {"dtype": "float32"}
+    file.write_text(json.dumps(fields if head is None else fields | {"head": head}))
+    network = load_trained(tmp_path / "run")
+    assert network.head_dtype == dtype
+    assert network.segmenter.head.dtype == dtype
 
 
 def test_a_checkpoint_is_found_from_within_its_run(run, monkeypatch):

@@ -67,12 +67,12 @@ def network_origin(
         "backbone": fingerprint_params(network.frozen_params),
         "head": fingerprint_params(network.variables),
         "name": network.backbone,
-        "dtype": network.dtype,
+        "dtype": network.computation,
         "short side": short_side,
     }
     facts = {
         "masks": f"fine mask of the {network.origin}",
-        "backbone": f"{network.backbone}, {network.dtype}",
+        "backbone": f"{network.backbone}, {network.computation}",
         "short side seen by the network": f"{short_side} px",
         "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }

@@ -11,6 +11,7 @@ _PIXELS_OF_A_BLOCK = 2048
 
 
 def _convolve(x: Array, kernel: Array) -> Array:
+    kernel = kernel.astype(x.dtype)
     return lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=_LAYOUT)
 
 
@@ -38,11 +39,15 @@ def _kernel_gradient_by_taps(x: Array, cotangent: Array, kernel: Array) -> Array
         transposed = lax.optimization_barrier(pixels.reshape(-1, features).T)
         taps = [
             # dK[i, j]^T = sum over pixels of g[.]^T x[. + (i, j)]
-            transposed @ window[i : i + rows, j : j + width].reshape(-1, channels)
+            jnp.matmul(
+                transposed,
+                window[i : i + rows, j : j + width].reshape(-1, channels),
+                preferred_element_type=jnp.float32,
+            )
             for i in range(3)
             for j in range(3)
         ]
-        return total + jnp.stack(taps).astype(jnp.float32), None
+        return total + jnp.stack(taps), None
 
     total, _ = lax.scan(
         add_block, jnp.zeros((9, features, channels), jnp.float32), jnp.arange(batch * blocks)
@@ -61,14 +66,17 @@ def convolve_3x3(
 ) -> Float[Array, "B H W C_out"]:
     """Convolve with a 3x3 kernel, stride 1, one pixel of zero padding.
 
-    Same values and gradients as ``jax.lax.conv_general_dilated``; reverse-mode only.
+    Same values and gradients as ``jax.lax.conv_general_dilated``; reverse-mode only. The products
+    take the type of ``x``, and each gradient has the type of what it is the gradient of. That of a
+    float32 kernel is summed in float32 where ``x`` is bfloat16; only off the CPU is the sum rounded
+    to bfloat16 on its way.
 
     Args:
         x: input ``[B, H, W, C_in]``.
-        kernel: ``[3, 3, C_in, C_out]``, of the dtype of ``x``.
+        kernel: ``[3, 3, C_in, C_out]``; rounded to the type of ``x``.
 
     Returns:
-        ``[B, H, W, C_out]``.
+        ``[B, H, W, C_out]`` of the type of ``x``.
     """
     return _convolve(x, kernel)
 

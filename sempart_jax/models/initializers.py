@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 from jax import Array
+from jax.typing import DTypeLike
 
 
 def fan_in_uniform(fan_in: int) -> nn.initializers.Initializer:
@@ -26,16 +27,28 @@ def fan_in_uniform(fan_in: int) -> nn.initializers.Initializer:
     return initialise
 
 
-def fan_in_dense(features: int, fan_in: int, name: str, use_bias: bool = True) -> nn.Dense:
-    """Return a float32 linear layer whose kernel and bias start by :func:`fan_in_uniform`.
+def fan_in_dense(
+    features: int,
+    fan_in: int,
+    name: str,
+    use_bias: bool = True,
+    dtype: DTypeLike = jnp.float32,
+) -> nn.Dense:
+    """Return a linear layer whose float32 kernel and bias start by :func:`fan_in_uniform`.
 
     Args:
         features: outputs.
         fan_in: inputs.
         name: of the layer among the parameters of the module that it is made in.
         use_bias: whether it has a bias.
+        dtype: type that it computes in and gives.
     """
     initialiser = fan_in_uniform(fan_in)
     return nn.Dense(
-        features, use_bias=use_bias, kernel_init=initialiser, bias_init=initialiser, name=name
+        features,
+        use_bias=use_bias,
+        dtype=dtype,
+        kernel_init=initialiser,
+        bias_init=initialiser,
+        name=name,
     )

@@ -18,6 +18,7 @@ class TrainedNetwork:
         backbone: name of the backbone.
         dtype: type of the backbone's matrix products.
         origin: where it comes from, in a few words.
+        head_dtype: type of the products in the head of the network ``sempart``.
     """
 
     segmenter: MaskNetwork
@@ -27,8 +28,17 @@ class TrainedNetwork:
     backbone: str
     dtype: str
     origin: str
+    head_dtype: str = "float32"
 
     @property
     def patch_size(self) -> int:
         """Side of the backbone's patches in pixels."""
         return self.segmenter.patch_size
+
+    @property
+    def computation(self) -> str:
+        """The types of its matrix products, in words: that of the backbone, and of the head."""
+        # One word where the head is in float32: what is kept of older evaluations goes by it.
+        if self.head_dtype == "float32":
+            return self.dtype
+        return f"{self.dtype}, head in {self.head_dtype}"

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax.numpy as jnp
 from flax import linen as nn
 
 from sempart_jax.models.backbone import backbone_module, load_backbone
@@ -27,6 +28,7 @@ def create_network(
     axis_name: str | None = None,
     queries: int = 20,
     decoder_layers: int = 6,
+    head_dtype: str = "float32",
 ) -> MaskNetwork:
     """Make a network over a backbone.
 
@@ -38,10 +40,18 @@ def create_network(
         axis_name: mapped device axis over which batch norm averages in training.
         queries: queries of ``selfmask``.
         decoder_layers: layers of the transformer decoder of ``selfmask``.
+        head_dtype: type of the products in the head of ``sempart``, ``float32`` or ``bfloat16``;
+            the other two compute in float32 what is not their backbone.
 
     Raises:
-        ValueError: if there is no such network, or it needs a vision transformer.
+        ValueError: if there is no such network, it needs a vision transformer, or it has no choice
+            of ``head_dtype``.
     """
+    if name != SEMPART and head_dtype != "float32":
+        raise ValueError(
+            f"{name} computes in float32 beside its backbone: leave head_dtype at float32, got "
+            f"{head_dtype!r}"
+        )
     if name == SELFMASK:
         if not isinstance(backbone, VisionTransformer):
             raise ValueError(f"{name} trains a vision transformer, got {type(backbone).__name__}")
@@ -49,7 +59,9 @@ def create_network(
         return SelfMaskNetwork(mask_former, radius=radius, filter_eps=filter_eps)
     patch_size: int = backbone.patch_size
     if name == SEMPART:
-        head: SegmentationHead | FoundDecoder = SegmentationHead(patch_size, axis_name)
+        head: SegmentationHead | FoundDecoder = SegmentationHead(
+            patch_size, axis_name, jnp.dtype(head_dtype)
+        )
     elif name == FOUND:
         head = FoundDecoder(patch_size)
     else:

@@ -260,6 +260,7 @@ def export_network(path: Path, run: Path, *, weights: Path, short_side: int, tit
         load_trained(run, weights=weights),
         short_side=short_side,
         dtype="float32",
+        head_dtype="float32",
         origin=f"{title}, over a {BACKBONE} pretrained by DINO; sempart_jax {__version__}",
     )
     write_model(path, network, dtype="bfloat16")

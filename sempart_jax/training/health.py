@@ -19,7 +19,7 @@ GO_ON = (
 
 START_ANEW = (
     "Start in a new --workdir with a lower --config.optimizer.learning_rate, or with "
-    "--config.backbone.dtype=float32 if it is bfloat16"
+    "--config.backbone.dtype=float32, and that of the head, where they are bfloat16"
 )
 """What can be done about numbers that are not finite."""
 

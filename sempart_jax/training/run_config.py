@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+DTYPES = ("float32", "bfloat16")
+"""Types that matrix products can have."""
+
 LAUNCH_FIELDS = ("distributed", "coordinator_address", "num_processes", "process_id")
 """How the processes of a run find each other; what is trained does not depend on them."""
 
@@ -157,11 +160,7 @@ def check_run_fields(config: ConfigDict, checks: FieldChecks) -> None:
     checks.finite()
     checks.require("seed", config.seed < 2**63, "below 2**63")
     checks.require("steps", bool(config.steps or config.epochs), "above 0 where config.epochs is 0")
-    checks.require(
-        "backbone.dtype",
-        config.backbone.dtype in ("float32", "bfloat16"),
-        "'float32' or 'bfloat16'",
-    )
+    checks.require("backbone.dtype", config.backbone.dtype in DTYPES, "'float32' or 'bfloat16'")
     unset = {"coordinator_address": "", "num_processes": 0, "process_id": -1}
     for field, value in unset.items():
         set_for_nothing = config[field] != value and not config.distributed

@@ -78,6 +78,30 @@ def test_both_weight_gradients_agree_however_the_rows_are_divided(monkeypatch, p
     )
 
 
+@pytest.mark.parametrize("by_taps", [True, False])
+def test_a_float32_kernel_of_bfloat16_images_has_a_float32_gradient(by_taps):
+    """Both ways, as one of them is of no CPU."""
+    x, kernel = inputs(24, 20, 8, 6)
+    narrow, narrow_kernel = (jnp.asarray(a, jnp.bfloat16) for a in (x, kernel))
+    together, pull = jax.vjp(convolve_3x3, narrow, jnp.asarray(kernel))
+    np.testing.assert_array_equal(together, convolve_3x3(narrow, narrow_kernel))
+    cotangent = jax.random.normal(jax.random.key(0), together.shape, jnp.bfloat16)
+    x_gradient, kernel_gradient = pull(cotangent)
+    assert (x_gradient.dtype, kernel_gradient.dtype) == (jnp.bfloat16, jnp.float32)
+    if not by_taps:
+        kernel_gradient = convolution._kernel_gradient_by_convolution(
+            narrow, cotangent, jnp.asarray(kernel)
+        )
+        assert kernel_gradient.dtype == jnp.float32
+    # The same numbers in float32: what differs is how products are summed.
+    expected = convolution._kernel_gradient_by_convolution(
+        narrow.astype(jnp.float32), cotangent.astype(jnp.float32), jnp.asarray(kernel)
+    )
+    error = np.abs(kernel_gradient - expected).max() / np.abs(expected).max()
+    # A sum rounded to bfloat16 is off by 2^-9 of itself at most; one in float32 by far less.
+    assert error < (1e-6 if by_taps else 2**-8)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_under_vmap_and_jit_and_in_bfloat16(dtype):
     x, kernel = (jnp.asarray(a, dtype) for a in inputs())

@@ -25,6 +25,8 @@ def test_each_has_its_parts():
     sempart = create_network("sempart", VIT, axis_name="device")
     assert sempart.head == SegmentationHead(4, "device")
     assert create_network("found", VIT).head == FoundDecoder(4)
+    half = create_network("sempart", VIT, head_dtype="bfloat16")
+    assert half.head.dtype == jnp.bfloat16
     selfmask = create_network("selfmask", VIT, queries=7, decoder_layers=2)
     assert selfmask.mask_former == MaskFormer(VIT, num_queries=7, num_layers=2)
 
@@ -34,6 +36,9 @@ def test_errors():
         create_network("unet", VIT)
     with pytest.raises(ValueError, match="selfmask trains a vision transformer"):
         create_network("selfmask", HandcraftedBackbone())
+    for name in ("found", "selfmask"):
+        with pytest.raises(ValueError, match=f"{name} computes in float32 beside its backbone"):
+            create_network(name, VIT, head_dtype="bfloat16")
 
 
 def test_a_backbone_that_is_trained_has_no_frozen_parameters():

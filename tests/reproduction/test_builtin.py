@@ -163,7 +163,7 @@ def test_a_dry_run_shows_every_command(stages, capsys):
 
 @pytest.fixture
 def network(monkeypatch):
-    drawn = small_network(dtype="bfloat16")
+    drawn = dataclasses.replace(small_network(dtype="bfloat16"), head_dtype="bfloat16")
     monkeypatch.setattr(builtin, "load_trained", lambda run, *, weights: drawn)
     return drawn
 
@@ -173,7 +173,8 @@ def test_a_model_file_is_for_any_machine(network, tmp_path):
     options = {"weights": tmp_path, "title": "Sempart, both tricks"}
     export_network(path, tmp_path, short_side=192, **options)
     description = read_description(path)
-    assert (description.compute_dtype, description.short_side) == ("float32", 192)
+    assert (description.compute_dtype, description.head_dtype) == ("float32", "float32")
+    assert description.short_side == 192
     assert description.filter_radius == 4
     assert description.origin.startswith(
         "Sempart, both tricks, over a vit_tiny8 pretrained by DINO"

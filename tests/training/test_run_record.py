@@ -62,6 +62,20 @@ def test_resuming_the_same_run_is_allowed_and_may_extend_it(tmp_path):
     assert read_config(tmp_path, default_config()).steps == 40
 
 
+def test_a_run_from_before_the_head_had_a_type_is_continued_in_float32_alone(tmp_path):
+    config = default_config()
+    register_run(tmp_path, config, PRINTS)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    del fields["head"]
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    half = default_config()
+    half.head.dtype = "bfloat16"
+    with pytest.raises(ResumeError, match=r"head\.dtype: 'float32' -> 'bfloat16'"):
+        register_run(tmp_path, half, PRINTS)
+    register_run(tmp_path, config, PRINTS)
+    assert read_config(tmp_path, default_config()) == config
+
+
 def test_a_changed_config_is_refused_and_named(tmp_path):
     config = default_config()
     register_run(tmp_path, config, PRINTS)
