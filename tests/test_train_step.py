@@ -31,8 +31,8 @@ OPTIMIZER = optax.sgd(0.1)
 
 def make_segmenter(dtype=jnp.float32):
     return Segmenter(
-        VisionTransformer(patch_size=8, width=12, depth=1, num_heads=2, dtype=dtype),
-        SegmentationHead(patch_size=8, axis_name=DEVICE_AXIS),
+        VisionTransformer(patch_size=4, width=12, depth=1, num_heads=2, dtype=dtype),
+        SegmentationHead(patch_size=4, axis_name=DEVICE_AXIS),
         radius=2,
     )
 
@@ -40,20 +40,21 @@ def make_segmenter(dtype=jnp.float32):
 @pytest.fixture(scope="module")
 def start():
     segmenter = make_segmenter()
-    images = np.random.default_rng(0).integers(0, 256, (8, 32, 32, 3), np.uint8)
+    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
     # Smooth images: on noise the thresholded affinity would hang on rounding.
     images = np.asarray(
-        jax.image.resize(images[:, ::8, ::8].astype(np.float32), images.shape, "cubic")
+        jax.image.resize(images[:, ::4, ::4].astype(np.float32), images.shape, "cubic")
     )
     images = np.clip(images, 0, 255).astype(np.uint8)
     backbone_params = jax.jit(segmenter.backbone.init)(
-        jax.random.key(0), jnp.zeros((1, 32, 32, 3))
+        jax.random.key(0), jnp.zeros((1, 16, 16, 3))
     )["params"]
-    variables = segmenter.init(jax.random.key(1), backbone_params, 32)
+    variables = segmenter.init(jax.random.key(1), backbone_params, 16)
     return segmenter, backbone_params, create_train_state(variables, OPTIMIZER), images
 
 
 def run(start, device_count, *, steps=1, seed=0, objective=None, segmenter=None, augment=True):
+    """Return the state after the first step, and the metrics of all steps."""
     default, backbone_params, state, images = start
     devices = jax.local_devices()[:device_count]
     step = make_train_step(
@@ -65,27 +66,38 @@ def run(start, device_count, *, steps=1, seed=0, objective=None, segmenter=None,
         devices=devices,
     )
     state, backbone_params = replicate(state, devices), replicate(backbone_params, devices)
-    history = []
+    first, history = None, []
     for _ in range(steps):
         state, metrics = step(state, backbone_params, shard(Examples(images), device_count))
+        first = first or unreplicate(state)
         history.append({name: float(value[0]) for name, value in metrics.items()})
-    return unreplicate(state), history
+    return first, history
 
 
 @pytest.fixture(scope="module")
 def one_device(start):
-    return run(start, 1)
+    return run(start, 1, steps=10)
 
 
-@pytest.mark.parametrize("device_count", [2, 8])
-def test_many_devices_take_the_step_of_one(start, one_device, device_count):
+@pytest.mark.parametrize("device_count", [2, 4, 8])
+def test_many_devices_take_the_steps_of_one(start, one_device, device_count):
     """Augmentation and crops on, so that this holds for the random numbers as well."""
-    state, history = run(start, device_count)
+    state, history = run(start, device_count, steps=10)
     expected_state, expected_history = one_device
     for name, value in expected_history[0].items():
         # The norm is dominated by few gradients whose sums are long: looser than the losses.
         rtol = 1e-4 if name == "grad_norm" else 1e-5
         np.testing.assert_allclose(history[0][name], value, rtol=rtol, atol=1e-7, err_msg=name)
+    for step, (metrics, expected) in enumerate(zip(history, expected_history, strict=True), 1):
+        # As of several processes: what is rounding at first grows from step to step.
+        rtol = 1e-4 if step <= 2 else 1e-2
+        for name, value in expected.items():
+            tolerance = 1e-5 if name == "total" else rtol
+            np.testing.assert_allclose(
+                metrics[name], value, rtol=tolerance, atol=1e-7, err_msg=f"{name}, step {step}"
+            )
+    # The curve is one.
+    assert expected_history[-1]["consistency"] < 0.5 * expected_history[0]["consistency"]
     for path, leaf in jax.tree_util.tree_leaves_with_path(state.batch_stats):
         expected = expected_state.batch_stats
         for part in path:
@@ -201,7 +213,7 @@ def test_predicted_masks_lie_between_zero_and_one(start):
     image = shard(images.astype(np.float32) / 255, 8)
     masks = make_predict_step(segmenter)(replicate(backbone_params), replicate(variables), image)
     assert masks.coarse.shape == (8, 1, 4, 4, 1)
-    assert masks.fine.shape == masks.refined.shape == (8, 1, 32, 32, 1)
+    assert masks.fine.shape == masks.refined.shape == (8, 1, 16, 16, 1)
     for mask in masks:
         assert float(mask.min()) >= 0
         assert float(mask.max()) <= 1
