@@ -3,10 +3,10 @@
     python scripts/benchmark_accelerator.py --json accelerator.json
 
 Prints the device, the rates of large matrix products, a table of training and inference over batch
-sizes and types of the backbone, the losses of a backbone in bfloat16 beside float32, the largest
-batch that fits, and the aims beside what was reached. Each row appears, and is written, when it is
-measured. Out of memory is a row, "does not fit"; if anything else fails, the rest goes on and the
-exit status is 1. JAX, Flax, Optax and jaxtyping are enough, and Pillow for the losses.
+sizes and types of backbone and head, the losses in bfloat16 beside float32, the largest batch that
+fits, and the aims beside what was reached. Each row appears, and is written, when it is measured.
+Out of memory is a row, "does not fit"; if anything else fails, the rest goes on and the exit status
+is 1. JAX, Flax, Optax and jaxtyping are enough, and Pillow for the losses.
 
 --only=rates,table measures some sections. Of one work and type:
 
@@ -23,12 +23,14 @@ from absl import app, flags
 from benchmarking.accelerator_run import SECTIONS, AcceleratorRun, Plan
 from benchmarking.accelerator_work import WORKS
 from benchmarking.batch_sizes import parse_batch_sizes
-from benchmarking.loss_precision import DTYPES
+from benchmarking.sempart_programs import DTYPES
 
 _PLAN = Plan()
 _ONLY = flags.DEFINE_list("only", list(SECTIONS), f"Sections: {', '.join(SECTIONS)}.")
 _WORKS = flags.DEFINE_list("works", list(WORKS), f"Rows of the table: {', '.join(WORKS)}.")
-_DTYPES = flags.DEFINE_list("dtypes", list(DTYPES), "Types of the backbone's products.")
+_DTYPES = flags.DEFINE_list(
+    "dtypes", list(DTYPES), "bfloat16 is of the backbone's products, bfloat16_head of all."
+)
 _BATCH_SIZES = flags.DEFINE_list("batch_sizes", list(map(str, _PLAN.batch_sizes)), "Images a call.")
 _BACKBONE = flags.DEFINE_string("backbone", _PLAN.backbone, "A vision transformer.")
 _SIDE = flags.DEFINE_integer("side", _PLAN.side, "Side of the images in pixels.", lower_bound=32)
@@ -76,7 +78,7 @@ def planned() -> Plan:
         backbone=_BACKBONE.value,
         side=_SIDE.value,
         works=chosen(_WORKS, list(WORKS)),
-        dtypes=chosen(_DTYPES, DTYPES),
+        dtypes=chosen(_DTYPES, list(DTYPES)),
         batch_sizes=parse_batch_sizes(_BATCH_SIZES.value),
         samples=_SAMPLES.value,
         matrix_size=_MATRIX_SIZE.value,

@@ -30,7 +30,7 @@ BUILDERS = {
     "rate": "benchmarking.matrix_rates:measure_rate",
     "work": "benchmarking.accelerator_work:measure_work",
     "fits": "benchmarking.accelerator_work:fits",
-    "losses": "benchmarking.loss_precision:train_in_both",
+    "losses": "benchmarking.loss_precision:train_in_all",
 }
 """``module:function`` of what is computed in the processes."""
 MEMORY_FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
@@ -45,7 +45,7 @@ class Plan:
         backbone: name of the backbone.
         side: of the images in pixels.
         works: some of ``accelerator_work.WORKS``.
-        dtypes: types of the backbone's products.
+        dtypes: some of ``sempart_programs.DTYPES``.
         batch_sizes: images a call, of the table.
         samples: of each time.
         matrix_size: rows of the matrices whose products are measured.
@@ -60,7 +60,7 @@ class Plan:
     backbone: str = "dino_vits8"
     side: int = 320
     works: Sequence[str] = tuple(WORKS)
-    dtypes: Sequence[str] = ("float32", "bfloat16")
+    dtypes: Sequence[str] = ("float32", "bfloat16", "bfloat16_head")
     batch_sizes: Sequence[int] = (8, 32, 128)
     samples: int = 5
     matrix_size: int = 8192
@@ -194,7 +194,7 @@ class AcceleratorRun:
         plan = self._plan
         images = plan.images or "drawn scenes"
         weights = plan.weights or "random weights"
-        print(f"\nlosses of both types: {images}, {weights}, batch {plan.loss_batch}", flush=True)
+        print(f"\nlosses of all types: {images}, {weights}, batch {plan.loss_batch}", flush=True)
         options = {
             "backbone": plan.backbone,
             "weights": plan.weights,

@@ -11,7 +11,7 @@ from .table import format_seconds, reason
 
 COLUMNS = {
     "what": 34,
-    "backbone": 8,
+    "type": 13,
     "batch": 5,
     "seconds a call": 26,
     "images/s": 9,
@@ -65,7 +65,7 @@ def work_record(
     Args:
         found: what ``measure_work`` returns.
         work: name of the work.
-        dtype: of the backbone's products.
+        dtype: one of ``sempart_programs.DTYPES``.
         batch: images a call.
         flops: operations for an image.
         rate: operations a second of products in bfloat16, ``None`` where not measured.
@@ -86,15 +86,15 @@ def work_record(
 
 
 def describe_losses(losses: Mapping[str, Sequence[float]], difference: float) -> str:
-    """Return the mean of the last losses of both, and by how much they differ."""
+    """Return the mean of the last losses of each type, and by how much they differ at most."""
     means = ", ".join(
         f"{dtype} {sum(values[-LAST:]) / len(values[-LAST:]):.5f}"
         for dtype, values in losses.items()
     )
     steps = len(losses["float32"])
     return (
-        f"mean of the last {min(LAST, steps)} of {steps} losses by type of the backbone: {means}; "
-        f"they differ by {difference:.2%}"
+        f"mean of the last {min(LAST, steps)} of {steps} losses by type: {means}; "
+        f"they differ by {difference:.2%} at most"
     )
 
 
@@ -111,7 +111,7 @@ def aims(rows: Sequence[Mapping[str, Any]], difference: float | None) -> list[st
     return [
         _aim(
             f"training step, both tricks, in bfloat16: at least {SHARE:.0%} of the bf16 rate",
-            share and f"{share['share']:.1%}, batch {share['batch']}",
+            share and f"{share['share']:.1%}, {share['dtype']}, batch {share['batch']}",
             bool(share and share["share"] >= SHARE),
         ),
         _aim(
@@ -136,7 +136,7 @@ def _best(rows: Sequence[Mapping[str, Any]], work: str, name: str) -> Mapping[st
         for record in rows
         if record["work"] == work
         and record[name] is not None
-        and (work == "refined" or record["dtype"] == "bfloat16")
+        and (work == "refined" or record["dtype"] != "float32")
     ]
     return max(wanted, key=lambda record: float(record[name]), default=None)
 

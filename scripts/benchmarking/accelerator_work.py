@@ -53,7 +53,7 @@ def measure_work(
         backbone: name of the backbone.
         side: of an image in pixels.
         batch: images a call.
-        dtype: of the backbone's matrix products.
+        dtype: one of ``sempart_programs.DTYPES``.
         samples: how many are measured.
 
     Returns:
@@ -83,7 +83,7 @@ def fits(*, work: str, backbone: str, side: int, batch: int, dtype: str) -> bool
         backbone: name of the backbone.
         side: of an image in pixels.
         batch: images a call.
-        dtype: of the backbone's matrix products.
+        dtype: one of ``sempart_programs.DTYPES``.
     """
 
     def run() -> bool:

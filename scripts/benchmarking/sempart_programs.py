@@ -29,6 +29,13 @@ from sempart_jax.train_step import (
 
 from .inputs import random_images
 
+DTYPES = {
+    "float32": ("float32", "float32"),
+    "bfloat16": ("bfloat16", "float32"),
+    "bfloat16_head": ("bfloat16", "bfloat16"),
+}
+"""Types of the products of the backbone and of the head, by a name for both."""
+
 
 class Training(NamedTuple):
     """A training step and what it takes, all on one device but the images.
@@ -74,7 +81,7 @@ def make_training(
         batch: images a step.
         side: of an image in pixels.
         tricks: whether with trick 2, and trick 1 in it.
-        dtype: of the backbone's matrix products.
+        dtype: one of :data:`DTYPES`.
     """
     network, frozen_params = make_segmenter(backbone, dtype)
     variables = first_variables(backbone, dtype, side)
@@ -118,7 +125,7 @@ def make_inference(
         batch: images a call.
         side: of an image in pixels.
         refined: whether the mask is filtered.
-        dtype: of the backbone's matrix products.
+        dtype: one of :data:`DTYPES`.
     """
     network, frozen_params = make_segmenter(backbone, dtype)
     variables = first_variables(backbone, dtype, side)
@@ -142,10 +149,11 @@ def make_segmenter(backbone: str, dtype: str) -> tuple[Segmenter, Variables]:
 
     Args:
         backbone: name of the backbone.
-        dtype: of its matrix products.
+        dtype: one of :data:`DTYPES`.
     """
-    module = create_backbone(backbone, jnp.dtype(dtype))
-    segmenter = Segmenter(module, SegmentationHead(module.patch_size, DEVICE_AXIS))
+    of_backbone, of_head = (jnp.dtype(name) for name in DTYPES[dtype])
+    module = create_backbone(backbone, of_backbone)
+    segmenter = Segmenter(module, SegmentationHead(module.patch_size, DEVICE_AXIS, of_head))
     return segmenter, draw_backbone(module)
 
 

@@ -46,7 +46,7 @@ def test_what_does_not_fit_ends_a_column_and_loses_nothing(tmp_path, capsys):
     assert rows == [
         (work, dtype, batch, batch == 8)
         for work in ("tricks", "refined")
-        for dtype in ("float32", "bfloat16")
+        for dtype in ("float32", "bfloat16", "bfloat16_head")
         for batch in (8, 200)
     ]
     row = report["rows"][0]
@@ -58,7 +58,7 @@ def test_what_does_not_fit_ends_a_column_and_loses_nothing(tmp_path, capsys):
     assert len(run.failures) == 1
     assert "no float32 today" in report["failures"][0]
     printed = capsys.readouterr().out
-    assert printed.count("does not fit") == 4
+    assert printed.count("does not fit") == 6
     assert "products in float32: failed: ValueError: no float32 today" in printed
     assert printed.index("fused") > printed.index("XLA's")
 

@@ -150,9 +150,8 @@ def test_input_workloads_take_batches_on_one_core(tmp_path, function, workers):
         prepared = child.prepare(side)
         sample = child.sample(1)
     assert prepared.second > 0
-    # One core gives a second a second; what the workers use counts.
-    assert 0.3 * sample.wall < sample.cpu < 1.5 * sample.wall + 0.5
-    assert sample.wall > BATCH * BATCHES / 5000
+    # One core gives a second a second, or less where others want it; what the workers use counts.
+    assert BATCH * BATCHES / 5000 < sample.cpu < 1.5 * sample.wall + 0.5
 
 
 @pytest.mark.slow
