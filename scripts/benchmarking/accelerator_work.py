@@ -137,15 +137,14 @@ def _compile_training(options: Any, *, tricks: bool) -> Compiled:
 
 
 def _compile_inference(options: Any, *, refined: bool) -> Compiled:
-    predict, mask, frozen_params, variables, images = make_inference(**options, refined=refined)
-    devices = jax.local_devices()[:1]
-    on_device = replicate(images[0], devices) if refined else jax.device_put(images, devices[0])
+    predict, frozen_params, variables, images = make_inference(**options, refined=refined)
+    on_device = jax.device_put(images, jax.local_devices()[0])
     started = time.perf_counter()
     compiled = predict.lower(frozen_params, variables, on_device).compile()
     seconds = time.perf_counter() - started
     return Compiled(
         lambda: compiled(frozen_params, variables, on_device),
-        lambda: np.asarray(mask(compiled(frozen_params, variables, images))),
+        lambda: np.asarray(compiled(frozen_params, variables, images)),
         FUSED_ATTENTION in compiled.as_text(),
         seconds,
     )

@@ -43,10 +43,10 @@ def inference(
     *, backbone: str, batch: int, side: int, refined: bool, dtype: str = "float32"
 ) -> Work:
     """Backbone, head and, if asked for, guided filter, from float images to masks on the host."""
-    predict, mask, *arguments = make_inference(
+    predict, *arguments = make_inference(
         backbone=backbone, batch=batch, side=side, refined=refined, dtype=dtype
     )
-    return Work(lambda: np.asarray(mask(predict(*arguments))), device=_device())
+    return Work(lambda: np.asarray(predict(*arguments)), device=_device())
 
 
 def guided_on_host(*, height: int, width: int, radius: int) -> Work:

@@ -22,7 +22,6 @@ from sempart_jax.train_step import (
     DEVICE_AXIS,
     TrainState,
     create_train_state,
-    make_predict_step,
     make_train_step,
     replicate,
 )
@@ -57,15 +56,13 @@ class Inference(NamedTuple):
     """A prediction and what it takes, on one device but for the images.
 
     Attributes:
-        predict: ``predict(frozen_params, variables, images)``.
-        mask: takes the finished mask ``[..., B, side, side, 1]`` out of what it returns.
+        predict: ``predict(frozen_params, variables, images)``, masks ``[B, side, side, 1]``.
         frozen_params: those of the backbone.
         variables: those of the head.
-        images: float32 in [0, 1] ``[..., B, side, side, 3]`` on the host.
+        images: float32 in [0, 1] ``[B, side, side, 3]`` on the host.
     """
 
     predict: Any
-    mask: Callable[[Any], jax.Array]
     frozen_params: Variables
     variables: Variables
     images: np.ndarray
@@ -130,17 +127,14 @@ def make_inference(
     network, frozen_params = make_segmenter(backbone, dtype)
     variables = first_variables(backbone, dtype, side)
     images = random_images(batch, side).astype(np.float32) / 255
-    if refined:
-        step = make_predict_step(network)
-        frozen_params, variables = replicate((frozen_params, variables), jax.local_devices()[:1])
-        return Inference(step, lambda masks: masks.refined, frozen_params, variables, images[None])
 
     @jax.jit
     def predict(frozen_params: Variables, variables: Variables, image: jax.Array) -> jax.Array:
-        return network.predict(frozen_params, variables, image).fine
+        fine = network.predict(frozen_params, variables, image).fine
+        return network.refine(image, fine) if refined else fine
 
     frozen_params, variables = jax.device_put((frozen_params, variables))
-    return Inference(predict, lambda mask: mask, frozen_params, variables, images)
+    return Inference(predict, frozen_params, variables, images)
 
 
 @functools.cache
