@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
 
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.segmenter import Segmenter
@@ -33,23 +32,6 @@ OPTIMIZER = optax.adam(optax.cosine_decay_schedule(2e-3, STEPS))
 GROUND, OBJECT, EDGE = 255 * np.array([[0.83, 0.7, 0.5], [0.78, 0.1, 0.63], [0.71, 0.36, 0.79]])
 
 
-class RoundedKeys(nn.Module):
-    """A backbone whose keys are rounded where its parameter ``coarseness`` is not 0.
-
-    That parameter is the distance of two values, as a part of the largest.
-    """
-
-    backbone: VisionTransformer
-
-    @nn.compact
-    def __call__(self, image):
-        coarseness = self.param("coarseness", nn.initializers.zeros, ())
-        keys = self.backbone(image)["keys"]
-        step = jnp.where(coarseness > 0, coarseness * jnp.abs(keys).max(), 1.0)
-        rounded = (jnp.floor(keys / step) + 0.5) * step
-        return {"keys": jnp.where(coarseness > 0, rounded, keys)}
-
-
 def make_backbone(dtype=jnp.float32):
     return VisionTransformer(
         patch_size=2, width=32, depth=1, num_heads=2, dtype=dtype, trained_grid=SIDE // 2
@@ -58,7 +40,7 @@ def make_backbone(dtype=jnp.float32):
 
 def make_segmenter(backbone_dtype=jnp.float32, head_dtype=jnp.float32):
     head = SegmentationHead(patch_size=2, axis_name=DEVICE_AXIS, dtype=head_dtype)
-    return Segmenter(RoundedKeys(make_backbone(backbone_dtype)), head, radius=2)
+    return Segmenter(make_backbone(backbone_dtype), head, radius=2)
 
 
 def draw_scenes(count):
@@ -75,8 +57,7 @@ def draw_scenes(count):
 def start():
     """Parameters of the backbone, the state of step 0, and scenes."""
     image = jnp.zeros((1, SIDE, SIDE, 3))
-    drawn = jax.jit(make_backbone().init)(jax.random.key(0), image)["params"]
-    backbone_params = {"backbone": drawn, "coarseness": jnp.zeros(())}
+    backbone_params = jax.jit(make_backbone().init)(jax.random.key(0), image)["params"]
     variables = make_segmenter().init(jax.random.key(1), backbone_params, SIDE)
     return backbone_params, create_train_state(variables, OPTIMIZER), draw_scenes(2)
 
@@ -128,17 +109,7 @@ def test_float32_leaves_the_plateau(whole):
 @pytest.mark.parametrize("head_dtype", [jnp.float32, jnp.bfloat16])
 def test_loss_after_100_steps_is_within_a_hundredth_of_float32(start, whole, head_dtype):
     totals = curve(make_step(make_segmenter(jnp.bfloat16, head_dtype)), start)
-    # 0.0001 both when this was written.
+    # 0.0002 and 0.0001 when this was written.
     assert difference(totals, whole) < 0.01
     # Another computation has come there.
     assert not np.array_equal(totals, whole)
-
-
-@pytest.mark.slow
-def test_a_backbone_with_keys_of_two_bits_is_found_out(whole_step, start, whole):
-    backbone_params, state, scenes = start
-    # Four values: the sign, and one more bit.
-    damaged = {**backbone_params, "coarseness": jnp.asarray(0.5)}
-    totals = curve(whole_step, (damaged, state, scenes))
-    # 0.68 when this was written.
-    assert difference(totals, whole) > 0.01
