@@ -231,7 +231,8 @@ def test_micro_batches_that_are_not_equal_are_refused(scenes, tmp_path):
 def test_runs_of_both_tasks_are_told_apart(straight, scenes, tmp_path):
     with pytest.raises(ValueError, match=r"a run of pretraining.*--config\.backbone\.weights"):
         load_trained(straight)
-    shutil.copy(straight / "config.json", tmp_path)
+    for name in ("config.json", "run.json"):
+        shutil.copy(straight / name, tmp_path)
     finished = run_train(tmp_path, scenes / "images", steps=1)
     assert finished.returncode == 1
     assert "holds a run of pretraining, and one of segmentation is wanted" in finished.stderr

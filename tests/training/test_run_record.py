@@ -65,6 +65,7 @@ def test_resuming_the_same_run_is_allowed_and_may_extend_it(tmp_path):
 def test_a_run_from_before_the_head_had_a_type_is_continued_in_float32_alone(tmp_path):
     config = default_config()
     register_run(tmp_path, config, PRINTS)
+    note_kept_step(tmp_path, 7)
     fields = json.loads((tmp_path / "config.json").read_text())
     del fields["head"]
     (tmp_path / "config.json").write_text(json.dumps(fields))
