@@ -29,8 +29,8 @@ from PIL import Image
 from sempart_jax import command_line
 from sempart_jax.baselines.methods import METHODS
 from sempart_jax.builtin_model import builtin_model_path
-from sempart_jax.data.folder import printable
 from sempart_jax.data.segment_products import FOLDERS
+from sempart_jax.data.shown_names import printable
 from sempart_jax.image_segmenter import load_segmenter
 from sempart_jax.method_predictor import SHORT_SIDE
 from sempart_jax.method_segmenter import load_method_segmenter

@@ -6,9 +6,10 @@ from typing import NamedTuple
 
 from absl import logging
 
-from sempart_jax.data.folder import match_pairs, shorten
+from sempart_jax.data.folder import match_pairs
 from sempart_jax.data.labelled import LabelledFolder, LabelledSet
 from sempart_jax.data.prepared import PREPARED, PreparedSet, prepared_folder, prepared_splits
+from sempart_jax.data.shown_names import shorten
 
 
 class Benchmark(NamedTuple):

@@ -16,10 +16,11 @@ import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 
 from sempart_jax.data.archives import StoredFile
 from sempart_jax.data.benchmarks import BENCHMARKS
-from sempart_jax.data.folder import mask_problem, shorten
+from sempart_jax.data.folder import mask_problem
 from sempart_jax.data.images import UnreadableImageError, decode_grey, decode_image
 from sempart_jax.data.labelled import LabelledImage, check_sizes
 from sempart_jax.data.prepared import PREPARED, prepared_folder, prepared_splits
+from sempart_jax.data.shown_names import shorten
 from sempart_jax.data.sources import BenchmarkFiles, download_archive, find_files
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from absl import logging
 
 from sempart_jax.data.segment_products import without_products
+from sempart_jax.data.shown_names import printable, shorten
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 """What an image file's name ends in, in upper or lower case."""
@@ -24,8 +25,6 @@ _IMAGES_BESIDE_MASKS = (
     ("images", "ground_truth_mask"),
 )
 """Image folder of a benchmark's own folder, and what else must be there to know it by."""
-
-_SHOWN = 5
 
 
 def find_images(root: str | os.PathLike[str], *, products: bool = False) -> list[Path]:
@@ -199,33 +198,6 @@ def mask_problem(candidates: Sequence[str]) -> str:
         The reason, in words.
     """
     return f"has several masks, {' and '.join(candidates)}" if candidates else "has no mask"
-
-
-def printable(path: str | os.PathLike[str]) -> str:
-    """Show a path on one line, in quotes if it holds what would break it or no stream can take.
-
-    Args:
-        path: any path, or a name.
-
-    Returns:
-        The path, or its ``repr`` where it has line breaks, control characters or bytes that are no
-        UTF-8.
-    """
-    text = os.fspath(path)
-    return text if text.isprintable() else repr(text)
-
-
-def shorten(names: Sequence[str]) -> str:
-    """List the first few names and count the others.
-
-    Args:
-        names: any number of names.
-
-    Returns:
-        The names separated by commas.
-    """
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(map(printable, names[:_SHOWN])) + more
 
 
 def file_stamp(path: Path) -> str:

@@ -10,8 +10,9 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from sempart_jax.data.folder import file_stamp, printable
+from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import UnreadableImageError, count_pixels, read_grey, read_image
+from sempart_jax.data.shown_names import printable
 
 
 class LabelledImage(NamedTuple):

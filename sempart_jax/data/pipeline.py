@@ -20,11 +20,11 @@ from absl import flags
 from jaxtyping import UInt8
 
 from sempart_jax.data.crops import CropReader
-from sempart_jax.data.folder import printable
 from sempart_jax.data.image_sources import ImageSource, MaskedSource
 from sempart_jax.data.images import UnreadableImageError
 from sempart_jax.data.pixel_cache import Crop, PixelCache
 from sempart_jax.data.scratch_folder import ScratchFolder
+from sempart_jax.data.shown_names import printable
 from sempart_jax.data.worker_processes import (
     check_shared_memory,
     killed_workers_told,

@@ -23,12 +23,12 @@ from sempart_jax.data.folder import (
     mask_problem,
     masks_by_name,
     pair_name,
-    shorten,
 )
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.image_sources import ImageFiles
 from sempart_jax.data.images import read_grey
 from sempart_jax.data.segment_products import FOLDERS, MARKER
+from sempart_jax.data.shown_names import shorten
 from sempart_jax.segmentation.inputs import name_outputs
 from sempart_jax.segmentation.records import read_records
 

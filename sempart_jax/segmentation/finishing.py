@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from sempart_jax.data.folder import printable
+from sempart_jax.data.shown_names import printable
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.pixel_budget import PixelBudget
 from sempart_jax.postprocessing import BILATERAL_PIXELS

@@ -11,9 +11,9 @@ from ml_collections import ConfigDict
 
 from sempart_jax import distributed
 from sempart_jax.checkpoints import State
-from sempart_jax.data.folder import printable
 from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.data.pipeline import Batch, training_batches
+from sempart_jax.data.shown_names import printable
 from sempart_jax.objectives.base import Examples
 from sempart_jax.train_step import Metrics, replicate, shard
 from sempart_jax.training.awaited_batches import AwaitedBatches

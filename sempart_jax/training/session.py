@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 
 from sempart_jax import distributed
 from sempart_jax.checkpoints import Checkpoints, State
-from sempart_jax.data.folder import printable
 from sempart_jax.data.image_sources import ImageSource
+from sempart_jax.data.shown_names import printable
 from sempart_jax.folder_lock import locked
 from sempart_jax.training.log import SilentLog, TrainingLog
 from sempart_jax.training.loop import TrainingRun

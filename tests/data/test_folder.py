@@ -12,8 +12,6 @@ from sempart_jax.data.folder import (
     masks_by_name,
     match_pairs,
     pair_name,
-    printable,
-    shorten,
 )
 
 
@@ -95,13 +93,6 @@ def test_the_folder_of_the_images(tmp_path):
 def test_a_folder_called_images_is_not_always_that_of_ecssd(tmp_path):
     touch(tmp_path, "images/a.jpg", "more/b.jpg")
     assert names(tmp_path) == ["images/a.jpg", "more/b.jpg"]
-
-
-def test_paths_are_shown_on_one_line():
-    assert printable("/a b/é.jpg") == "/a b/é.jpg"
-    assert printable("two\nlines") == r"'two\nlines'"
-    assert printable(os.fsdecode(b"\xe9")) == r"'\udce9'"
-    assert shorten(["a", "two\nlines"]) == r"a, 'two\nlines'"
 
 
 def test_missing_empty_and_file(tmp_path):
