@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from sempart_jax.data.synthetic import write_scenes
-from tests.commands import REPOSITORY, run_train
+from tests.commands import QUICKLY_COMPILED, REPOSITORY, run_train
 
 FOLDER = REPOSITORY / "notebooks"
 NAMES = ("segment_your_images", "train_and_evaluate")
@@ -89,7 +89,7 @@ def execute(name, folder, **parameters):
     client.execute(
         env={
             **os.environ,
-            "XLA_FLAGS": "",
+            "XLA_FLAGS": QUICKLY_COMPILED,
             "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": str(REPOSITORY),
             "IPYTHONDIR": str(folder / "ipython"),
