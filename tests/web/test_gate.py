@@ -258,7 +258,8 @@ def test_visitors_who_send_nothing_keep_nobody_from_sending(monkeypatch):
         await asyncio.gather(*(gate(upload, each, send) for each in [never] * 8 + [at_once]))
 
     asyncio.run(asyncio.wait_for(visit(), 60))
-    assert answers == [408] * 8 + [200]
+    # Whose time is over at the same moment, and who follows, come in any order.
+    assert sorted(answers) == [200] + [408] * 8
 
 
 def test_a_missing_length_is_none():
