@@ -17,8 +17,12 @@ $(INSTALLED): requirements.lock pyproject.toml
 	touch $@
 
 # A few processes: most tests wait for a compiler that uses one core.
+IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+
+# Values of the released implementation, and what is quickly compiled anyway, as users compile it.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "golden or not compile_bound"
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "compile_bound and not golden" --quickly-compiled
 
 # Gradio and PySODMetrics hold pillow and NumPy back: their tests have environments and locks of their own.
 setup-app: $(VENV)-app/.installed

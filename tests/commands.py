@@ -14,14 +14,14 @@ SMALL = {
     "batch_size": 4,
     "guided_filter.radius": 2,
     "log.every_steps": 1,
-    "log.panel_images": 2,
+    "log.panel_images": 0,
     "log.panels_every_steps": 0,
 }
 """Fields of a configuration that trains within seconds."""
 
 
-QUICKLY_COMPILED = "--xla_backend_optimization_level=0"
-"""Takes two thirds of the time, and what it gives is slower: good for small images."""
+QUICKLY_COMPILED = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+"""Takes a third of the time; what it gives is slower, in a loop by far: good for small images."""
 
 
 def command_environment():
@@ -29,9 +29,13 @@ def command_environment():
     return {**os.environ, "XLA_FLAGS": QUICKLY_COMPILED}
 
 
-def run_module(name, *arguments):
-    """Run ``python -m sempart_jax.NAME`` on one CPU device; its own deprecations are errors."""
-    return _run("-m", f"sempart_jax.{name}", *arguments)
+def run_module(name, *arguments, small_vits=False):
+    """Run ``python -m sempart_jax.NAME`` on one CPU device; its own deprecations are errors.
+
+    Most of the time of a ViT of twelve blocks is that of its compilation.
+    """
+    program = ["tests/small_vit.py"] if small_vits else []
+    return _run(*program, "-m", f"sempart_jax.{name}", *arguments)
 
 
 def run_with_builtin_model(folder, name, *arguments, first=""):
@@ -58,11 +62,12 @@ def _run(*arguments):
     )
 
 
-def run_train(workdir, images, *, config="tricks", **fields):
+def run_train(workdir, images, *, config="tricks", small_vits=False, **fields):
     """Train with :data:`SMALL`; ``a__b=1`` overrides the field ``a.b``."""
     fields = SMALL | {"data.train": images} | {k.replace("__", "."): v for k, v in fields.items()}
     flags = [f"--config.{name}={value}" for name, value in fields.items()]
-    return run_module("train", "--config", f"configs/{config}.py", "--workdir", workdir, *flags)
+    arguments = ["--config", f"configs/{config}.py", "--workdir", workdir, *flags]
+    return run_module("train", *arguments, small_vits=small_vits)
 
 
 def own_words(stderr):

@@ -18,6 +18,8 @@ import jax
 import numpy as np
 import pytest
 
+from tests.commands import QUICKLY_COMPILED
+
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -28,8 +30,27 @@ The one that SEMPART_REFERENCE names, or a folder named ``shared`` beside the re
 """
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let `make test` run the tests of the mark ``compile_bound`` in half of their time."""
+    parser.addoption(
+        "--quickly-compiled",
+        action="store_true",
+        help="compile with few optimizations, as the tests of the command line always do",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Choose how XLA compiles, which it reads when it compiles first."""
+    if config.getoption("--quickly-compiled"):
+        os.environ["XLA_FLAGS"] += f" {QUICKLY_COMPILED}"
+
+
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Fast tests first: a broken line shows within seconds, the slow ones still run."""
+    for item in items:
+        if "golden" in getattr(item, "fixturenames", ()):
+            item.add_marker("golden")
     items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
 

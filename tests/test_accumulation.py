@@ -25,6 +25,8 @@ from sempart_jax.train_step import (
     unreplicate,
 )
 
+pytestmark = pytest.mark.compile_bound
+
 AUGMENTATION = Augmentation(jitter_probability=1.0, grayscale_probability=0.5)
 OPTIMIZER = optax.sgd(0.1)
 SIDE = 32
@@ -120,12 +122,12 @@ PLAIN = SempartObjective(crop_fraction=None)
 @pytest.mark.slow
 def test_each_micro_batch_is_normalised_by_itself(head, images):
     """Against a step of each micro-batch alone, from the same parameters."""
-    state, metrics = take(head, PLAIN, [images[:8]], 2, augmentation=None)
+    state, metrics = take(head, PLAIN, [images[:4]], 2, augmentation=None)
     initial = head[2]
-    first, first_metrics = take(head, PLAIN, [images[:8:2]], augmentation=None)
+    first, first_metrics = take(head, PLAIN, [images[:4:2]], augmentation=None)
     # The running averages follow in order.
     between = initial.replace(batch_stats=first.batch_stats)
-    second, second_metrics = take(head, PLAIN, [images[1:8:2]], state=between, augmentation=None)
+    second, second_metrics = take(head, PLAIN, [images[1:4:2]], state=between, augmentation=None)
     assert_close(state.batch_stats, second.batch_stats, 1e-5)
     mean = jax.tree.map(lambda x, y: (x + y) / 2, first.params, second.params)
     assert_close(state.params, mean, 1e-6)
@@ -141,8 +143,8 @@ def test_each_micro_batch_is_normalised_by_itself(head, images):
 @pytest.mark.slow
 def test_local_devices_change_nothing(head, images):
     """With batch norm, augmentation and crops: the same images meet in a micro-batch."""
-    expected_state, expected = take(head, SempartObjective(), [images[:8]], 2)
-    state, metrics = take(head, SempartObjective(), [images[:8]], 2, device_count=2)
+    expected_state, expected = take(head, SempartObjective(), [images[:4]], 2)
+    state, metrics = take(head, SempartObjective(), [images[:4]], 2, device_count=2)
     for name, value in expected.items():
         rtol = 1e-4 if name == "grad_norm" else 1e-5
         np.testing.assert_allclose(metrics[name], value, rtol=rtol, atol=1e-7, err_msg=name)

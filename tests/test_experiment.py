@@ -13,6 +13,8 @@ from sempart_jax.models.vit import create_backbone
 from sempart_jax.objectives.selfmask import SelfMaskObjective
 from sempart_jax.tensor_tree import flatten
 
+pytestmark = pytest.mark.compile_bound
+
 
 @pytest.fixture
 def config():

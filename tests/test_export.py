@@ -31,6 +31,8 @@ from sempart_jax.tensor_tree import flatten
 from sempart_jax.trained_network import load_trained
 from tests.models.small_network import BACKBONE, SEGMENTER, seeded_variables
 
+pytestmark = pytest.mark.compile_bound
+
 RNG = np.random.default_rng(0)
 # The third is seen on the very grid that the position embedding was trained on.
 PICTURES = [

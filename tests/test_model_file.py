@@ -27,6 +27,8 @@ from sempart_jax.tensor_tree import flatten
 from tests.models.small_network import BACKBONE as SMALL_VIT
 from tests.models.small_network import SEGMENTER, seeded_variables
 
+pytestmark = pytest.mark.compile_bound
+
 IMAGE = jax.numpy.asarray(np.random.default_rng(0).random((1, 8, 12, 3), np.float32))
 
 

@@ -29,6 +29,8 @@ from tests.commands import run_module, run_train
 from tests.process_groups import Group, free_port
 from tests.test_train import read_metrics, read_parameters
 
+pytestmark = pytest.mark.compile_bound
+
 NAME = "vit_very_small"
 FIELDS = {
     "backbone.name": NAME,
@@ -250,7 +252,7 @@ def test_the_command_line_from_a_backbone_to_masks(scenes, tmp_path):
     flags = [f"--config.{name}={value}" for name, value in fields.items()]
     workdir = tmp_path / "backbone"
     command = ["--config", "configs/dino_pretrain.py", "--workdir", workdir, *flags]
-    finished = run_module("pretrain", *command)
+    finished = run_module("pretrain", *command, small_vits=True)
     assert finished.returncode == 0, finished.stderr
     assert "10 images, DINO of vit_tiny16, steps 0 to 2" in finished.stdout + finished.stderr
     assert json.loads((workdir / "run.json").read_text())["kept step"] == 2
@@ -259,16 +261,19 @@ def test_the_command_line_from_a_backbone_to_masks(scenes, tmp_path):
         tmp_path / "masks",
         scenes / "images",
         steps=1,
+        small_vits=True,
         backbone__name="vit_tiny16",
         backbone__weights=workdir,
     )
     assert finished.returncode == 0, finished.stderr
     image = scenes / "images" / "scene_0000.png"
     out = ["--outputs", "mask", "--out", tmp_path / "out"]
-    finished = run_module("segment", image, "--workdir", tmp_path / "masks", *out)
+    run = ["--workdir", tmp_path / "masks"]
+    finished = run_module("segment", image, *run, *out, small_vits=True)
     assert finished.returncode == 0, finished.stderr
     method = ["--method", "tokencut", "--backbone", "vit_tiny16", "--weights", workdir]
-    finished = run_module("segment", image, *method, *out[:2], "--out", tmp_path / "tokencut")
+    out = ["--outputs", "mask", "--out", tmp_path / "tokencut"]
+    finished = run_module("segment", image, *method, *out, small_vits=True)
     assert finished.returncode == 0, finished.stderr
 
     unknown = run_module("pretrain", *command, "--config.optimizer.warmup_epoch=1")

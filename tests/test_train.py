@@ -38,6 +38,7 @@ def straight_run(tmp_path_factory, scenes):
         scenes / "images",
         steps=40,
         checkpoint__every_steps=20,
+        log__panel_images=2,
         validation__images=scenes / "images",
         validation__masks=scenes / "masks",
     )
@@ -190,7 +191,7 @@ def test_a_sick_run_stops_and_keeps_its_last_good_checkpoint(tmp_path, scenes, f
 @pytest.mark.slow
 def test_real_photographs_as_laid_out_on_disk(tmp_path, reference_data):
     """The DUTS root is given; its masks are no training images."""
-    finished = run_train(tmp_path, reference_data / "DUTS", steps=2)
+    finished = run_train(tmp_path, reference_data / "DUTS", steps=2, log__panel_images=2)
     assert finished.returncode == 0, finished.stderr
     assert "1200 images" in finished.stdout + finished.stderr
     with Image.open(tmp_path / "panels" / "step_0000002.png") as panel:

@@ -43,13 +43,15 @@ def train_selfmask(workdir, scenes, **fields):
         "checkpoint.keep": 1,
         **fields,
     }
-    return run_train(workdir, root / "ECSSD" / "images", config="selfmask", **fields)
+    return run_train(
+        workdir, root / "ECSSD" / "images", config="selfmask", small_vits=True, **fields
+    )
 
 
 @pytest.fixture(scope="module")
 def selfmask_run(tmp_path_factory, scenes):
     workdir = tmp_path_factory.mktemp("selfmask")
-    finished = train_selfmask(workdir, scenes, steps=40)
+    finished = train_selfmask(workdir, scenes, steps=40, log__panel_images=2)
     assert finished.returncode == 0, finished.stderr
     return workdir, finished
 
@@ -60,6 +62,7 @@ def test_selfmask_learns_from_pseudo_masks(selfmask_run):
     output = finished.stdout + finished.stderr
     assert re.search(r"9 images, vit_tiny8, steps 0 to 40", output)
     assert re.search(r"1 of (the )?10 images.*scene_0004", output), output
+    assert len(list((workdir / "panels").iterdir())) == 2
     totals = [row["train/total"] for row in read_metrics(workdir)]
     assert np.mean(totals[-10:]) < 0.95 * np.mean(totals[:5])
     for row in read_metrics(workdir):
@@ -85,14 +88,15 @@ def test_a_selfmask_run_is_scored_and_used_like_any_other(selfmask_run, scenes, 
     arguments = ["--data_root", scenes[0], "--datasets", "ecssd", "--protocols", "native"]
     finished = run_module(
         "evaluate", "--workdir", workdir, "--weights", "/no/file", *arguments,
-        "--report", tmp_path / "report",
+        "--report", tmp_path / "report", small_vits=True,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     results = json.loads((tmp_path / "report" / "results.json").read_text())
     assert [row["images"] for row in results["saliency"]] == [10, 10, 10]
     assert f"run {workdir}, step 40" in results["facts"]["masks"]
     images = scenes[0] / "ECSSD" / "images" / "scene_0001.png"
-    finished = run_module("segment", images, "--workdir", workdir, "--out", tmp_path / "out")
+    arguments = ["--workdir", workdir, "--out", tmp_path / "out"]
+    finished = run_module("segment", images, *arguments, small_vits=True)
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "out" / "masks" / "scene_0001.png").exists()
 
@@ -118,13 +122,15 @@ def train_found(workdir, scenes, **fields):
         "found.background_steps": 6,
         **fields,
     }
-    return run_train(workdir, scenes[0] / "ECSSD" / "images", config="found", **fields)
+    return run_train(
+        workdir, scenes[0] / "ECSSD" / "images", config="found", small_vits=True, **fields
+    )
 
 
 @pytest.mark.slow
 def test_found_teaches_its_decoder_and_is_scored_by_name(scenes, tmp_path):
-    fields = {"checkpoint.every_steps": 5}
-    for workdir, ends in (("straight", (12,)), ("interrupted", (5, 12))):
+    for workdir, ends, panels in (("straight", (12,), 2), ("interrupted", (5, 12), 0)):
+        fields = {"checkpoint.every_steps": 5, "log.panel_images": panels}
         for steps in ends:
             finished = train_found(tmp_path / workdir, scenes, steps=steps, **fields)
             assert finished.returncode == 0, finished.stderr
@@ -132,6 +138,7 @@ def test_found_teaches_its_decoder_and_is_scored_by_name(scenes, tmp_path):
         read_parameters(tmp_path / name, 12) for name in ("straight", "interrupted")
     )
     jax.tree.map(np.testing.assert_array_equal, straight, resumed)
+    assert len(list((tmp_path / "straight" / "panels").iterdir())) == 2
     rows = read_metrics(tmp_path / "straight")
     assert [row["train/background"] > 0 for row in rows] == [True] * 6 + [False] * 6
     assert [row["train/self"] > 0 for row in rows] == [False] * 6 + [True] * 6
@@ -141,6 +148,7 @@ def test_found_teaches_its_decoder_and_is_scored_by_name(scenes, tmp_path):
         "evaluate", "--method", "found_single", "--decoder", tmp_path / "straight",
         "--backbone", "vit_tiny16", "--weights", "random", "--resolution", "32",
         "--data_root", scenes[0], "--datasets", "ecssd", "--report", tmp_path / "report",
+        small_vits=True,
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "report" / "results.json").exists()

@@ -23,6 +23,8 @@ from sempart_jax.train_step import (
     unreplicate,
 )
 
+pytestmark = pytest.mark.compile_bound
+
 AUGMENTATION = Augmentation(jitter_probability=1.0, grayscale_probability=0.5)
 # Not AdamW, whose first step is the sign of the gradient: where that is rounding, as for a bias
 # before batch norm, the sign is free.

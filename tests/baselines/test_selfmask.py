@@ -21,6 +21,8 @@ from sempart_jax.baselines.selfmask import (
 from sempart_jax.models.maskformer import MaskFormer
 from sempart_jax.models.vit import VisionTransformer
 
+pytestmark = pytest.mark.compile_bound
+
 loss = jax.jit(selfmask_loss)
 match = jax.jit(match_queries)
 

@@ -15,6 +15,8 @@ from scripts.benchmarking.timing import time_calls
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.models import vit
 
+pytestmark = pytest.mark.compile_bound
+
 SMALL = vit.Architecture(patch_size=8, width=24, depth=2, num_heads=2)
 
 

@@ -20,6 +20,8 @@ from scripts.benchmarking.workloads import (
 )
 from tests.commands import REPOSITORY
 
+pytestmark = pytest.mark.compile_bound
+
 OPENCV = "opencv-contrib-python-headless"
 
 

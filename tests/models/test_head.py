@@ -10,6 +10,8 @@ from sempart_jax.models.convolution import convolve_3x3
 from sempart_jax.models.head import Convolution, SegmentationHead, TransformerLayer
 from sempart_jax.models.pretrained import port_head
 
+pytestmark = pytest.mark.compile_bound
+
 
 def channels_last(array):
     return jnp.asarray(np.moveaxis(array, 1, -1))

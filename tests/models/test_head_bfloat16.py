@@ -8,6 +8,8 @@ from flax import linen as nn
 
 from sempart_jax.models.head import SegmentationHead
 
+pytestmark = pytest.mark.compile_bound
+
 HALF = SegmentationHead(patch_size=8, dtype=jnp.bfloat16)
 WHOLE = SegmentationHead(patch_size=8)
 

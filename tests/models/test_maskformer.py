@@ -11,6 +11,8 @@ from sempart_jax.models.maskformer import MaskFormer
 from sempart_jax.models.porting import port_vit
 from sempart_jax.models.vit import VisionTransformer, create_backbone
 
+pytestmark = pytest.mark.compile_bound
+
 WIDTH, HEADS = 24, 3
 
 

@@ -26,6 +26,8 @@ from sempart_jax.models.vit import BACKBONES, create_backbone
 from sempart_jax.tensor_tree import flatten
 from tests.models import dino_reference
 
+pytestmark = pytest.mark.compile_bound
+
 
 @pytest.fixture(scope="module")
 def vit_small_16() -> dict[str, np.ndarray]:

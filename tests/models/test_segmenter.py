@@ -13,6 +13,8 @@ from sempart_jax.models.segmenter import Segmenter
 from tests.models.small_network import BACKBONE, SEGMENTER, seeded_variables
 from tests.test_filters import reference_guided_filter
 
+pytestmark = pytest.mark.compile_bound
+
 
 @pytest.fixture(scope="module")
 def network():

@@ -10,6 +10,8 @@ from sempart_jax.models.normalization import normalize
 from sempart_jax.models.selfmask_network import SelfMaskNetwork
 from sempart_jax.models.vit import VisionTransformer
 
+pytestmark = pytest.mark.compile_bound
+
 
 @pytest.fixture(scope="module")
 def small():

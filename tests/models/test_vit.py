@@ -18,6 +18,8 @@ from sempart_jax.models.vit import (
 )
 from tests.models import dino_reference
 
+pytestmark = pytest.mark.compile_bound
+
 WIDTH, DEPTH, HEADS, GRID = 24, 2, 3, 3
 
 

@@ -12,6 +12,8 @@ from sempart_jax.models.vit import VisionTransformer
 from sempart_jax.objectives.base import Examples
 from sempart_jax.objectives.selfmask import SelfMaskObjective
 
+pytestmark = pytest.mark.compile_bound
+
 
 @pytest.fixture(scope="module")
 def small():

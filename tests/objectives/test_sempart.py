@@ -16,6 +16,8 @@ from sempart_jax.models.vit import VisionTransformer
 from sempart_jax.multiscale import crop_and_zoom, teacher_target
 from sempart_jax.objectives.sempart import LossWeights, SempartObjective, evaluate_objective
 
+pytestmark = pytest.mark.compile_bound
+
 
 def with_prefix(values, prefix):
     return {

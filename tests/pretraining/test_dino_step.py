@@ -15,6 +15,8 @@ from sempart_jax.pretraining.dino_step import create_dino_state, make_dino_step
 from sempart_jax.pretraining.schedules import dino_schedules
 from sempart_jax.train_step import replicate, shard, unreplicate
 
+pytestmark = pytest.mark.compile_bound
+
 OUTPUTS, BATCH = 10, 8
 BACKBONE = VisionTransformer(patch_size=8, width=12, depth=2, num_heads=2, trained_grid=3)
 HEAD = ProjectionHead(OUTPUTS, hidden=16, bottleneck=6)

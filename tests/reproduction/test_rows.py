@@ -6,11 +6,13 @@ import shutil
 import pytest
 from PIL import Image
 
+from sempart_jax import recorded_commands
 from sempart_jax.report.reproduction import METHODS, Run
 from sempart_jax.reproduction.rows import Reproduction
 from tests.commands import QUICKLY_COMPILED, REPOSITORY
 from tests.reproduction.fake_processes import after
 from tests.reproduction.layouts import lay_out, write_voc07
+from tests.small_vit import run_command
 
 EVALUATION = ["--protocols", "crop320,native", "--postprocessings"]
 
@@ -218,6 +220,7 @@ SMALL = {
 @pytest.fixture
 def really_reproduce(tmp_path, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", QUICKLY_COMPILED)
+    monkeypatch.setattr(recorded_commands, "run_command", run_command)
     monkeypatch.chdir(REPOSITORY)
     data_root = lay_out(tmp_path / "data")
 

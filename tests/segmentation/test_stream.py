@@ -17,6 +17,8 @@ from sempart_jax.segmentation.inputs import ImageFile
 from sempart_jax.segmentation.stream import Stream
 from tests.segmentation.red_images import RedPredictor, red_segmenter, write_red
 
+pytestmark = pytest.mark.compile_bound
+
 
 class Collector:
     """Takes what a stream gives."""
