@@ -35,6 +35,8 @@ def root(tmp_path_factory):
             # Everything one pixel to the right of where it is.
             shifted = np.roll(np.asarray(Image.open(path).convert("L")), 1, axis=1)
             Image.fromarray(shifted).save(root / "masks" / name / path.name)
+    (root / "others").mkdir()
+    Image.new("L", (40, 40)).save(root / "others" / "of_no_image.png")
     finished = run_train(root / "run", ecssd / "images", steps=1, config="baseline")
     assert finished.returncode == 0, finished.stderr
     return root
@@ -247,7 +249,7 @@ def test_boxes_are_scored(root, tmp_path):
         (["--workdir", "ROOT/run", "--postprocessings", "crf"], "'crf': .*none, guided, bilat"),
         (["--workdir", "ROOT/run", "--datasets", "ecssd,ecssd"], "ecssd is named twice"),
         (["--predictions", "ROOT/masks", "--datasets", "ecssd,voc07"], "no folder .*masks/voc07"),
-        (["--predictions", "ROOT/run", "--datasets", "ecssd"], "none of its 9 images has"),
+        (["--predictions", "ROOT/others", "--datasets", "ecssd"], "none of its 9 images has"),
         (["--predictions", "ROOT/nothing"], "no folder .*nothing"),
         (["--workdir", "ROOT/run", "--boxes", "b.json"], "give one of --workdir, --method"),
         (["--method", "movie"], "movie.*tokencut"),

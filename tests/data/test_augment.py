@@ -20,6 +20,8 @@ from sempart_jax.data.augment import (
 )
 from tests.data.blur_reference import blurred
 
+pytestmark = pytest.mark.compile_bound
+
 NOTHING = {
     "flip_probability": 0.0,
     "jitter_probability": 0.0,

@@ -11,6 +11,8 @@ from sempart_jax.data.augment import Augmentation
 from sempart_jax.data.multi_crop import Crops, MultiCrop, multi_crop, multi_crop_batch
 from tests.data.blur_reference import blurred
 
+pytestmark = pytest.mark.compile_bound
+
 SMALL = MultiCrop(global_size=16, local_size=9, local_crops=3)
 PLAIN = MultiCrop(
     global_size=16,

@@ -19,6 +19,8 @@ from tests.models.attention_reference import (
     reference_gradient,
 )
 
+pytestmark = pytest.mark.compile_bound
+
 WAYS = {
     "as the platform takes it": attend,
     "by head, whole": lambda *x: attend_by_head(*x, rows=1000),
