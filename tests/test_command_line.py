@@ -10,7 +10,7 @@ from absl import flags
 from sempart_jax import command_line
 from sempart_jax.command_line import describe_unknown_fields
 from sempart_jax.default_config import default_config
-from tests.commands import REPOSITORY, run_module
+from tests.commands import REPOSITORY, own_words, run_module
 
 
 def test_known_fields_and_other_flags_are_passed_over():
@@ -119,7 +119,7 @@ def test_audit_tells_what_it_does_without_doing_it():
 def test_what_has_to_be_named_is_asked_for_with_an_example(arguments, message):
     finished = run_module(*arguments)
     assert finished.returncode == 1
-    assert finished.stderr == f"error: {message}\n"
+    assert own_words(finished.stderr) == f"error: {message}\n"
 
 
 OTHER_PROGRAM = """
