@@ -57,7 +57,6 @@ def soak(workdir, images, backbone, steps):
         "data.train": str(images),
         "steps": steps,
         "checkpoint.every_steps": SAVE_EVERY,
-        "log.panel_images": 0,
     }
     request = workdir.with_suffix(".json")
     request.write_text(json.dumps({"workdir": str(workdir), "fields": fields}))
