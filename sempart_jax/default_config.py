@@ -37,6 +37,7 @@ def default_config() -> ConfigDict:
     config.backbone.weights = ""  # a file; empty: download. The backbone handcrafted has none
     config.head = ConfigDict()
     config.head.dtype = "float32"  # or bfloat16; of the network sempart
+    config.head.channels = 128  # of its fine branch; fewer train faster
     config.data.image_size = 320
     config.data.resize_size = 355  # short side before the random crop
     config.pseudo_masks = ""  # folder that segment has written for these images; selfmask only
@@ -57,6 +58,7 @@ def default_config() -> ConfigDict:
     config.loss.tau = 0.4
     config.loss.eps = 1e-6
     config.loss.sigma = 1.0
+    config.loss.consistency_warmup_steps = 0  # until which the weight of consistency rises from 0
     config.loss.weights = ConfigDict()
     config.loss.weights.ncut = 1.0
     config.loss.weights.gtv_fine = 1.0
@@ -129,8 +131,10 @@ def check_config(config: ConfigDict) -> None:
         "selfmask.queries",
         "selfmask.decoder_layers",
     )
+    checks.at_least(2, "head.channels")
     checks.at_least(
         0,
+        "loss.consistency_warmup_steps",
         "validation.every_steps",
         "guided_filter.radius",
         "found.background_steps",

@@ -124,6 +124,7 @@ def build_experiment(config: ConfigDict, last_step: int) -> Experiment:
             queries=config.selfmask.queries,
             decoder_layers=config.selfmask.decoder_layers,
             head_dtype=config.head.dtype,
+            head_channels=config.head.channels,
         ),
         frozen_params=frozen_params,
         objective=_objective(config),
@@ -152,6 +153,7 @@ def _objective(config: ConfigDict) -> Objective[Any]:
         eps=config.loss.eps,
         sigma=config.loss.sigma,
         weights=LossWeights(**config.loss.weights),
+        consistency_warmup_steps=config.loss.consistency_warmup_steps,
         crop_fraction=config.multiscale.crop_fraction if config.multiscale.enabled else None,
         filtered_teacher=config.multiscale.filtered_teacher,
     )

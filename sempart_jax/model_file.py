@@ -14,8 +14,10 @@ from sempart_jax.model_format import (
     read_tensors,
     write_tensors,
 )
+from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.network import TrainedNetwork
 from sempart_jax.models.networks import create_network, load_frozen, name_network
+from sempart_jax.models.segmenter import Segmenter
 from sempart_jax.models.selfmask_network import SelfMaskNetwork
 from sempart_jax.tensor_tree import check_tensors, flatten, unflatten
 
@@ -50,18 +52,21 @@ def write_model(
 def describe(network: TrainedNetwork) -> Description:
     """Say what a model file tells of a network beside its tensors."""
     sizes = {}
-    if isinstance(network.segmenter, SelfMaskNetwork):
-        mask_former = network.segmenter.mask_former
+    segmenter = network.segmenter
+    if isinstance(segmenter, Segmenter) and isinstance(segmenter.head, SegmentationHead):
+        sizes = {"head_channels": segmenter.head.channels}
+    elif isinstance(segmenter, SelfMaskNetwork):
+        mask_former = segmenter.mask_former
         sizes = {"queries": mask_former.num_queries, "decoder_layers": mask_former.num_layers}
     return Description(
         backbone=network.backbone,
         patch_size=network.patch_size,
         origin=network.origin,
         short_side=network.short_side,
-        filter_radius=network.segmenter.radius,
-        filter_eps=network.segmenter.filter_eps,
+        filter_radius=segmenter.radius,
+        filter_eps=segmenter.filter_eps,
         compute_dtype=network.dtype,
-        network=name_network(network.segmenter),
+        network=name_network(segmenter),
         head_dtype=network.head_dtype,
         **sizes,
     )
@@ -114,6 +119,7 @@ def read_model(
         queries=description.queries,
         decoder_layers=description.decoder_layers,
         head_dtype=description.head_dtype,
+        head_channels=description.head_channels,
     )
     variables = jax.eval_shape(
         lambda: segmenter.init(jax.random.key(0), frozen_params, description.patch_size)

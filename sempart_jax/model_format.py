@@ -27,8 +27,8 @@ SUFFIX = ".safetensors"
 BACKBONE, HEAD = "backbone/", "head/"
 PARTS = (BACKBONE, "head/params/", "head/batch_stats/")
 DTYPES = ("float32", "bfloat16")
-LATER_FIELDS = ("network", "queries", "decoder_layers", "head_dtype")
-"""Fields that older files lack; they are of the network ``sempart`` with a head in float32."""
+LATER_FIELDS = ("network", "queries", "decoder_layers", "head_dtype", "head_channels")
+"""Fields that older files lack: they are of ``sempart`` with the paper's head in float32."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +47,7 @@ class Description:
         queries: queries of the network ``selfmask``.
         decoder_layers: layers of its transformer decoder.
         head_dtype: type of the products in the head of the network ``sempart``.
+        head_channels: features of that head's fine branch.
 
     Raises:
         ValueError: if a value is out of range.
@@ -63,6 +64,7 @@ class Description:
     queries: int = 20
     decoder_layers: int = 6
     head_dtype: str = "float32"
+    head_channels: int = 128
 
     def __post_init__(self) -> None:
         """Check the values, which may come from a damaged file."""
@@ -73,6 +75,7 @@ class Description:
             ("filter_eps", 0 < self.filter_eps < math.inf, "above 0"),
             ("queries", 1 <= self.queries <= 10_000, "1 to 10000"),
             ("decoder_layers", 1 <= self.decoder_layers <= 100, "1 to 100"),
+            ("head_channels", 2 <= self.head_channels <= 10_000, "2 to 10000"),
             ("compute_dtype", self.compute_dtype in DTYPES, " or ".join(DTYPES)),
             ("head_dtype", self.head_dtype in DTYPES, " or ".join(DTYPES)),
         ):
@@ -159,6 +162,7 @@ def read_description(path: str | os.PathLike[str]) -> Description:
         "filter_eps": float,
         "queries": int,
         "decoder_layers": int,
+        "head_channels": int,
     }
     try:
         return Description(

@@ -103,11 +103,14 @@ def test_names_and_description_are_those_of_the_format(path):
         "queries": "20",
         "decoder_layers": "6",
         "head_dtype": "float32",
+        "head_channels": "128",
     }
 
 
 def test_files_from_before_there_were_other_networks_are_read(network, path):
-    change(path, network=None, queries=None, decoder_layers=None, head_dtype=None)
+    change(
+        path, network=None, queries=None, decoder_layers=None, head_dtype=None, head_channels=None
+    )
     assert read_model(path).head_dtype == "float32"
     np.testing.assert_array_equal(masks(read_model(path)), masks(network))
 
@@ -140,6 +143,19 @@ def test_a_head_in_half_precision_is_remembered(network, tmp_path):
     assert 1e-4 < np.abs(masks(found) - masks(network)).max() < 0.05
     change(tmp_path / "m.safetensors", head_dtype="int8")
     with pytest.raises(ValueError, match="head_dtype must be float32 or bfloat16, got 'int8'"):
+        read_model(tmp_path / "m.safetensors")
+
+
+def test_a_narrow_head_is_remembered(network, tmp_path):
+    segmenter = create_network("sempart", SMALL_VIT, radius=3, head_channels=6)
+    variables = jax.device_get(segmenter.init(jax.random.key(2), network.frozen_params, 8))
+    narrow = dataclasses.replace(network, segmenter=segmenter, variables=variables)
+    write_model(tmp_path / "m.safetensors", narrow)
+    found = read_model(tmp_path / "m.safetensors")
+    assert found.segmenter.head.channels == 6
+    np.testing.assert_array_equal(masks(found), masks(narrow))
+    change(tmp_path / "m.safetensors", head_channels="1")
+    with pytest.raises(ValueError, match="head_channels must be 2 to 10000, got 1"):
         read_model(tmp_path / "m.safetensors")
 
 

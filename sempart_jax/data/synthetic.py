@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
+from tqdm import tqdm
 
 TEXTURES = ("noise", "stripes", "checkers")
 SHAPES = ("ellipse", "polygon", "blob")
@@ -201,7 +202,7 @@ def write_scenes(folder: Path | str, count: int, size: int = 96, seed: int = 0) 
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
     images, masks = Path(folder) / "images", Path(folder) / "masks"
-    for index in range(count):
+    for index in tqdm(range(count), unit="scene"):
         image, mask = synthetic_scene(np.random.default_rng([seed, index]), size)
         if index == 0:
             images.mkdir(parents=True, exist_ok=True)

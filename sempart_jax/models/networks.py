@@ -29,6 +29,7 @@ def create_network(
     queries: int = 20,
     decoder_layers: int = 6,
     head_dtype: str = "float32",
+    head_channels: int = 128,
 ) -> MaskNetwork:
     """Make a network over a backbone.
 
@@ -42,6 +43,7 @@ def create_network(
         decoder_layers: layers of the transformer decoder of ``selfmask``.
         head_dtype: type of the products in the head of ``sempart``, ``float32`` or ``bfloat16``;
             the other two compute in float32 what is not their backbone.
+        head_channels: features of the fine branch of ``sempart``.
 
     Raises:
         ValueError: if there is no such network, it needs a vision transformer, or it has no choice
@@ -60,7 +62,7 @@ def create_network(
     patch_size: int = backbone.patch_size
     if name == SEMPART:
         head: SegmentationHead | FoundDecoder = SegmentationHead(
-            patch_size, axis_name, jnp.dtype(head_dtype)
+            patch_size, axis_name, jnp.dtype(head_dtype), head_channels
         )
     elif name == FOUND:
         head = FoundDecoder(patch_size)

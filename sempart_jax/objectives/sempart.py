@@ -38,6 +38,9 @@ class SempartObjective(Objective[Segmenter]):
         crop_fraction: side of the zoomed region as a fraction of the image's; ``None`` trains
             without trick 2.
         filtered_teacher: sharpen the teacher's mask by the guided filter (trick 1 in trick 2).
+        consistency_warmup_steps: steps in which the weight of the consistency rises linearly from
+            0 to its own; the paper has none. In the first steps the fine mask is flat, and pulls
+            the coarse mask back to where the N-cut has no gradient: see ``docs/training.md``.
     """
 
     tau: float = 0.4
@@ -46,6 +49,7 @@ class SempartObjective(Objective[Segmenter]):
     weights: LossWeights = LossWeights()
     crop_fraction: float | None = 0.5
     filtered_teacher: bool = True
+    consistency_warmup_steps: int = 0
 
     def crop_size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width in pixels of the zoomed region.
@@ -78,7 +82,9 @@ class SempartObjective(Objective[Segmenter]):
         if self.crop_fraction is not None:
             height, width = examples.image.shape[1:3]
             corners = random_corners(keys, height, width, *self.crop_size(height, width))
-        return evaluate_objective(self, network, frozen_params, variables, examples.image, corners)
+        return evaluate_objective(
+            self, network, frozen_params, variables, examples.image, corners, step
+        )
 
 
 def evaluate_objective(
@@ -88,6 +94,7 @@ def evaluate_objective(
     head_variables: Variables,
     image: Float[Array, "B H W 3"],
     corners: Int[Array, "B 2"] | None = None,
+    step: Int[Array, ""] | int = 0,
 ) -> Evaluation:
     """Compute all loss terms of a batch in training mode.
 
@@ -103,6 +110,7 @@ def evaluate_objective(
         image: RGB ``[B, H, W, 3]`` in [0, 1].
         corners: top-left pixels ``[B, 2]`` of the regions that the teacher zooms into; needed
             where the objective has a ``crop_fraction``.
+        step: number of steps taken; it matters in the warm-up of the consistency alone.
 
     Returns:
         Total, terms and the student's prediction.
@@ -141,5 +149,8 @@ def evaluate_objective(
     # L = sum over terms of lambda_k L_k  (Eq. 10 plus the two terms of trick 2)
     total = jnp.zeros(())
     for name, value in terms.items():
-        total = total + getattr(objective.weights, name) * value
+        weight = getattr(objective.weights, name)
+        if name == "consistency" and objective.consistency_warmup_steps:
+            weight = weight * jnp.minimum(1.0, step / objective.consistency_warmup_steps)
+        total = total + weight * value
     return Evaluation(total, terms, student)

@@ -19,6 +19,7 @@ from sempart_jax.train_step import Metrics, replicate, shard
 from sempart_jax.training.awaited_batches import AwaitedBatches
 from sempart_jax.training.health import CollapsedRunError
 from sempart_jax.training.log import SilentLog, TrainingLog
+from sempart_jax.training.plateau import plateau_advice
 from sempart_jax.training.recorder import RunRecorder
 from sempart_jax.training.stop_signals import (
     LookInterruptedError,
@@ -60,7 +61,7 @@ class TrainingRun(Generic[State]):
         self._log, self._recorder = log, recorder
         self._signals = signals or StopSignals()
         self._state: State = replicate(state)
-        self._step = int(state.step)
+        self._step, self._last_step = int(state.step), 0
         self._unlogged: list[Metrics] = []
         self._unreadable = 0
         self._clock_started = time.monotonic()
@@ -80,7 +81,7 @@ class TrainingRun(Generic[State]):
                 kept.
             WriteError: if a log or a checkpoint cannot be written. Older checkpoints stay.
         """
-        config = self._config
+        config, self._last_step = self._config, last_step
         self._signals.defer()
         if self._recorder is not None and (
             self._step == 0 or self._recorder.misses_look(self._step)
@@ -211,6 +212,10 @@ class TrainingRun(Generic[State]):
             if self._recorder is not None and not at_end:
                 self._recorder.save_first(self._state)
             raise
+        if self._recorder is not None and "ncut" in rows[0]:
+            advice = plateau_advice(first, [row["ncut"] for row in rows], self._last_step)
+            if advice is not None:
+                self._log.warn(advice)
         mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         seconds = time.monotonic() - self._clock_started
         mean["images_per_second"] = len(rows) * self._config.batch_size / seconds

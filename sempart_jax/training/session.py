@@ -150,7 +150,8 @@ def carry_out(plan: Plan[State], workdir: Path, signals: StopSignals | None = No
             )
             log.say(
                 f"{len(plan.images.names)} images, {task.described}, steps {first_step} to "
-                f"{plan.last_step} of {config.batch_size} images, on {_describe_devices()}"
+                f"{plan.last_step} of {config.batch_size} images, on {_describe_devices()}; "
+                "the first step takes longest, it compiles"
             )
             recorder = stack.enter_context(task.recorder(workdir, checkpoints, training_log))
         run = TrainingRun(

@@ -108,6 +108,18 @@ def test_total_is_the_weighted_sum_of_the_terms(small):
     np.testing.assert_allclose(total, expected, rtol=1e-6)
 
 
+def test_the_consistency_is_warmed_up_linearly(small):
+    corners = jnp.array([[0, 3], [16, 8]])
+    objective = SempartObjective(consistency_warmup_steps=4)
+    evaluate = jax.jit(lambda step: evaluate_objective(objective, *small, corners, step))
+    plain, terms, _ = evaluate(4)
+    for step, share in ((0, 0.0), (1, 0.25), (3, 0.75), (4, 1.0), (100, 1.0)):
+        expected = plain - (1 - share) * terms["consistency"]
+        np.testing.assert_allclose(evaluate(step).total, expected, rtol=1e-6)
+    # Nobody sees the warm-up in the logged term.
+    np.testing.assert_array_equal(evaluate(0).terms["consistency"], terms["consistency"])
+
+
 def test_the_teacher_moves_no_running_average(small):
     _, _, head_variables, _ = small
 
