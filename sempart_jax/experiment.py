@@ -11,9 +11,10 @@ import optax
 from ml_collections import ConfigDict
 
 from sempart_jax.data.augment import Augmentation
-from sempart_jax.models.backbone import HANDCRAFTED, load_backbone
+from sempart_jax.models.backbone import load_backbone
 from sempart_jax.models.mask_network import MaskNetwork, Variables
-from sempart_jax.models.networks import FOUND, SELFMASK, SEMPART, create_network, load_frozen
+from sempart_jax.models.names import FOUND, HANDCRAFTED, SELFMASK, SEMPART
+from sempart_jax.models.networks import create_network, load_frozen
 from sempart_jax.models.vit import interpolate_position_embedding
 from sempart_jax.objectives.base import Objective
 from sempart_jax.objectives.found import FoundObjective

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from sempart_jax import recorded_commands
-from sempart_jax.models import vit
+from sempart_jax.models import names
 
 PROGRAM = str(Path(__file__).resolve())
 
@@ -24,8 +24,8 @@ def run_command(command):
 
 def shrink():
     """Let each ViT keep its patches alone."""
-    for name, architecture in vit.BACKBONES.items():
-        vit.BACKBONES[name] = dataclasses.replace(architecture, width=24, depth=2, num_heads=3)
+    for name, architecture in names.BACKBONES.items():
+        names.BACKBONES[name] = dataclasses.replace(architecture, width=24, depth=2, num_heads=3)
 
 
 if __name__ == "__main__":

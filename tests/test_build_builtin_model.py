@@ -14,7 +14,7 @@ import pytest
 from sempart_jax.folder_lock import locked
 from sempart_jax.model_file import read_model
 from sempart_jax.model_format import read_description
-from sempart_jax.models import vit
+from sempart_jax.models import names
 from sempart_jax.pretraining.config import pretraining_config
 from sempart_jax.training.run_config import flatten
 from tests.commands import REPOSITORY, command_environment
@@ -75,8 +75,8 @@ def test_stages_go_on_from_what_is_there_to_a_model_and_its_scores(build, tmp_pa
     if LONG:
         check_scores(out)
 
-    known = vit.Architecture(patch_size=8, width=24, depth=2, num_heads=3)
-    monkeypatch.setitem(vit.BACKBONES, "vit_tiny8", known)
+    known = names.Architecture(patch_size=8, width=24, depth=2, num_heads=3)
+    monkeypatch.setitem(names.BACKBONES, "vit_tiny8", known)
     description = read_description(out / "model.safetensors")
     assert (description.short_side, description.compute_dtype) == (32, "float32")
     assert read_model(out / "model.safetensors").segmenter.radius == 4

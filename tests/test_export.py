@@ -20,7 +20,7 @@ from sempart_jax.image_segmenter import ImageSegmenter
 from sempart_jax.input_size import input_size
 from sempart_jax.model_format import BACKBONE as BACKBONE_NAMES
 from sempart_jax.model_format import HEAD
-from sempart_jax.models import vit
+from sempart_jax.models import names
 from sempart_jax.models.handcrafted import HandcraftedBackbone
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.network import TrainedNetwork
@@ -192,8 +192,8 @@ def test_weights_of_half_precision_are_smaller_and_give_near_masks(exported, tin
 
 
 def test_weights_are_a_model_file(exported, tiny, monkeypatch):
-    known = vit.Architecture(BACKBONE.patch_size, BACKBONE.width, BACKBONE.depth, 2)
-    monkeypatch.setitem(vit.BACKBONES, "tiny", known)
+    known = names.Architecture(BACKBONE.patch_size, BACKBONE.width, BACKBONE.depth, 2)
+    monkeypatch.setitem(names.BACKBONES, "tiny", known)
     network = load_trained(exported / "weights.safetensors")
     jax.tree.map(np.testing.assert_array_equal, network.variables, tiny.variables)
 

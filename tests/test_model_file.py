@@ -19,7 +19,7 @@ from sempart_jax.model_format import (
     read_tensors,
     write_tensors,
 )
-from sempart_jax.models import vit
+from sempart_jax.models import names, vit
 from sempart_jax.models.network import TrainedNetwork
 from sempart_jax.models.networks import create_network
 from sempart_jax.models.pretrained import load_backbone_params
@@ -35,8 +35,8 @@ IMAGE = jax.numpy.asarray(np.random.default_rng(0).random((1, 8, 12, 3), np.floa
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
     """A small backbone known by a name of its own."""
-    known = vit.Architecture(SMALL_VIT.patch_size, SMALL_VIT.width, SMALL_VIT.depth, 2)
-    monkeypatch.setitem(vit.BACKBONES, "small", known)
+    known = names.Architecture(SMALL_VIT.patch_size, SMALL_VIT.width, SMALL_VIT.depth, 2)
+    monkeypatch.setitem(names.BACKBONES, "small", known)
 
 
 @pytest.fixture(scope="module")
@@ -83,12 +83,12 @@ def test_a_network_comes_back_as_it_was(network, path):
 
 def test_names_and_description_are_those_of_the_format(path):
     with safetensors.safe_open(path, framework="numpy") as file:
-        names, metadata = set(file.keys()), file.metadata()
+        stored, metadata = set(file.keys()), file.metadata()
     assert {
         "backbone/block_0/query_key_value/kernel",
         "head/params/stage_0/block_1/conv/kernel",
         "head/batch_stats/stage_0/block_0/norm/var",
-    } < names
+    } < stored
     assert metadata == {
         "format": "sempart_jax model",
         "format_version": "1",

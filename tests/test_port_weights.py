@@ -14,7 +14,7 @@ import pytest
 
 from sempart_jax.image_segmenter import load_segmenter
 from sempart_jax.model_format import BACKBONE, HEAD, Description, read_description, read_tensors
-from sempart_jax.models import vit
+from sempart_jax.models import names
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.porting import port_head, port_vit
 from sempart_jax.tensor_tree import unflatten
@@ -55,7 +55,7 @@ def port(monkeypatch, capsys):
 def shallow(monkeypatch):
     """ViT-S with a single block, by the names of the real ones."""
     for name, patch_size in (("dino_vits8", 8), ("dino_vits16", 16), ("ibot_vits16", 16)):
-        monkeypatch.setitem(vit.BACKBONES, name, vit.Architecture(patch_size, 384, 1, 6))
+        monkeypatch.setitem(names.BACKBONES, name, names.Architecture(patch_size, 384, 1, 6))
 
 
 def vit_state(patch_size=8):

@@ -15,7 +15,7 @@ import pytest
 from sempart_jax.checkpoints import Checkpoints
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.model_format import read_description
-from sempart_jax.models import vit
+from sempart_jax.models import names
 from sempart_jax.models.backbone import load_backbone
 from sempart_jax.models.pretrained import BACKBONE_FILE
 from sempart_jax.pretrain import pretrain
@@ -56,7 +56,7 @@ FIELDS = {
 @pytest.fixture(scope="module", autouse=True)
 def very_small():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(vit.BACKBONES, NAME, vit.Architecture(8, 48, 2, 3))
+        patch.setitem(names.BACKBONES, NAME, names.Architecture(8, 48, 2, 3))
         yield
 
 

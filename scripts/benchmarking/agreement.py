@@ -10,8 +10,9 @@ from torch import Tensor
 
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.mask_network import Variables
+from sempart_jax.models.names import Architecture
 from sempart_jax.models.segmenter import Segmenter
-from sempart_jax.models.vit import Architecture, VisionTransformer
+from sempart_jax.models.vit import VisionTransformer
 from sempart_jax.objectives.sempart import SempartObjective, evaluate_objective
 
 from .torch_networks import flax_state, load_flax

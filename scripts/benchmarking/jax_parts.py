@@ -9,8 +9,9 @@ from jax import Array
 
 from sempart_jax import losses
 from sempart_jax.data.augment import Augmentation, augment_batch
-from sempart_jax.models.backbone import RANDOM_WEIGHTS, load_backbone
+from sempart_jax.models.backbone import load_backbone
 from sempart_jax.models.head import SegmentationHead
+from sempart_jax.models.names import RANDOM_WEIGHTS
 from sempart_jax.models.normalization import normalize
 from sempart_jax.multiscale import crop_and_zoom, teacher_target
 

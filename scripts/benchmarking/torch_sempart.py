@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sempart_jax.models.names import Architecture
 from sempart_jax.models.normalization import IMAGENET_MEAN, IMAGENET_STD
-from sempart_jax.models.vit import Architecture
 from sempart_jax.objectives.sempart import LossWeights
 
 from . import torch_losses as losses

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from sempart_jax.data.augment import Augmentation
-from sempart_jax.models.vit import BACKBONES
+from sempart_jax.models.names import BACKBONES
 
 from . import torch_losses
 from .child import Work

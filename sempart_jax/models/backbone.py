@@ -8,12 +8,9 @@ from absl import logging
 from flax import linen as nn
 
 from sempart_jax.models.handcrafted import HandcraftedBackbone
+from sempart_jax.models.names import HANDCRAFTED, RANDOM_WEIGHTS, check_backbone
 from sempart_jax.models.pretrained import load_backbone_params
-from sempart_jax.models.vit import BACKBONES, create_backbone
-
-HANDCRAFTED = "handcrafted"
-RANDOM_WEIGHTS = "random"
-"""Stands for weights drawn from a fixed seed: for timing and tests, its masks mean nothing."""
+from sempart_jax.models.vit import create_backbone
 
 
 def load_backbone(
@@ -22,10 +19,10 @@ def load_backbone(
     """Make a backbone and load its parameters.
 
     Args:
-        name: one of ``sempart_jax.models.vit.BACKBONES``, or ``handcrafted`` (no parameters).
+        name: one of ``sempart_jax.models.names.BACKBONES``, or ``handcrafted`` (no parameters).
         weights: a file (``.safetensors``, ``.npz``, ``.pth``; a model file of this project that
             holds the backbone, too); empty to download them by name; ``random`` for
-            :data:`RANDOM_WEIGHTS`.
+            ``models.names.RANDOM_WEIGHTS``.
         dtype: type of the matrix products, ``float32`` or ``bfloat16``.
 
     Returns:
@@ -57,20 +54,18 @@ def backbone_module(name: str, dtype: str = "float32") -> nn.Module:
     """Make a backbone without its parameters.
 
     Args:
-        name: one of ``sempart_jax.models.vit.BACKBONES``, or ``handcrafted``.
+        name: one of ``sempart_jax.models.names.BACKBONES``, or ``handcrafted``.
         dtype: type of the matrix products, ``float32`` or ``bfloat16``.
 
     Raises:
         ValueError: the name is unknown, or the handcrafted backbone is asked for another type than
             float32.
     """
+    check_backbone(name)
     if name == HANDCRAFTED:
         if dtype != "float32":
             raise ValueError(
                 "the handcrafted backbone computes in float32: leave backbone.dtype at float32"
             )
         return HandcraftedBackbone()
-    if name not in BACKBONES:
-        known = ", ".join([*BACKBONES, HANDCRAFTED])
-        raise ValueError(f"unknown backbone {name!r}: choose one of {known}")
     return create_backbone(name, jnp.dtype(dtype))

@@ -10,13 +10,10 @@ from sempart_jax.models.found_decoder import FoundDecoder
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.mask_network import MaskNetwork
 from sempart_jax.models.maskformer import MaskFormer
+from sempart_jax.models.names import FOUND, NETWORKS, SELFMASK, SEMPART
 from sempart_jax.models.segmenter import Segmenter
 from sempart_jax.models.selfmask_network import SelfMaskNetwork
 from sempart_jax.models.vit import VisionTransformer
-
-SEMPART, FOUND, SELFMASK = NETWORKS = ("sempart", "found", "selfmask")
-"""Sempart's head (arXiv 2309.10972) and FOUND's decoder (arXiv 2212.07834) on a frozen backbone;
-the MaskFormer of SelfMask's second stage (arXiv 2203.12614), whose encoder is trained."""
 
 
 def create_network(
@@ -34,7 +31,7 @@ def create_network(
     """Make a network over a backbone.
 
     Args:
-        name: one of :data:`NETWORKS`.
+        name: one of ``models.names.NETWORKS``.
         backbone: module of the backbone.
         radius: radius of the guided filter in pixels.
         filter_eps: regularisation of the guided filter.
@@ -72,7 +69,7 @@ def create_network(
 
 
 def name_network(network: MaskNetwork) -> str:
-    """Return the name in :data:`NETWORKS` by which :func:`create_network` makes such a network."""
+    """Return the name in ``NETWORKS`` by which :func:`create_network` makes such a network."""
     if isinstance(network, SelfMaskNetwork):
         return SELFMASK
     is_found = isinstance(network, Segmenter) and isinstance(network.head, FoundDecoder)
@@ -85,7 +82,7 @@ def load_frozen(
     """Make the backbone of a network, and load what stays frozen of it.
 
     Args:
-        network: one of :data:`NETWORKS`.
+        network: one of ``models.names.NETWORKS``.
         backbone: name of the backbone.
         weights: see ``load_backbone``.
         dtype: see ``load_backbone``.

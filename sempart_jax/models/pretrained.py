@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from sempart_jax.model_format import BACKBONE, is_model_file, read_description, read_tensors
+from sempart_jax.models.names import BACKBONES
 from sempart_jax.models.porting import port_head, port_vit
 from sempart_jax.models.released import read_released_vit, vit_shape
-from sempart_jax.models.vit import BACKBONES, create_backbone
+from sempart_jax.models.vit import create_backbone
 from sempart_jax.tensor_tree import check_tensors, flatten, unflatten
 
 __all__ = ["HUB_REPOSITORIES", "load_backbone_params", "port_head", "port_vit"]
@@ -40,7 +41,7 @@ def load_backbone_params(
     """Load the pretrained parameters of a backbone.
 
     Args:
-        name: one of ``sempart_jax.models.vit.BACKBONES``.
+        name: one of ``sempart_jax.models.names.BACKBONES``.
         weights: file with the weights (``.safetensors``, ``.npz``, ``.pth``), by the names of
             facebookresearch/dino; whole checkpoints of self-supervised training are taken, too,
             and so are a model file of this project that holds the backbone, and the directory of

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from sempart_jax.models.names import BACKBONES
 from sempart_jax.models.porting import drop_projection_head, port_head, port_vit
-from sempart_jax.models.vit import BACKBONES
 from sempart_jax.models.weight_files import read_state_dict
 
 

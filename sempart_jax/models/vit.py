@@ -6,7 +6,6 @@ background better than the block's output does (TokenCut, arXiv 2202.11539, Sec.
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -17,6 +16,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from sempart_jax.models.attention import attend, attention_of_first
+from sempart_jax.models.names import BACKBONES
 
 LAYER_NORM_EPS = 1e-6
 MLP_RATIO = 4
@@ -25,35 +25,6 @@ PRETRAINING_SIZE = 224
 
 # not cut off at two deviations, which leaves 0.0176: the released code cuts off at a hundred
 _initial = nn.initializers.normal(0.02)
-
-
-@dataclasses.dataclass(frozen=True)
-class Architecture:
-    """Shape of a vision transformer.
-
-    Attributes:
-        patch_size: side of a square patch in pixels.
-        width: channels of a token.
-        depth: number of blocks.
-        num_heads: attention heads of a block; divides the width.
-    """
-
-    patch_size: int
-    width: int
-    depth: int
-    num_heads: int
-
-
-BACKBONES: Mapping[str, Architecture] = {
-    "dino_vits8": Architecture(patch_size=8, width=384, depth=12, num_heads=6),
-    "dino_vits16": Architecture(patch_size=16, width=384, depth=12, num_heads=6),
-    "dino_vitb8": Architecture(patch_size=8, width=768, depth=12, num_heads=12),
-    "dino_vitb16": Architecture(patch_size=16, width=768, depth=12, num_heads=12),
-    "ibot_vits16": Architecture(patch_size=16, width=384, depth=12, num_heads=6),
-    "vit_tiny8": Architecture(patch_size=8, width=192, depth=12, num_heads=3),
-    "vit_tiny16": Architecture(patch_size=16, width=192, depth=12, num_heads=3),
-}
-"""The self-supervised backbones known by name; nobody has released weights of the tiny ones."""
 
 
 def interpolate_position_embedding(

@@ -7,7 +7,7 @@ from theirs, ``docs/pretraining.md`` says so. Experiments under ``configs/`` sta
 
 from ml_collections import ConfigDict
 
-from sempart_jax.models.vit import BACKBONES
+from sempart_jax.models.names import BACKBONES
 from sempart_jax.training import run_config
 
 PRETRAINING = "pretraining"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sempart_jax import __version__, builtin_model
 from sempart_jax.atomic_write import write_atomically
 from sempart_jax.model_file import write_model
-from sempart_jax.models.backbone import RANDOM_WEIGHTS
+from sempart_jax.models.names import RANDOM_WEIGHTS
 from sempart_jax.models.pretrained import BACKBONE_FILE
 from sempart_jax.recorded_commands import read_record
 from sempart_jax.report.builtin_scores import DATASETS, Scored

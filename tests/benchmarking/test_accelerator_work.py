@@ -13,16 +13,16 @@ from scripts.benchmarking.matrix_rates import PRECISIONS, measure_rate
 from scripts.benchmarking.sempart_programs import draw_backbone
 from scripts.benchmarking.timing import time_calls
 from sempart_jax.data.synthetic import write_scenes
-from sempart_jax.models import vit
+from sempart_jax.models import names, vit
 
 pytestmark = pytest.mark.compile_bound
 
-SMALL = vit.Architecture(patch_size=8, width=24, depth=2, num_heads=2)
+SMALL = names.Architecture(patch_size=8, width=24, depth=2, num_heads=2)
 
 
 @pytest.fixture
 def small_backbone(monkeypatch):
-    monkeypatch.setitem(vit.BACKBONES, "vit_small", SMALL)
+    monkeypatch.setitem(names.BACKBONES, "vit_small", SMALL)
     # Compiled sooner.
     jax.config.update("jax_disable_most_optimizations", True)
     yield "vit_small"

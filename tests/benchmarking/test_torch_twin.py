@@ -17,7 +17,7 @@ from scripts.benchmarking.torch_sempart import Sempart, make_optimizer, training
 from sempart_jax.data.augment import Augmentation
 from sempart_jax.data.color_jitter import jitter
 from sempart_jax.filters import guided_filter
-from sempart_jax.models.vit import Architecture
+from sempart_jax.models.names import Architecture
 
 TINY = Architecture(patch_size=8, width=12, depth=2, num_heads=2)
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
-from sempart_jax.models import backbone, vit
+from sempart_jax.models import backbone, names
 from sempart_jax.models.backbone import load_backbone
 from sempart_jax.models.handcrafted import HandcraftedBackbone
+from sempart_jax.models.names import Architecture
 from sempart_jax.models.pretrained import port_vit
-from sempart_jax.models.vit import Architecture, VisionTransformer
+from sempart_jax.models.vit import VisionTransformer
 from tests.models import dino_reference
 
 SMALL = Architecture(patch_size=8, width=12, depth=1, num_heads=2)
@@ -22,7 +23,7 @@ SMALL = Architecture(patch_size=8, width=12, depth=1, num_heads=2)
 @pytest.fixture
 def small(monkeypatch):
     """A small backbone by the name of a large one."""
-    monkeypatch.setitem(vit.BACKBONES, "dino_vits8", SMALL)
+    monkeypatch.setitem(names.BACKBONES, "dino_vits8", SMALL)
 
 
 @pytest.fixture

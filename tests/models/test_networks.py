@@ -8,7 +8,8 @@ from sempart_jax.models.found_decoder import FoundDecoder
 from sempart_jax.models.handcrafted import HandcraftedBackbone
 from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.maskformer import MaskFormer
-from sempart_jax.models.networks import NETWORKS, create_network, load_frozen, name_network
+from sempart_jax.models.names import NETWORKS
+from sempart_jax.models.networks import create_network, load_frozen, name_network
 from sempart_jax.models.vit import VisionTransformer
 
 VIT = VisionTransformer(patch_size=4, width=16, depth=1, num_heads=2)

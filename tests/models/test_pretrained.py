@@ -16,13 +16,14 @@ from sempart_jax.model_format import (
     read_tensors,
     write_tensors,
 )
+from sempart_jax.models.names import BACKBONES
 from sempart_jax.models.pretrained import (
     HUB_REPOSITORIES,
     load_backbone_params,
     port_head,
     port_vit,
 )
-from sempart_jax.models.vit import BACKBONES, create_backbone
+from sempart_jax.models.vit import create_backbone
 from sempart_jax.tensor_tree import flatten
 from tests.models import dino_reference
 

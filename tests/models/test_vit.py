@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from sempart_jax.models.attention import ROWS_OF_A_HEAD
+from sempart_jax.models.names import BACKBONES
 from sempart_jax.models.porting import port_vit
 from sempart_jax.models.vit import (
-    BACKBONES,
     VisionTransformer,
     create_backbone,
     interpolate_position_embedding,

@@ -5,7 +5,7 @@ import runpy
 import pytest
 
 from sempart_jax.default_config import check_config, default_config
-from sempart_jax.models.vit import BACKBONES
+from sempart_jax.models.names import BACKBONES
 from sempart_jax.pretraining.config import (
     RESUMABLE_FIELDS,
     check_pretraining_config,
