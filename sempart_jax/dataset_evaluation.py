@@ -10,6 +10,7 @@ from sempart_jax.data.benchmarks import open_labelled_set
 from sempart_jax.data.boxed import BOXED_SETS, open_boxed_set, read_boxes
 from sempart_jax.evaluation.evaluator import Evaluator, given_boxes_section
 from sempart_jax.evaluation.given_boxes import read_given_boxes
+from sempart_jax.evaluation.names import check_names
 from sempart_jax.evaluation.origin import Origin
 from sempart_jax.evaluation.protocols import PROTOCOLS
 from sempart_jax.evaluation.results import (
@@ -137,28 +138,6 @@ def evaluate_boxes(
     if report is not None:
         write_report(evaluation, [], report)
     return evaluation
-
-
-def check_names(
-    kind: str, names: Sequence[str], known: Sequence[str] | Mapping[str, object]
-) -> None:
-    """Refuse names that are unknown or given twice, and none at all.
-
-    Args:
-        kind: what is named, for the message.
-        names: the names.
-        known: those that there are.
-
-    Raises:
-        ValueError: as said.
-    """
-    if not names:
-        raise ValueError(f"no {kind} is named: choose among {', '.join(known)}")
-    for name in names:
-        if name not in known:
-            raise ValueError(f"unknown {kind} {name!r}: choose among {', '.join(known)}")
-        if names.count(name) > 1:
-            raise ValueError(f"{kind} {name} is named twice")
 
 
 def warn_of_subset(dataset: str, images: int, published: int | None) -> None:

@@ -6,7 +6,7 @@ Experiments under ``configs/`` start from :func:`default_config` and change what
 from ml_collections import ConfigDict
 
 from sempart_jax.evaluation.protocols import FOREGROUND_RULES
-from sempart_jax.models.networks import NETWORKS, SELFMASK, SEMPART
+from sempart_jax.models.names import NETWORKS, SELFMASK, SEMPART, check_backbone
 from sempart_jax.training import run_config
 
 SCHEDULES = ("constant", "step", "polynomial")
@@ -218,6 +218,7 @@ def check_config(config: ConfigDict) -> None:
         f"one of {FOREGROUND_RULES}",
     )
     checks.tell()
+    check_backbone(config.backbone.name)
 
 
 def resumable_fields(config: ConfigDict) -> tuple[str, ...]:

@@ -11,7 +11,6 @@ from jax import Array, lax
 from jaxtyping import Float
 
 _HEIGHT_AXIS, _WIDTH_AXIS = -3, -2
-_PAPER_RADIUS, _PAPER_SIDE = 9, 320
 
 
 def _window_sum(x: Array, radius: int, axis: int) -> Array:
@@ -214,24 +213,3 @@ def grey_guide(image: Float[Array, "*batch H W 3"]) -> Float[Array, "*batch H W 
         Grey image ``[..., H, W, 1]`` in [0, 1].
     """
     return jnp.mean(_at_least_float32(image), axis=-1, keepdims=True)
-
-
-def guided_radius(height: int, width: int) -> int:
-    """Scale the radius of trick 1 to an image of any size.
-
-    The paper filters masks of 320x320 pixels with a radius of 9 (two tricks, Sec. 5.1). The window
-    that spans the same part of a larger or smaller picture has ``9 / 320`` of its short side.
-
-    Args:
-        height: image height in pixels.
-        width: image width in pixels.
-
-    Returns:
-        Radius in pixels, 1 or more.
-
-    Raises:
-        ValueError: if the image has no pixels.
-    """
-    if min(height, width) < 1:
-        raise ValueError(f"an image has at least one pixel, got {height}x{width}")
-    return max(1, round(_PAPER_RADIUS * min(height, width) / _PAPER_SIDE))

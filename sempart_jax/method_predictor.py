@@ -14,21 +14,25 @@ from jax import Array
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from sempart_jax.baselines.methods import METHODS, Features, Method
+from sempart_jax.baselines.methods import (
+    METHODS,
+    SHORT_SIDE,
+    Features,
+    Method,
+    check_method,
+    is_found,
+)
 from sempart_jax.checkpoints import fingerprint_params
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.input_size import FewShapesPredictor
 from sempart_jax.model_format import is_model_file
 from sempart_jax.models.backbone import load_backbone
 from sempart_jax.models.found_decoder import decoder_weights
-from sempart_jax.models.networks import FOUND, name_network
+from sempart_jax.models.names import FOUND
+from sempart_jax.models.networks import name_network
 from sempart_jax.models.normalization import from_bytes, normalize
 from sempart_jax.models.released import read_found_decoder
-from sempart_jax.models.vit import BACKBONES, VisionTransformer
 from sempart_jax.trained_network import load_trained
-
-SHORT_SIDE = 320
-"""Short side in pixels at which a backbone sees an image, where no other is asked for."""
 
 
 class MethodPredictor(FewShapesPredictor):
@@ -156,19 +160,10 @@ def load_method(
         ValueError: if a name is unknown, the method does not go with the backbone, or a file holds
             no weights or no decoder for it.
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-    is_found = method.startswith("found")
-    if decoder is not None and not is_found:
-        raise ValueError(f"{method} has no decoder: leave it out")
+    check_method(method, backbone, decoder)
     # What can be wrong with a small file shows before a large one is downloaded.
     read_decoder = None if decoder is None else _read_decoder(decoder, backbone, weights)
     module, params = load_backbone(backbone, "" if weights is None else os.fspath(weights))
-    if is_found and not isinstance(module, VisionTransformer):
-        raise ValueError(
-            f"{method} looks for the patch that the class token attends to least, and the backbone "
-            f"{backbone} has no class token: choose one of {', '.join(BACKBONES)}"
-        )
     if read_decoder is not None and len(read_decoder[0]) != module.width:
         raise ValueError(
             f"{decoder} holds a decoder for keys of width {len(read_decoder[0])}, but those of "
@@ -178,7 +173,7 @@ def load_method(
         METHODS[method],
         module,
         params,
-        class_attention=is_found and read_decoder is None,
+        class_attention=is_found(method) and read_decoder is None,
         decoder=read_decoder,
         short_side=short_side,
         batch_size=batch_size,

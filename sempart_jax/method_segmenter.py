@@ -3,7 +3,8 @@
 import os
 from collections.abc import Mapping
 
-from sempart_jax.method_predictor import SHORT_SIDE, LoadedMethod, load_method
+from sempart_jax.baselines.methods import SHORT_SIDE
+from sempart_jax.method_predictor import LoadedMethod, load_method
 from sempart_jax.picture_segmenter import PictureSegmenter
 from sempart_jax.pictures import check_options
 
@@ -69,7 +70,7 @@ def load_method_segmenter(
     Args:
         method: ``tokencut``, ``lost``, ``deep_spectral``, ``found_multi`` or ``found_single``, see
             ``sempart_jax.baselines.methods.METHODS``.
-        backbone: one of ``sempart_jax.models.vit.BACKBONES``, or ``handcrafted``, which FOUND
+        backbone: one of ``sempart_jax.models.names.BACKBONES``, or ``handcrafted``, which FOUND
             cannot do with.
         weights: file of the backbone's weights; by default they are downloaded.
         decoder: file of FOUND's trained decoder, for its two methods; without one they take what is

@@ -1,10 +1,9 @@
 """What is told when a device or the machine has not enough memory."""
 
-import jax
 from absl import flags
 
-MEMORY_ERRORS = (MemoryError, jax.errors.JaxRuntimeError)
-"""Types of what is raised then; the second is of other failures, too."""
+MEMORY_ERRORS = (MemoryError, RuntimeError)
+"""Types of what is raised then; the second, of which JAX's is a kind, is of other failures, too."""
 
 _LONGEST_REASON = 200
 

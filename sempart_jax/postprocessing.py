@@ -4,7 +4,8 @@ Papers report masks as the network gives them, sharpened by the guided filter (t
 smoothed by the bilateral solver with two settings. Images of a data set differ in size, so nothing
 here is compiled for a shape, nor does it take memory or time on the accelerator. The guided filter
 gains from threads, one for each core; the bilateral solver does not, SciPy's sparse products hold
-the interpreter's lock.
+the interpreter's lock. Each imports what it computes with when it is called: command lines ask for
+the names alone.
 """
 
 import itertools
@@ -14,17 +15,36 @@ from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Float, UInt8
-from scipy.ndimage import uniform_filter1d
 
-from sempart_jax.bilateral import bilateral_solver
 from sempart_jax.data.image_sizes import resize
-from sempart_jax.filters import guided_radius
 
 BILATERAL_PIXELS = 12_000_000
 """The bilateral solver takes 100 bytes a pixel; it sees larger images reduced to so many."""
 
+_PAPER_RADIUS, _PAPER_SIDE = 9, 320
 _ROUNDING = 1e-3
 _TILE_SIDE = 1024
+
+
+def guided_radius(height: int, width: int) -> int:
+    """Scale the radius of trick 1 to an image of any size.
+
+    The paper filters masks of 320x320 pixels with a radius of 9 (two tricks, Sec. 5.1). The window
+    that spans the same part of a larger or smaller picture has ``9 / 320`` of its short side.
+
+    Args:
+        height: image height in pixels.
+        width: image width in pixels.
+
+    Returns:
+        Radius in pixels, 1 or more.
+
+    Raises:
+        ValueError: if the image has no pixels.
+    """
+    if min(height, width) < 1:
+        raise ValueError(f"an image has at least one pixel, got {height}x{width}")
+    return max(1, round(_PAPER_RADIUS * min(height, width) / _PAPER_SIDE))
 
 
 def guided(
@@ -46,7 +66,7 @@ def guided(
         image: RGB uint8 ``[H, W, 3]``, whose mean of R, G and B in [0, 1] is the guide.
         mask: soft mask ``[H, W]``.
         radius: half the window's side in pixels; by default
-            :func:`sempart_jax.filters.guided_radius` of the image.
+            :func:`guided_radius` of the image.
         eps: variance of the guide under which a window counts as flat and is smoothed.
 
     Returns:
@@ -94,6 +114,8 @@ def _filter_tile(
     image: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "H W"], radius: int, eps: float
 ) -> Float[np.ndarray, "H W"]:
     """Guided filter of a whole array in float64."""
+    from scipy.ndimage import uniform_filter1d
+
     # A window that covers the whole axis from every position need not be wider.
     widths = [2 * min(radius, size - 1) + 1 for size in mask.shape]
     # The filter divides by the window's width where it should by the number of pixels inside.
@@ -136,6 +158,8 @@ def _bilateral(
     sigma_spatial: int, sigma_luma: int, sigma_chroma: int
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     def solve(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        from sempart_jax.bilateral import bilateral_solver
+
         reduced = _reduced_size(*mask.shape)
         solved = bilateral_solver(
             resize(image, *reduced),

@@ -15,6 +15,7 @@ from sempart_jax.models.head import SegmentationHead
 from sempart_jax.models.network import TrainedNetwork
 from sempart_jax.models.released import head_shape, infer_backbone, read_released_head
 from sempart_jax.models.segmenter import Segmenter
+from sempart_jax.network_source import CHECKPOINT_FOLDERS, KINDS, check_source, run_of
 from sempart_jax.train_step import TrainState
 from sempart_jax.training.run_record import OtherTaskError, read_config
 
@@ -22,15 +23,6 @@ __all__ = ["TrainedNetwork", "load_checkpoint", "load_released", "load_run", "lo
 
 RELEASED_SHORT_SIDE = 320
 """Side in pixels of the images on which the released heads were trained."""
-
-_CHECKPOINT_FOLDERS = {"checkpoints": False, "best": True}
-"""Folders of a run that hold checkpoints, and whether they are the best by validation."""
-
-_KINDS = (
-    "a run's directory (the --workdir of its training), one checkpoint of it "
-    "(RUN/checkpoints/STEP or RUN/best/STEP), a model file (.safetensors), or a released head "
-    "(.pth, .npz, .safetensors)"
-)
 
 
 def load_trained(
@@ -57,8 +49,7 @@ def load_trained(
             the source was trained on.
     """
     path = Path(source)
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: name {_KINDS}")
+    check_source(path)
     if path.is_file() and not is_model_file(path):
         return load_released(path, backbone=backbone, weights=weights)
     weights = None if weights is None else os.fspath(weights)
@@ -66,10 +57,8 @@ def load_trained(
         network = read_model(path, weights)
     elif (path / "config.json").exists():
         network = load_run(path, weights=weights)
-    elif _run_of(path) is not None:
-        network = load_checkpoint(path, weights=weights)
     else:
-        raise FileNotFoundError(_describe_folder(path))
+        network = load_checkpoint(path, weights=weights)
     if backbone not in (None, network.backbone):
         raise ValueError(
             f"{path} was trained on {network.backbone}, not on {backbone}: leave the backbone out"
@@ -115,12 +104,12 @@ def load_checkpoint(path: Path, *, weights: str | None = None) -> TrainedNetwork
         FileNotFoundError: if there is no run, checkpoint or file of weights.
         ValueError: if the run's configuration or the checkpoint is damaged.
     """
-    workdir = _run_of(path)
+    workdir = run_of(path)
     if workdir is None or not path.is_dir():
-        raise FileNotFoundError(f"{path} is no checkpoint of a run: name {_KINDS}")
+        raise FileNotFoundError(f"{path} is no checkpoint of a run: name {KINDS}")
     folder, step = path.absolute().parent.name, int(path.absolute().name)
     config, experiment, state = _open_run(workdir, weights)
-    best = _CHECKPOINT_FOLDERS[folder]
+    best = CHECKPOINT_FOLDERS[folder]
     with Checkpoints(workdir, name=folder, best=best, read_only=True) as checkpoints:
         state = checkpoints.restore(state, step)
     return _network(config, experiment, state, f"run {workdir}, step {step}, by choice")
@@ -199,29 +188,3 @@ def _network(
         origin=origin,
         head_dtype=config.head.dtype,
     )
-
-
-def _run_of(path: Path) -> Path | None:
-    """Return the run whose checkpoint ``path`` would be, if it is called like one."""
-    folder = path.absolute().parent
-    is_step = path.absolute().name.isdecimal() and folder.name in _CHECKPOINT_FOLDERS
-    return folder.parent if is_step and (folder.parent / "config.json").exists() else None
-
-
-def _describe_folder(path: Path) -> str:
-    """Say why a folder is no source, from what lies in it."""
-    if (path / "model.json").exists():
-        return f"{path} is an exported network: load it with sempart_jax.load_exported"
-    found = sorted(entry.name for entry in path.iterdir())
-    if path.absolute().name in _CHECKPOINT_FOLDERS and (path / "../config.json").exists():
-        steps = ", ".join(name for name in found if name.isdecimal()) or "none"
-        return f"{path} holds checkpoints of these steps: {steps}; name the run or one of them"
-    runs = [name for name in found if (path / name / "config.json").exists()]
-    if runs:
-        return f"no run in {path}, but in its folders {_few(runs)}: name one of them"
-    return f"no run in {path}, which holds {_few(found)}: name {_KINDS}"
-
-
-def _few(names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{', '.join(names[:5])}{more}" if names else "nothing"

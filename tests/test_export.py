@@ -131,13 +131,11 @@ print(*sorted(sys.modules))
     own = {name for name in modules if name.startswith("sempart_jax.")}
     assert own == {
         "sempart_jax.atomic_write",
-        "sempart_jax.bilateral",
         "sempart_jax.data",
         "sempart_jax.data.image_sizes",
         "sempart_jax.data.images",
         "sempart_jax.data.shown_names",
         "sempart_jax.exported",
-        "sempart_jax.filters",
         "sempart_jax.in_flight",
         "sempart_jax.input_size",
         "sempart_jax.model_format",

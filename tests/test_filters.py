@@ -10,7 +10,7 @@ from jax.test_util import check_grads
 from PIL import Image
 
 from sempart_jax.data.images import read_grey, read_image
-from sempart_jax.filters import box_filter, grey_guide, guided_filter, guided_radius
+from sempart_jax.filters import box_filter, grey_guide, guided_filter
 from sempart_jax.metrics.saliency import iou
 
 
@@ -157,19 +157,6 @@ def test_colour_guide_follows_an_edge_that_the_grey_guide_cannot_see():
 def test_grey_guide_is_the_mean_of_the_channels():
     image = jnp.asarray([[[0.2, 0.4, 0.9]]])
     np.testing.assert_allclose(grey_guide(image), [[[0.5]]], atol=1e-7)
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "radius"),
-    [(320, 320, 9), (640, 900, 18), (300, 400, 8), (1, 1000, 1), (4, 4, 1), (3000, 4000, 84)],
-)
-def test_radius_grows_with_the_short_side(height, width, radius):
-    assert guided_radius(height, width) == guided_radius(width, height) == radius
-
-
-def test_no_pixels_have_no_radius():
-    with pytest.raises(ValueError, match="at least one pixel, got 0x5"):
-        guided_radius(0, 5)
 
 
 def test_guided_filter_moves_a_blurred_edge_onto_the_image_edge():

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from sempart_jax import postprocessing
 from sempart_jax.bilateral import bilateral_solver
 from sempart_jax.data.image_sizes import resize
-from sempart_jax.filters import grey_guide, guided_filter, guided_radius
-from sempart_jax.postprocessing import POSTPROCESSINGS, guided, postprocess
+from sempart_jax.filters import grey_guide, guided_filter
+from sempart_jax.postprocessing import POSTPROCESSINGS, guided, guided_radius, postprocess
 
 ROUNDING = 1.5e-7  # of a float32 in a result that overshoots 1 a little
 
@@ -212,3 +212,16 @@ def test_large_images_are_reduced_for_the_bilateral_solver(monkeypatch):
     expected = np.clip(resize(small.astype(np.float32), 40, 60), 0, 1)
     np.testing.assert_allclose(refined, expected, atol=1e-6)
     np.testing.assert_array_equal(postprocess("none", image, mask), mask)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "radius"),
+    [(320, 320, 9), (640, 900, 18), (300, 400, 8), (1, 1000, 1), (4, 4, 1), (3000, 4000, 84)],
+)
+def test_radius_grows_with_the_short_side(height, width, radius):
+    assert guided_radius(height, width) == guided_radius(width, height) == radius
+
+
+def test_no_pixels_have_no_radius():
+    with pytest.raises(ValueError, match="at least one pixel, got 0x5"):
+        guided_radius(0, 5)

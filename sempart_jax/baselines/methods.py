@@ -1,17 +1,20 @@
-"""The baselines by name: from a backbone's features to masks on patches."""
+"""The baselines by name: from a backbone's features to masks on patches.
+
+Each imports what it computes with when it is called: command lines ask for the names alone.
+"""
 
 import dataclasses
+import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float
 
-from sempart_jax.baselines.components import largest_component
-from sempart_jax.baselines.deep_spectral import deep_spectral
-from sempart_jax.baselines.found import background_mask, decoder_logits
-from sempart_jax.baselines.lost import lost
-from sempart_jax.baselines.tokencut import tokencut
+from sempart_jax.models.names import BACKBONES, check_backbone
+
+SHORT_SIDE = 320
+"""Short side in pixels at which a backbone sees an image, where no other is asked for."""
 
 COLOR_WEIGHT = 10.0
 """Weight of colour in Deep Spectral Methods, as its authors set it."""
@@ -39,18 +42,26 @@ Method = Callable[[Features], Bool[np.ndarray, "B h w"]]
 
 
 def _tokencut(features: Features) -> np.ndarray:
+    from sempart_jax.baselines.tokencut import tokencut
+
     return tokencut(features.keys)["mask"]
 
 
 def _lost(features: Features) -> np.ndarray:
+    from sempart_jax.baselines.lost import lost
+
     return lost(features.keys)["mask"]
 
 
 def _deep_spectral(features: Features) -> np.ndarray:
+    from sempart_jax.baselines.deep_spectral import deep_spectral
+
     return deep_spectral(features.keys, features.image, COLOR_WEIGHT)["mask"]
 
 
 def _found_multi(features: Features) -> np.ndarray:
+    from sempart_jax.baselines.found import background_mask, decoder_logits
+
     if features.decoder is not None:
         return decoder_logits(features.keys, *features.decoder) > 0
     if features.class_attention is None:
@@ -62,6 +73,8 @@ def _found_multi(features: Features) -> np.ndarray:
 
 
 def _found_single(features: Features) -> np.ndarray:
+    from sempart_jax.baselines.components import largest_component
+
     return np.stack([largest_component(mask) for mask in _found_multi(features)])
 
 
@@ -80,3 +93,33 @@ and FOUND (arXiv 2212.07834), each with its authors' settings.
 All choose their foreground themselves. FOUND takes all of what is not background, or its largest
 component; by its trained decoder where one is given, else as the decoder's training targets are
 found, without their refinement."""
+
+
+def is_found(method: str) -> bool:
+    """Whether a method is FOUND's, which looks at the class token or has a decoder."""
+    return method.startswith("found")
+
+
+def check_method(
+    method: str, backbone: str = "dino_vits8", decoder: str | os.PathLike[str] | None = None
+) -> None:
+    """Refuse a method that there is not, or that does not go with what is given for it.
+
+    Args:
+        method: name among :data:`METHODS`.
+        backbone: name of the backbone.
+        decoder: FOUND's decoder.
+
+    Raises:
+        ValueError: as said.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+    if decoder is not None and not is_found(method):
+        raise ValueError(f"{method} has no decoder: leave it out")
+    check_backbone(backbone)
+    if is_found(method) and backbone not in BACKBONES:
+        raise ValueError(
+            f"{method} looks for the patch that the class token attends to least, and the backbone "
+            f"{backbone} has no class token: choose one of {', '.join(BACKBONES)}"
+        )

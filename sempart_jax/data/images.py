@@ -54,6 +54,27 @@ class UnreadableImageError(Exception):
         return f"cannot read the image {printable(self.path)}: {self.reason}"
 
 
+class NoReadableImageError(Exception):
+    """Not one file of the data set can be read.
+
+    Attributes:
+        count: how many files there are.
+        examples: ``(path, reason)`` of a few of them.
+    """
+
+    def __init__(self, count: int, examples: tuple[tuple[str, str], ...]):
+        self.count = count
+        self.examples = examples
+        # The arguments alone rebuild the error on its way out of a worker process.
+        super().__init__(count, examples)
+
+    def __str__(self) -> str:
+        lines = [f"  {printable(path)}: {reason}" for path, reason in self.examples]
+        return "\n".join(
+            [f"none of the {self.count} files can be read as an image, among them:", *lines]
+        )
+
+
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
     """Read an image file as it is meant to be seen, in RGB.
 

@@ -21,10 +21,9 @@ from jaxtyping import UInt8
 
 from sempart_jax.data.crops import CropReader
 from sempart_jax.data.image_sources import ImageSource, MaskedSource
-from sempart_jax.data.images import UnreadableImageError
+from sempart_jax.data.images import NoReadableImageError, UnreadableImageError
 from sempart_jax.data.pixel_cache import Crop, PixelCache
 from sempart_jax.data.scratch_folder import ScratchFolder
-from sempart_jax.data.shown_names import printable
 from sempart_jax.data.worker_processes import (
     check_shared_memory,
     killed_workers_told,
@@ -53,27 +52,6 @@ class Batch(NamedTuple):
     image: UInt8[np.ndarray, "B size size 3"]
     unreadable: tuple[tuple[str, str], ...]
     mask: UInt8[np.ndarray, "B size size"] | None = None
-
-
-class NoReadableImageError(Exception):
-    """Not one file of the data set can be read.
-
-    Attributes:
-        count: how many files there are.
-        examples: ``(path, reason)`` of a few of them.
-    """
-
-    def __init__(self, count: int, examples: tuple[tuple[str, str], ...]):
-        self.count = count
-        self.examples = examples
-        # The arguments alone rebuild the error on its way out of a worker process.
-        super().__init__(count, examples)
-
-    def __str__(self) -> str:
-        lines = [f"  {printable(path)}: {reason}" for path, reason in self.examples]
-        return "\n".join(
-            [f"none of the {self.count} files can be read as an image, among them:", *lines]
-        )
 
 
 def training_batches(

@@ -3,10 +3,8 @@
 import json
 from pathlib import Path
 
-from sempart_jax.metrics.localization import Box
 
-
-def read_given_boxes(path: Path) -> dict[str, Box | None]:
+def read_given_boxes(path: Path) -> dict[str, list[int | float] | None]:
     """Read one box for each image.
 
     Args:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import jax
 
+from sempart_jax.baselines.methods import SHORT_SIDE
 from sempart_jax.checkpoints import fingerprint_params
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
-from sempart_jax.method_predictor import SHORT_SIDE, load_method
+from sempart_jax.method_predictor import load_method
 from sempart_jax.prediction import any_size_predictor
 from sempart_jax.trained_network import load_trained
 

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import Float, Shaped
 
-from sempart_jax.metrics.saliency import SaliencyScores
+from sempart_jax.metrics.saliency import SaliencyResult, SaliencyScores
 from sempart_jax.metrics.sod import ExtraScores
 
 CENTRE_BOX = "centre box"
 """Key, beside the post-processings, of a fixed box in the middle: what anybody scores who knows
 nothing of an image."""
+
+Validations = dict[int, dict[str, SaliencyResult]]
+"""Scores of each kind of mask on the validation set of a training, by step."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -9,10 +9,9 @@ from sempart_jax.checkpoints import Checkpoints
 from sempart_jax.data.folder import find_pairs
 from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.data.samples import read_samples
-from sempart_jax.evaluation.results import CENTRE_BOX
+from sempart_jax.evaluation.results import CENTRE_BOX, Validations
 from sempart_jax.evaluation.validation import validate
 from sempart_jax.experiment import Experiment
-from sempart_jax.metrics.saliency import SaliencyResult
 from sempart_jax.models.mask_network import Variables
 from sempart_jax.objectives.sempart import SempartObjective
 from sempart_jax.prediction import AnySizePredictor, Predictor, panel_columns, trained_variables
@@ -23,9 +22,6 @@ from sempart_jax.training.recorder import RunRecorder, in_parts
 
 _VALIDATED_MASKS = {"none": "fine", "guided": "refined", CENTRE_BOX: CENTRE_BOX}
 """Name in the log of each post-processing, and of the box that they are compared with."""
-
-Validations = dict[int, dict[str, SaliencyResult]]
-"""Scores of each kind of mask on the validation set, by step."""
 
 
 class SegmentationRecorder(RunRecorder[TrainState]):

@@ -20,10 +20,9 @@ from sempart_jax.data.builders import prepare
 from sempart_jax.data.folder import find_images
 from sempart_jax.data.image_sizes import MAXIMUM_ASPECT_RATIO, resize_short_side
 from sempart_jax.data.image_sources import ImageFiles, ImageSource, open_images
-from sempart_jax.data.images import read_image, read_pillow
+from sempart_jax.data.images import NoReadableImageError, read_image, read_pillow
 from sempart_jax.data.pipeline import (
     Batch,
-    NoReadableImageError,
     fingerprint,
     training_batches,
 )

@@ -11,8 +11,8 @@ from PIL import Image
 from sempart_jax.data import worker_processes
 from sempart_jax.data.image_sizes import resize_short_side
 from sempart_jax.data.image_sources import ImageFiles
-from sempart_jax.data.images import read_grey, read_image
-from sempart_jax.data.pipeline import Batch, NoReadableImageError, training_batches
+from sempart_jax.data.images import NoReadableImageError, read_grey, read_image
+from sempart_jax.data.pipeline import Batch, training_batches
 from sempart_jax.data.pseudo_masks import MaskedImages
 
 SIZES = {"image_size": 16, "resize_size": 20}

@@ -1,0 +1,56 @@
+"""What a trained network can be loaded from, by its path: told before JAX is imported."""
+
+import os
+from pathlib import Path
+
+CHECKPOINT_FOLDERS = {"checkpoints": False, "best": True}
+"""Folders of a run that hold checkpoints, and whether they are the best by validation."""
+
+KINDS = (
+    "a run's directory (the --workdir of its training), one checkpoint of it "
+    "(RUN/checkpoints/STEP or RUN/best/STEP), a model file (.safetensors), or a released head "
+    "(.pth, .npz, .safetensors)"
+)
+"""What is taken, in words."""
+
+
+def check_source(source: str | os.PathLike[str]) -> None:
+    """Refuse a path that is neither a file, nor a run's directory, nor one of its checkpoints.
+
+    Args:
+        source: where a network is to be loaded from.
+
+    Raises:
+        FileNotFoundError: with what it is instead.
+    """
+    path = Path(source)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist: name {KINDS}")
+    if not (path.is_file() or (path / "config.json").exists() or run_of(path)):
+        raise FileNotFoundError(_describe_folder(path))
+
+
+def run_of(path: Path) -> Path | None:
+    """Return the run whose checkpoint ``path`` would be, if it is called like one."""
+    folder = path.absolute().parent
+    is_step = path.absolute().name.isdecimal() and folder.name in CHECKPOINT_FOLDERS
+    return folder.parent if is_step and (folder.parent / "config.json").exists() else None
+
+
+def _describe_folder(path: Path) -> str:
+    """Say why a folder is no source, from what lies in it."""
+    if (path / "model.json").exists():
+        return f"{path} is an exported network: load it with sempart_jax.load_exported"
+    found = sorted(entry.name for entry in path.iterdir())
+    if path.absolute().name in CHECKPOINT_FOLDERS and (path / "../config.json").exists():
+        steps = ", ".join(name for name in found if name.isdecimal()) or "none"
+        return f"{path} holds checkpoints of these steps: {steps}; name the run or one of them"
+    runs = [name for name in found if (path / name / "config.json").exists()]
+    if runs:
+        return f"no run in {path}, but in its folders {_few(runs)}: name one of them"
+    return f"no run in {path}, which holds {_few(found)}: name {KINDS}"
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{', '.join(names[:5])}{more}" if names else "nothing"
