@@ -1,4 +1,4 @@
-"""How every entry point starts: flags, a cache of what is compiled, expected errors in one line."""
+"""How every entry point starts: flags, expected errors in one line; without JAX, for it is slow."""
 
 import difflib
 import re
@@ -8,9 +8,7 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 from ml_collections import ConfigDict
 
-from sempart_jax.compilation_cache import enable_compilation_cache
-from sempart_jax.data.pipeline import NoReadableImageError
-from sempart_jax.default_config import default_config
+from sempart_jax.data.images import NoReadableImageError
 from sempart_jax.orbax_noise import silence_orbax
 from sempart_jax.out_of_memory import MEMORY_ERRORS, describe_out_of_memory
 from sempart_jax.training.health import UnhealthyRunError
@@ -37,7 +35,7 @@ def run(
     *,
     positional: bool = False,
     resumable: bool = False,
-    default: Callable[[], ConfigDict] = default_config,
+    default: Callable[[], ConfigDict] = ConfigDict,
 ) -> None:
     """Parse the flags, call ``main`` and leave the program.
 
@@ -60,7 +58,6 @@ def run(
         if not flags.FLAGS["verbosity"].present:
             logging.set_verbosity(logging.WARNING)
             silence_orbax()
-        enable_compilation_cache()
         try:
             main(*([rest] if positional else []))
         except EXPECTED_ERRORS as error:

@@ -16,15 +16,15 @@ from typing import Any
 from absl import flags
 
 from sempart_jax import command_line
-from sempart_jax.baselines.methods import METHODS
+from sempart_jax.baselines.methods import METHODS, SHORT_SIDE, check_method
 from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.boxed import BOXED_SETS
-from sempart_jax.dataset_evaluation import check_names, evaluate, evaluate_boxes
-from sempart_jax.evaluation.origin import Origin, method_origin, network_origin, saved_origin
+from sempart_jax.data.folder import image_folder
+from sempart_jax.evaluation.given_boxes import read_given_boxes
+from sempart_jax.evaluation.names import check_names
 from sempart_jax.evaluation.protocols import FOREGROUND_RULES, PROTOCOLS
-from sempart_jax.method_predictor import SHORT_SIDE
+from sempart_jax.network_source import check_source
 from sempart_jax.postprocessing import POSTPROCESSINGS
-from sempart_jax.report.tables import format_evaluation
 
 _KINDS = ("workdir", "method", "predictions", "boxes")
 """Flags of which one says what is scored."""
@@ -36,78 +36,112 @@ _APPLIES_TO: Mapping[str, Sequence[str]] = {
 }
 """Flags that not all that can be scored has a use for, and what has."""
 
-_WORKDIR = flags.DEFINE_string(
-    "workdir",
-    None,
-    "What is scored: a run's directory, a checkpoint, a model file or a released head.",
-)
-_METHOD = flags.DEFINE_enum(
-    "method", None, list(METHODS), "A baseline over --backbone, whose masks are scored."
-)
-_PREDICTIONS = flags.DEFINE_string(
-    "predictions", None, "Folder of saved masks, a file an image; with a folder a data set in it."
-)
-_BOXES = flags.DEFINE_string("boxes", None, "JSON file of boxes, by image id, of one data set.")
-_DATASETS = flags.DEFINE_list("datasets", ["duts_te", "ecssd"], "Names of data sets.")
-_DATA_ROOT = flags.DEFINE_string("data_root", "data", "Folder that holds the data sets.")
-_REPORT = flags.DEFINE_string(
-    "report", None, "Folder for the report; for a run, WORKDIR/evaluation by default."
-)
-flags.DEFINE_string(
-    "backbone",
-    None,
-    "Backbone of --method, dino_vits8 by default; or the one that a released head was trained on.",
-)
-flags.DEFINE_string("weights", None, "File of the backbone's weights, if it has moved.")
-flags.DEFINE_string("decoder", None, "File of FOUND's decoder, for its methods.")
-flags.DEFINE_integer(
-    "resolution",
-    None,
-    "Short side in pixels at which the network of --workdir or the backbone of --method sees an "
-    f"image; by default that of its training, and {SHORT_SIDE} with --method.",
-    lower_bound=1,
-)
-flags.DEFINE_integer("batch_size", None, "Images predicted together; 8 by default.", lower_bound=1)
-flags.DEFINE_list("protocols", None, f"Among {', '.join(PROTOCOLS)}; crop320 by default.")
-flags.DEFINE_list(
-    "postprocessings", None, f"Among {', '.join(POSTPROCESSINGS)}; none,guided by default."
-)
-flags.DEFINE_enum(
-    "foreground_rule",
-    None,
-    FOREGROUND_RULES,
-    "Which masks are inverted. By default as the protocol says; those of --method and "
-    "--predictions are left as they are.",
-)
-flags.DEFINE_bool(
-    "extra_metrics", None, "Add weighted F, S- and E-measure; needs the extra [metrics]."
-)
+
+def define_flags() -> None:
+    """Define the flags, as the program does: who imports this module has flags of its own."""
+    flags.DEFINE_string(
+        "workdir",
+        None,
+        "What is scored: a run's directory, a checkpoint, a model file or a released head.",
+    )
+    flags.DEFINE_enum(
+        "method", None, list(METHODS), "A baseline over --backbone, whose masks are scored."
+    )
+    flags.DEFINE_string(
+        "predictions",
+        None,
+        "Folder of saved masks, a file an image; with a folder a data set in it.",
+    )
+    flags.DEFINE_string("boxes", None, "JSON file of boxes, by image id, of one data set.")
+    flags.DEFINE_list("datasets", ["duts_te", "ecssd"], "Names of data sets.")
+    flags.DEFINE_string("data_root", "data", "Folder that holds the data sets.")
+    flags.DEFINE_string(
+        "report", None, "Folder for the report; for a run, WORKDIR/evaluation by default."
+    )
+    flags.DEFINE_string(
+        "backbone",
+        None,
+        "Backbone of --method, dino_vits8 by default; or the one that a released head was trained "
+        "on.",
+    )
+    flags.DEFINE_string("weights", None, "File of the backbone's weights, if it has moved.")
+    flags.DEFINE_string("decoder", None, "File of FOUND's decoder, for its methods.")
+    flags.DEFINE_integer(
+        "resolution",
+        None,
+        "Short side in pixels at which the network of --workdir or the backbone of --method sees "
+        f"an image; by default that of its training, and {SHORT_SIDE} with --method.",
+        lower_bound=1,
+    )
+    flags.DEFINE_integer(
+        "batch_size", None, "Images predicted together; 8 by default.", lower_bound=1
+    )
+    flags.DEFINE_list("protocols", None, f"Among {', '.join(PROTOCOLS)}; crop320 by default.")
+    flags.DEFINE_list(
+        "postprocessings", None, f"Among {', '.join(POSTPROCESSINGS)}; none,guided by default."
+    )
+    flags.DEFINE_enum(
+        "foreground_rule",
+        None,
+        FOREGROUND_RULES,
+        "Which masks are inverted. By default as the protocol says; those of --method and "
+        "--predictions are left as they are.",
+    )
+    flags.DEFINE_bool(
+        "extra_metrics", None, "Add weighted F, S- and E-measure; needs the extra [metrics]."
+    )
 
 
 def _main() -> None:
-    data_root, datasets = Path(_DATA_ROOT.value), _DATASETS.value
-    check_names("data set", datasets, [*BENCHMARKS, *BOXED_SETS])
+    given = flags.FLAGS
+    check_names("data set", given.datasets, [*BENCHMARKS, *BOXED_SETS])
     scored = _scored()
-    report = None if _REPORT.value is None else Path(_REPORT.value)
+    if scored == "workdir":
+        check_source(given.workdir)
+    elif scored == "method":
+        check_method(given.method, **_given("backbone", "decoder"))
+    elif scored == "predictions":
+        for dataset in given.datasets:
+            image_folder(_saved_folder(dataset))
+    else:
+        if len(given.datasets) != 1:
+            names = ",".join(given.datasets)
+            raise ValueError(f"--boxes are of one data set, got --datasets={names}")
+        read_given_boxes(Path(given.boxes))
+    if given.protocols is not None:
+        check_names("protocol", given.protocols, PROTOCOLS)
+    if given.postprocessings is not None:
+        check_names("post-processing", given.postprocessings, POSTPROCESSINGS)
+    _evaluate(scored)
+
+
+def _evaluate(scored: str) -> None:
+    # What is mistyped has been told before JAX and what computes with it are imported.
+    from sempart_jax.compilation_cache import enable_compilation_cache
+    from sempart_jax.dataset_evaluation import evaluate, evaluate_boxes
+    from sempart_jax.evaluation.origin import method_origin, network_origin, saved_origin
+    from sempart_jax.report.tables import format_evaluation
+
+    enable_compilation_cache()
+    given = flags.FLAGS
+    data_root, datasets = Path(given.data_root), given.datasets
+    report = None if given.report is None else Path(given.report)
     if scored == "boxes":
-        if len(datasets) != 1:
-            raise ValueError(f"--boxes are of one data set, got --datasets={','.join(datasets)}")
-        evaluation = evaluate_boxes(Path(_BOXES.value or ""), datasets[0], data_root, report=report)
+        evaluation = evaluate_boxes(Path(given.boxes), datasets[0], data_root, report=report)
     else:
         if scored == "workdir":
-            workdir = Path(_WORKDIR.value or "")
+            workdir = Path(given.workdir)
             if report is None and (workdir / "config.json").is_file():
                 report = workdir / "evaluation"
             origins = dict.fromkeys(datasets, network_origin(workdir, **_network_options()))
             title = f"run {workdir}"
         elif scored == "method":
-            origin = method_origin(_METHOD.value or "", **_network_options("decoder"))
+            origin = method_origin(given.method, **_network_options("decoder"))
             origins = dict.fromkeys(datasets, origin)
-            title = f"{_METHOD.value}, {origin.facts['backbone']}"
+            title = f"{given.method}, {origin.facts['backbone']}"
         else:
-            folder = Path(_PREDICTIONS.value or "")
-            origins = {name: _saved_origin(folder, name, len(datasets)) for name in datasets}
-            title = f"masks in {folder}"
+            origins = {name: saved_origin(_saved_folder(name)) for name in datasets}
+            title = f"masks in {Path(given.predictions)}"
         options = _given("protocols", "postprocessings", "foreground_rule", extra="extra_metrics")
         evaluation = evaluate(origins, data_root, title=title, report=report, **options)
     print(format_evaluation(evaluation))
@@ -142,16 +176,18 @@ def _network_options(*more: str) -> dict[str, Any]:
     return _given("backbone", "weights", "batch_size", *more, short_side="resolution")
 
 
-def _saved_origin(folder: Path, dataset: str, count: int) -> Origin:
-    """Take the masks of a data set from the folder of its name, or of a single one from all."""
+def _saved_folder(dataset: str) -> Path:
+    """Return the folder of a data set's masks: that of its name, or of a single one the whole."""
+    folder = Path(flags.FLAGS.predictions)
     own = folder / dataset
-    if count > 1 and not own.is_dir():
+    if len(flags.FLAGS.datasets) > 1 and not own.is_dir():
         raise FileNotFoundError(
             f"no folder {own}: with several data sets, put the masks of each into a folder of "
             "its name"
         )
-    return saved_origin(own if own.is_dir() else folder)
+    return own if own.is_dir() else folder
 
 
 if __name__ == "__main__":
+    define_flags()
     command_line.run(_main, resumable=True)

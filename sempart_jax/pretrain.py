@@ -12,17 +12,14 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from sempart_jax.data.image_sources import open_images
-from sempart_jax.data.pipeline import fingerprint
 from sempart_jax.pretraining.config import (
     PROCESS_FIELDS,
     RESUMABLE_FIELDS,
     check_pretraining_config,
     pretraining_config,
 )
-from sempart_jax.pretraining.task import PretrainingTask
 from sempart_jax.training import program
 from sempart_jax.training.run_config import last_step
-from sempart_jax.training.session import Plan, carry_out, check_devices
 from sempart_jax.training.stop_signals import StopSignals
 
 
@@ -47,6 +44,11 @@ def pretrain(config: ConfigDict, workdir: Path, signals: StopSignals | None = No
         StoppedRunError: if this process, or one of several, was told to end; what is done is kept.
         WriteError: if ``workdir`` cannot be written to. Older checkpoints stay.
     """
+    # Not above: what is mistyped is told before JAX and what computes with it are imported.
+    from sempart_jax.data.pipeline import fingerprint
+    from sempart_jax.pretraining.task import PretrainingTask
+    from sempart_jax.training.session import Plan, carry_out, check_devices
+
     check_pretraining_config(config)
     check_devices(config)
     images = open_images(config.data.train)

@@ -11,7 +11,6 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from sempart_jax.data.image_sources import ImageSource, open_images
-from sempart_jax.data.pipeline import fingerprint
 from sempart_jax.data.pseudo_masks import open_pseudo_masks
 from sempart_jax.default_config import (
     PROCESS_FIELDS,
@@ -19,11 +18,9 @@ from sempart_jax.default_config import (
     default_config,
     resumable_fields,
 )
+from sempart_jax.evaluation.results import Validations
 from sempart_jax.training import program
 from sempart_jax.training.run_config import last_step
-from sempart_jax.training.segmentation_recorder import Validations
-from sempart_jax.training.segmentation_task import SegmentationTask
-from sempart_jax.training.session import Plan, carry_out, check_devices
 from sempart_jax.training.stop_signals import StopSignals
 
 
@@ -52,6 +49,11 @@ def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None)
         StoppedRunError: if this process, or one of several, was told to end; what is done is kept.
         WriteError: if ``workdir`` cannot be written to. Older checkpoints stay.
     """
+    # Not above: what is mistyped is told before JAX and what computes with it are imported.
+    from sempart_jax.data.pipeline import fingerprint
+    from sempart_jax.training.segmentation_task import SegmentationTask
+    from sempart_jax.training.session import Plan, carry_out, check_devices
+
     check_config(config)
     check_devices(config)
     fingerprints = {}

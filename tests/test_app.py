@@ -30,6 +30,7 @@ needs_browser = pytest.mark.skipif(
 
 @pytest.mark.skipif(importlib.util.find_spec("gradio") is not None, reason="gradio is installed")
 def test_without_gradio_the_extra_is_named(tmp_path):
+    (tmp_path / "config.json").touch()
     finished = run_module("app", "--workdir", tmp_path)
     assert finished.returncode == 1
     assert "pip install 'sempart_jax[app]'" in finished.stderr

@@ -130,8 +130,8 @@ import sempart_jax
 flags.DEFINE_string("config", None, "Of a program that uses the library.")
 flags.DEFINE_string("workdir", None, "Likewise.")
 for module in pkgutil.walk_packages(sempart_jax.__path__, "sempart_jax."):
-    # Programs, and what needs an extra that may be missing.
-    if module.name.split(".")[1] not in ("evaluate", "segment", "app", "web"):
+    # What needs an extra that may be missing.
+    if module.name.split(".")[1] != "web":
         importlib.import_module(module.name)
 print([name for name in flags.FLAGS.flags_by_module_dict() if name.startswith("sempart_jax")])
 """

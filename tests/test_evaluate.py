@@ -275,6 +275,7 @@ from absl import flags
 from absl.testing import flagsaver
 from sempart_jax import evaluate
 
+evaluate.define_flags()
 for arguments in json.loads(sys.argv[1]):
     with flagsaver.flagsaver():
         flags.FLAGS(["evaluate", *arguments])

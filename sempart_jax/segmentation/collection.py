@@ -18,7 +18,12 @@ from sempart_jax.folder_lock import locked
 from sempart_jax.picture_segmenter import PictureSegmenter
 from sempart_jax.segmentation.finishing import Finisher
 from sempart_jax.segmentation.inputs import ImageFile, find_inputs, name_outputs
-from sempart_jax.segmentation.outputs import OutputFolder, claim_folder, settings_digest
+from sempart_jax.segmentation.outputs import (
+    OutputFolder,
+    check_settings,
+    claim_folder,
+    settings_digest,
+)
 from sempart_jax.segmentation.records import (
     Record,
     RecordFile,
@@ -29,9 +34,6 @@ from sempart_jax.segmentation.records import (
 )
 from sempart_jax.segmentation.shards import Shard, in_shard
 from sempart_jax.segmentation.stream import Stream
-
-MASKS = ("binary", "soft")
-"""How values of mask files can be."""
 
 
 @dataclasses.dataclass
@@ -146,22 +148,6 @@ def segment(
 
         Stream(segmenter.predictor, finisher, done=done, failed=failed).run(todo)
     return summary
-
-
-def check_settings(outputs: Sequence[str], mask: str, threshold: float) -> None:
-    """Refuse what makes no sense, see :func:`segment`.
-
-    Raises:
-        ValueError: as said.
-    """
-    if not outputs or len(set(outputs)) != len(outputs) or not set(outputs) <= set(FOLDERS):
-        raise ValueError(
-            f"--outputs are some of {', '.join(FOLDERS)}, each once, got {','.join(outputs)!r}"
-        )
-    if mask not in MASKS:
-        raise ValueError(f"unknown mask {mask!r}: choose one of {', '.join(MASKS)}")
-    if not 0 <= threshold < 1:
-        raise ValueError(f"--threshold lies in [0, 1), got {threshold}")
 
 
 def _divide(

@@ -6,7 +6,7 @@ import itertools
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -15,6 +15,9 @@ from PIL import Image
 from sempart_jax.atomic_write import write_atomically
 from sempart_jax.data.segment_products import FOLDERS, MARKER
 
+MASKS = ("binary", "soft")
+"""How values of mask files can be."""
+
 EXTENSIONS = (".png", ".jpg")
 """What names of outputs end in."""
 
@@ -22,6 +25,27 @@ _LONGEST_JPEG_SIDE = 65_500
 _JPEG: Mapping[str, Any] = {"format": "JPEG", "quality": 92, "subsampling": 0}
 # Twice as fast as the default level, and about a tenth larger.
 _PNG: Mapping[str, Any] = {"format": "PNG", "compress_level": 3}
+
+
+def check_settings(outputs: Sequence[str], mask: str, threshold: float) -> None:
+    """Refuse what makes no sense.
+
+    Args:
+        outputs: kinds of files, keys of ``FOLDERS``, each once.
+        mask: one of :data:`MASKS`.
+        threshold: foreground is above it, in [0, 1).
+
+    Raises:
+        ValueError: as said.
+    """
+    if not outputs or len(set(outputs)) != len(outputs) or not set(outputs) <= set(FOLDERS):
+        raise ValueError(
+            f"--outputs are some of {', '.join(FOLDERS)}, each once, got {','.join(outputs)!r}"
+        )
+    if mask not in MASKS:
+        raise ValueError(f"unknown mask {mask!r}: choose one of {', '.join(MASKS)}")
+    if not 0 <= threshold < 1:
+        raise ValueError(f"--threshold lies in [0, 1), got {threshold}")
 
 
 def settings_digest(settings: Mapping[str, Any]) -> str:

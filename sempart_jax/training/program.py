@@ -7,8 +7,8 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from sempart_jax import command_line, distributed
-from sempart_jax.training.awaited_batches import leave_program
+from sempart_jax import command_line
+from sempart_jax.data.folder import image_folder
 from sempart_jax.training.stop_signals import StoppedRunError, StopSignals
 from sempart_jax.write_errors import WriteError
 
@@ -47,6 +47,14 @@ def run(
         experiment_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
         workdir = Path(workdir_flag.value or Path("runs") / experiment_file.stem)
         check(config)
+        if not config.distributed:  # one of several processes tells the others when it ends
+            image_folder(config.data.train)
+        # What is mistyped has been told before JAX and what computes with it are imported.
+        from sempart_jax import distributed
+        from sempart_jax.compilation_cache import enable_compilation_cache
+        from sempart_jax.training.awaited_batches import leave_program
+
+        enable_compilation_cache()
         try:
             if not config.distributed:
                 signals = StopSignals()

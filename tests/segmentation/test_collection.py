@@ -9,7 +9,8 @@ import pytest
 
 from sempart_jax.data.images import read_grey
 from sempart_jax.folder_lock import FolderInUseError, locked
-from sempart_jax.segmentation.collection import Summary, check_settings, segment
+from sempart_jax.segmentation.collection import Summary, segment
+from sempart_jax.segmentation.outputs import check_settings
 from sempart_jax.segmentation.shards import Shard
 from sempart_jax.write_errors import WriteError
 from tests.segmentation.red_images import red_segmenter, write_red
