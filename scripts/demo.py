@@ -18,9 +18,7 @@ from sempart_jax.data.folder import find_pairs
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.evaluation.results import CENTRE_BOX
 from sempart_jax.evaluation.validation import validate
-from sempart_jax.image_segmenter import load_segmenter
 from sempart_jax.metrics.saliency import SaliencyResult
-from sempart_jax.segmentation.collection import segment
 from sempart_jax.train import train
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -56,6 +54,10 @@ def show_builtin_model(scenes: Path, out: Path, size: int) -> str:
     Returns:
         A line of the closing table.
     """
+    # Not above: whoever asks for help need not wait for it.
+    from sempart_jax.image_segmenter import load_segmenter
+    from sempart_jax.segmentation.collection import segment
+
     segmenter = load_segmenter()
     segment([str(scenes / "images")], out, segmenter)
     scores = validate(

@@ -16,10 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 from absl import flags
-from benchmarking.device import memory_statistics
-from benchmarking.jax_workloads import inference, training
 
 from sempart_jax import command_line
 
@@ -50,6 +47,12 @@ def peak_gibibytes() -> float:
 def _main(works: Sequence[str]) -> None:
     if len(works) != 1 or works[0] not in WORKS:
         raise ValueError(f"name one work among {', '.join(WORKS)}, got {' '.join(works) or 'none'}")
+    # What is mistyped has been told before JAX is imported.
+    import jax
+    from benchmarking.device import memory_statistics
+    from benchmarking.jax_workloads import inference, training
+
+    jax.config.update("jax_enable_compilation_cache", False)
     (name,) = works
     options: Any = {
         "backbone": _BACKBONE.value,
@@ -76,5 +79,4 @@ def _main(works: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_enable_compilation_cache", False)
     command_line.run(_main, positional=True)

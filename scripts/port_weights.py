@@ -16,14 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sempart_jax.model_format import BACKBONE, DTYPES, HEAD, Description, write_tensors
-from sempart_jax.models.released import (
-    head_shape,
-    infer_backbone,
-    read_released_head,
-    read_released_vit,
-    vit_shape,
-)
-from sempart_jax.models.vit import BACKBONES
+from sempart_jax.models.names import BACKBONES
 from sempart_jax.tensor_tree import flatten
 
 
@@ -44,6 +37,14 @@ def port(
         ValueError: if a file is damaged or of another kind, both do not belong together, or the
             backbone has to be told.
     """
+    # Not above: what is mistyped is told before JAX is imported.
+    from sempart_jax.models.released import (
+        head_shape,
+        read_released_head,
+        read_released_vit,
+        vit_shape,
+    )
+
     tensors: dict[str, Any] = {}
     shapes: list[tuple[int, ...]] = []
     if backbone_weights is not None:
@@ -85,6 +86,8 @@ def port(
 
 
 def _backbone_name(shape: tuple[int, ...], name: str | None) -> str:
+    from sempart_jax.models.released import infer_backbone
+
     if name is None:
         try:
             return infer_backbone(*shape)

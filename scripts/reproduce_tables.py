@@ -18,18 +18,20 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from sempart_jax import command_line
 from sempart_jax.atomic_write import write_atomically
 from sempart_jax.folder_lock import locked
-from sempart_jax.models.backbone import RANDOM_WEIGHTS
-from sempart_jax.models.vit import BACKBONES
+from sempart_jax.models.names import BACKBONES, RANDOM_WEIGHTS
 from sempart_jax.recorded_commands import write_json
 from sempart_jax.report.reproduction import DATASETS, SAVED_FOLDERS, TABLES, needed
 from sempart_jax.report.reproduction_tables import compare, line_records, tables_document
-from sempart_jax.reproduction.rows import Reproduction
+
+if TYPE_CHECKING:
+    from sempart_jax.reproduction.rows import Reproduction
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -105,7 +107,7 @@ def chosen(flag: flags.FlagHolder[list[str]], known: Sequence[str]) -> list[str]
 
 
 def write_tables(
-    reproduction: Reproduction, tables: Sequence[int], datasets: Sequence[str], out: Path
+    reproduction: "Reproduction", tables: Sequence[int], datasets: Sequence[str], out: Path
 ) -> str:
     """Write what there is so far to OUT/tables.md and OUT/tables.json, and return the former."""
     lines = {number: compare(number, datasets, reproduction.results) for number in tables}
@@ -145,18 +147,22 @@ def _main() -> None:
     tables = [int(number) for number in chosen(_TABLES, [str(number) for number in TABLES])]
     datasets = chosen(_DATASETS, DATASETS)
     out = from_repository(_OUT.value)
-    reproduction = Reproduction(
-        data_root=from_repository(_DATA_ROOT.value),
-        out=out,
-        predictions=read_folder(_PREDICTIONS),
-        boxes=read_folder(_BOXES),
-        found_decoder=read_file(_FOUND_DECODER),
-        weights=read_weights(_WEIGHTS.value),
-        train_args=shlex.split(_TRAIN_ARGS.value),
-        method_args=shlex.split(_METHOD_ARGS.value),
-        train=_TRAIN.value,
-        dry_run=_DRY_RUN.value,
-    )
+    settings: dict[str, Any] = {
+        "data_root": from_repository(_DATA_ROOT.value),
+        "out": out,
+        "predictions": read_folder(_PREDICTIONS),
+        "boxes": read_folder(_BOXES),
+        "found_decoder": read_file(_FOUND_DECODER),
+        "weights": read_weights(_WEIGHTS.value),
+        "train_args": shlex.split(_TRAIN_ARGS.value),
+        "method_args": shlex.split(_METHOD_ARGS.value),
+        "train": _TRAIN.value,
+        "dry_run": _DRY_RUN.value,
+    }
+    # What is mistyped has been told before JAX is imported.
+    from sempart_jax.reproduction.rows import Reproduction
+
+    reproduction = Reproduction(**settings)
     os.chdir(REPOSITORY)
     plan = needed(tables, datasets)
     if not plan:
