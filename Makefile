@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup setup-app setup-metrics test test-app test-metrics faults fuzz hostile soak demo builtin \
-	builtin-stages accelerator lint types lock audit clean
+.PHONY: setup setup-app setup-metrics test test-app test-metrics faults fuzz hostile soak demo accelerator \
+	lint types lock audit clean
 
 setup: $(INSTALLED)
 
@@ -62,14 +62,6 @@ faults: $(INSTALLED)
 
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py
-
-# The model that comes with the package, and its scores: a long run on a GPU, see docs/builtin_model.md.
-builtin: $(INSTALLED)
-	$(BIN)/python scripts/build_builtin_model.py $(BUILTIN_FLAGS)
-
-# All stages of that command with a very small network; `make test` leaves its evaluations out.
-builtin-stages: $(INSTALLED)
-	BUILTIN_LONG=1 $(BIN)/python -m pytest tests/test_build_builtin_model.py
 
 # Ours on an NVIDIA GPU: rates, memory, largest batch, losses in bfloat16; see docs/performance.md.
 CUDA ?= cuda12

@@ -16,7 +16,7 @@ def find_builtin_model() -> Path | None:
 
 
 def builtin_model_path() -> Path:
-    """Return the file of the built-in model, see ``docs/builtin_model.md``.
+    """Return the file of the built-in model.
 
     Raises:
         FileNotFoundError: if this installation has none.
