@@ -17,6 +17,7 @@ goes on, and the exit status is 1.
 and in bfloat16, instead. What ours alone reaches on a GPU is for benchmark_accelerator.py.
 """
 
+import json
 import os
 import sys
 import tempfile
@@ -33,7 +34,7 @@ from benchmarking.table import format_ratio, reason, record, table
 from benchmarking.workloads import GROUPS, Size, all_pairs, device_pairs, needed_packages
 
 from sempart_jax import command_line
-from sempart_jax.recorded_commands import write_json
+from sempart_jax.atomic_write import write_atomically
 
 _ONLY = flags.DEFINE_list(
     "only", None, f"Groups to measure: {', '.join(GROUPS)}. All, input only with --images."
@@ -104,7 +105,8 @@ def measure_all(pairs: Sequence[Pair], report: dict[str, Any]) -> list[Failure]:
             if _JSON.value:
                 report["load_after"] = load_average()
                 records = [record(outcome) for outcome in outcomes]
-                write_json(Path(_JSON.value), {**report, "comparisons": records})
+                text = json.dumps({**report, "comparisons": records}, indent=1, allow_nan=False)
+                write_atomically(Path(_JSON.value), text + "\n")
     finally:
         print(f"\n{table(outcomes)}", flush=True)
     return [outcome for outcome in outcomes if isinstance(outcome, Failure)]

@@ -3,185 +3,455 @@ r"""Make Tables 1 to 5 of the paper (arXiv 2404.03392): train, score, and print 
     python scripts/reproduce_tables.py --data_root data --out runs/tables \
         --weights ibot_vits16=checkpoint_teacher.pth --predictions masks --boxes boxes
 
-Trains every run behind the tables on DATA_ROOT/DUTS and scores each once for all tables. Of other
-methods, masks in PREDICTIONS/METHOD/DATASET/*.png and boxes in BOXES/METHOD/DATASET.json are scored
-where they are given. Where not, LOST, Deep Spectral, TokenCut and FOUND are computed, FOUND after
-training its decoder, and SelfMask is trained on the masks of the runs; the others are left out.
+Each of ROWS is trained, if need be, in OUT/ROW and scored on each data set. Masks in
+PREDICTIONS/ROW/DATASET/*.png and boxes in BOXES/ROW/DATASET.json are scored in place of it.
 
-Started again, the same command goes on where it was stopped; what is finished is not done again.
-The tables are printed and written to OUT/tables.md and OUT/tables.json. --dry_run shows the
-commands, which are run from the repository's root.
+The same command goes on where it was stopped. What is finished is not done again, whatever the
+flags say now: remove OUT/ROW to have it done anew. The tables are printed and written to
+OUT/tables.md. --dry_run shows the commands.
 """
 
+import argparse
+import contextlib
+import json
 import os
 import shlex
+import signal
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-from absl import flags
-
-from sempart_jax import command_line
 from sempart_jax.atomic_write import write_atomically
+from sempart_jax.data.benchmarks import open_labelled_set
+from sempart_jax.data.boxed import BOXED_SETS, open_boxed_set
 from sempart_jax.folder_lock import locked
 from sempart_jax.models.names import BACKBONES, RANDOM_WEIGHTS
-from sempart_jax.recorded_commands import write_json
-from sempart_jax.report.reproduction import DATASETS, SAVED_FOLDERS, TABLES, needed
-from sempart_jax.report.reproduction_tables import compare, line_records, tables_document
+from sempart_jax.models.pretrained import HUB_REPOSITORIES
+from sempart_jax.report import published
+from sempart_jax.report.markdown import markdown_table
+from sempart_jax.report.published import PublishedRow
+from sempart_jax.report.tables import MISSING, OTHER_F_MARK, Table
+from sempart_jax.report.titles import dataset_title, image_count, metric_title, postprocessing_title
+from sempart_jax.training.run_record import is_complete
 
-if TYPE_CHECKING:
-    from sempart_jax.reproduction.rows import Reproduction
-
-REPOSITORY = Path(__file__).resolve().parent.parent
-
-
-def read_weights(given: Sequence[str]) -> dict[str, str]:
-    """Read ``NAME=PATH`` of backbones.
-
-    Raises:
-        ValueError: if one is not of this form or names no backbone.
-        FileNotFoundError: if there is no such file.
-    """
-    weights = {}
-    for entry in given:
-        name, _, path = entry.partition("=")
-        if name not in BACKBONES or not path:
-            raise ValueError(
-                f"--weights {entry} is not NAME=PATH with one of {', '.join(BACKBONES)}"
-            )
-        if path != RANDOM_WEIGHTS and not Path(path).is_file():
-            raise FileNotFoundError(f"--weights {entry}: there is no file {path}")
-        weights[name] = path if path == RANDOM_WEIGHTS else str(from_repository(path))
-    return weights
-
-
-def from_repository(path: str) -> Path:
-    """Return a path as it is seen from the repository's root, where the commands run."""
-    absolute = Path(path).expanduser().absolute()
-    return absolute.relative_to(REPOSITORY) if absolute.is_relative_to(REPOSITORY) else absolute
-
-
-def read_file(flag: flags.FlagHolder[str | None]) -> Path | None:
-    """Return the file that a flag names.
-
-    Raises:
-        FileNotFoundError: if there is none.
-    """
-    if flag.value is None:
-        return None
-    if not Path(flag.value).is_file():
-        raise FileNotFoundError(f"--{flag.name}: there is no file {flag.value}")
-    return from_repository(flag.value)
-
-
-def read_folder(flag: flags.FlagHolder[str | None]) -> Path | None:
-    """Return the folder of saved masks or boxes that a flag names.
-
-    Raises:
-        FileNotFoundError: if there is none.
-        ValueError: if a folder in it is of no method.
-    """
-    if flag.value is None:
-        return None
-    folder = Path(flag.value)
-    if not folder.is_dir():
-        raise FileNotFoundError(f"--{flag.name}: there is no folder {folder}")
-    for entry in sorted(folder.iterdir()):
-        if entry.is_dir() and entry.name not in SAVED_FOLDERS.values():
-            known = ", ".join(SAVED_FOLDERS.values())
-            raise ValueError(f"{entry} is the folder of no method: name it one of {known}")
-    return from_repository(flag.value)
-
-
-def chosen(flag: flags.FlagHolder[list[str]], known: Sequence[str]) -> list[str]:
-    """Return those of the known names that a flag lists, in their own order.
-
-    Raises:
-        ValueError: if it lists another one, or none.
-    """
-    unknown = [name for name in flag.value if name not in known]
-    if unknown or not flag.value:
-        raise ValueError(f"--{flag.name}={','.join(flag.value)}: choose among {', '.join(known)}")
-    return [name for name in known if name in flag.value]
-
-
-def write_tables(
-    reproduction: "Reproduction", tables: Sequence[int], datasets: Sequence[str], out: Path
-) -> str:
-    """Write what there is so far to OUT/tables.md and OUT/tables.json, and return the former."""
-    lines = {number: compare(number, datasets, reproduction.results) for number in tables}
-    further = {flag.name: shlex.split(flag.value) for flag in (_TRAIN_ARGS, _METHOD_ARGS)}
-    commands = reproduction.commands
-    remarks = {"not run": commands.left_out, "failed": commands.failures}
-    document = tables_document(
-        lines, **{name: shlex.join(words) for name, words in further.items()}, remarks=remarks
-    )
-    write_atomically(out / "tables.md", document)
-    rows = [row for number, found in lines.items() for row in line_records(number, found)]
-    write_json(out / "tables.json", {**further, "rows": rows, **remarks})
-    return document
-
-
-_DATA_ROOT = flags.DEFINE_string("data_root", "data", "Folder that holds the data sets.")
-_OUT = flags.DEFINE_string("out", "runs/tables", "Folder for runs, reports and tables.")
-_TABLES = flags.DEFINE_list("tables", [str(number) for number in TABLES], "Numbers of tables.")
-_DATASETS = flags.DEFINE_list("datasets", list(DATASETS), "Names of data sets.")
-_PREDICTIONS = flags.DEFINE_string(
-    "predictions", None, "Folder of saved masks, METHOD/DATASET/*.png."
+TITLES = {
+    1: "Unsupervised saliency segmentation",
+    2: "Single object detection, CorLoc",
+    3: "Tricks and backbones, IoU",
+    4: "Tricks in single object detection, CorLoc",
+    5: "Guided filter on masks of other methods",
+}
+NOTES = (
+    f"The difference is ours minus published; {MISSING} stands where there is none. Where ours is "
+    "of a part of the images, it is not of the method alone.",
+    "Published by authors: carried over from the method's own paper, whose protocol may differ; "
+    "most score whole images at their own size (native).",
+    f"{OTHER_F_MARK}: beta² = 0.09 and each image's own maximum; else beta² = 0.3 and the maximum "
+    "of the mean curve.",
 )
-_BOXES = flags.DEFINE_string("boxes", None, "Folder of saved boxes, METHOD/DATASET.json.")
-_FOUND_DECODER = flags.DEFINE_string(
-    "found_decoder", None, "File of FOUND's decoder; it is trained where none is given."
+DATASETS = (*published.SALIENCY_DATASETS, *published.LOCALIZATION_DATASETS)
+CONFIGS = os.path.relpath(Path(__file__).resolve().parent.parent / "configs")
+
+
+class Row(NamedTuple):
+    """What stands behind one or more published rows.
+
+    Attributes:
+        name: of its folder under OUT, PREDICTIONS and BOXES.
+        title: what is published of it.
+        train: arguments of its training, which also has its images, weights and --train_args.
+        evaluate: what is scored; nothing where only given masks and boxes can be.
+        backbone: name of its backbone.
+        options: how it is scored.
+        teacher: the row whose masks it learns from.
+        refine: what is done to these masks before.
+    """
+
+    name: str
+    title: str
+    train: str = ""
+    evaluate: str = ""
+    backbone: str = "dino_vits8"
+    # The paper does not say under which protocol the numbers are that it carried over.
+    options: str = "--protocols crop320,native --postprocessings none"
+    teacher: str = ""
+    refine: str = ""
+
+
+_RUN = "--workdir {run}"
+_OWN = "--protocols crop320 --postprocessings none,guided,bilateral"
+_FILTERED = "--protocols crop320,native --postprocessings none,guided,bilateral_16_16_8"
+# SelfMask chooses its foreground itself, by the ranking of its queries.
+_STUDENT = "--protocols crop320,native --postprocessings none --foreground_rule none"
+
+
+def _own(title: str, config: str, backbone: str = "dino_vits8") -> Row:
+    name = title if backbone == "dino_vits8" else f"{title}_{backbone}"
+    train = f"--config {{configs}}/{config}.py --config.backbone.name={backbone}"
+    return Row(name, title, train, _RUN, backbone, _OWN)
+
+
+# fmt: off
+ROWS = (
+    # The published numbers of LOST and TokenCut are over patches of 16.
+    Row("lost", "LOST", "", "--method lost", "dino_vits16"),
+    Row("deep_spectral", "Deep Spectral", "", "--method deep_spectral"),
+    Row("tokencut", "TokenCut", "", "--method tokencut", "dino_vits16", _FILTERED),
+    Row("found", "FOUND (single)", "--config {configs}/found.py",
+        "--method found_single --decoder {decoder}"),
+    Row("move", "MOVE", options=_FILTERED),
+    Row("sempart", "Sempart"),
+    Row("selfmask_move", "SelfMask on MOVE"),
+    Row("selfmask_sempart", "SelfMask on Sempart"),
+    # The filter of an ablation ("GF") is post-processing of the masks of "baseline"; "Crop" with
+    # it is the full method, whose teacher is filtered in training, too.
+    _own("baseline", "baseline"), _own("crop", "crop"), _own("tricks", "tricks"),
+    _own("baseline", "baseline", "dino_vits16"), _own("crop", "crop", "dino_vits16"),
+    _own("tricks", "dino_vits16", "dino_vits16"),
+    _own("baseline", "baseline", "ibot_vits16"), _own("crop", "crop", "ibot_vits16"),
+    _own("tricks", "ibot_vits16", "ibot_vits16"),
+    Row("selfmask_baseline", "SelfMask on Sempart (re-implemented)",
+        "--config {configs}/selfmask.py --config.pseudo_masks={masks}", _RUN,
+        options=_STUDENT, teacher="baseline", refine="none"),
+    Row("selfmask_tricks", "SelfMask on two tricks",
+        "--config {configs}/selfmask.py --config.pseudo_masks={masks}", _RUN,
+        options=_STUDENT, teacher="tricks", refine="guided"),
 )
-_WEIGHTS = flags.DEFINE_multi_string("weights", [], "NAME=PATH: weights of a backbone as a file.")
-_TRAIN = flags.DEFINE_bool("train", True, "Train; otherwise take what is trained already.")
-_TRAIN_ARGS = flags.DEFINE_string("train_args", "", "Further arguments of every training.")
-_METHOD_ARGS = flags.DEFINE_string(
-    "method_args", "", "Further arguments of every evaluation of a method over a frozen backbone."
-)
-_DRY_RUN = flags.DEFINE_bool("dry_run", False, "Show the commands and run none of them.")
+# fmt: on
 
 
-def _main() -> None:
-    tables = [int(number) for number in chosen(_TABLES, [str(number) for number in TABLES])]
-    datasets = chosen(_DATASETS, DATASETS)
-    out = from_repository(_OUT.value)
-    settings: dict[str, Any] = {
-        "data_root": from_repository(_DATA_ROOT.value),
-        "out": out,
-        "predictions": read_folder(_PREDICTIONS),
-        "boxes": read_folder(_BOXES),
-        "found_decoder": read_file(_FOUND_DECODER),
-        "weights": read_weights(_WEIGHTS.value),
-        "train_args": shlex.split(_TRAIN_ARGS.value),
-        "method_args": shlex.split(_METHOD_ARGS.value),
-        "train": _TRAIN.value,
-        "dry_run": _DRY_RUN.value,
-    }
-    # What is mistyped has been told before JAX is imported.
-    from sempart_jax.reproduction.rows import Reproduction
+def row_of(line: PublishedRow) -> Row:
+    """Find what stands behind a line of a published table."""
+    title, backbone = line.method, None
+    if line.crop is not None:  # trained by the paper, not another method
+        crop = "crop" if line.postprocessing == "none" else "tricks"
+        title, backbone = crop if line.crop else "baseline", line.backbone or "dino_vits8"
+    return next(row for row in ROWS if row.title == title and backbone in (None, row.backbone))
 
-    reproduction = Reproduction(**settings)
-    os.chdir(REPOSITORY)
-    plan = needed(tables, datasets)
-    if not plan:
-        raise ValueError("none of these tables has one of these data sets")
-    reproduction.look_at_data(name for name in DATASETS if any(name in plan[key] for key in plan))
-    if _DRY_RUN.value:
-        for key, wanted in plan.items():
-            reproduction.score(key, wanted)
+
+class Step(NamedTuple):
+    """A command, and the folder where it leaves its result.
+
+    Attributes:
+        module: ``train``, ``segment`` or ``evaluate``.
+        arguments: of the module.
+        folder: of a training and of the masks that it learns from, the run's; else the report's.
+        needs: run that must be trained before.
+    """
+
+    module: str
+    arguments: list[str]
+    folder: Path
+    needs: Path | None = None
+
+    def is_done(self) -> bool:
+        """Say whether its result is there."""
+        if self.module == "evaluate":
+            return (self.folder / "results.json").is_file()
+        return is_complete(self.folder)
+
+
+def steps(row: Row, datasets: Sequence[str], options: argparse.Namespace) -> Iterator[Step]:
+    """List the commands behind a row; what is given of a data set needs no other masks.
+
+    Args:
+        row: the row.
+        datasets: names of the data sets that it is scored on; without one it is trained alone.
+        options: the command line.
+    """
+    run = options.out / row.name
+    scores, pseudo_masks = run / "scores", run / "pseudo_masks"
+    scoring = ["--data_root", str(options.data_root), "--datasets"]
+    missing = []
+    for dataset in datasets:
+        masks = options.predictions and options.predictions / row.name / dataset
+        boxes = options.boxes and options.boxes / row.name / f"{dataset}.json"
+        given: list[tuple[str, list[str], list[str]]] = []
+        if masks and masks.is_dir():
+            how = shlex.split(row.options)
+            given.append(("masks", ["--predictions", str(masks.parent)], how))
+        if boxes and dataset in BOXED_SETS and boxes.is_file():
+            given.append(("boxes", ["--boxes", str(boxes)], []))
+        for kind, source, how in given:
+            report = scores / kind / dataset
+            arguments = [*source, *scoring, dataset, *how, "--report", str(report)]
+            yield Step("evaluate", arguments, report)
+        if not given:
+            missing.append(dataset)
+    if not row.evaluate or (datasets and not missing):
         return
+    decoder = options.found_decoder or run
+    paths = {"run": run, "configs": CONFIGS, "masks": pseudo_masks, "decoder": decoder}
+    weights, needs = options.weights.get(row.backbone), None
+    if row.train and not (row.name == "found" and options.found_decoder):
+        teacher = options.out / row.teacher if row.teacher else None
+        if teacher:
+            arguments = [str(options.images), "--workdir", str(teacher), "--out", str(pseudo_masks)]
+            arguments += ["--outputs", "mask", "--refine", row.refine]
+            yield Step("segment", arguments, run, needs=teacher)
+        arguments = [word.format(**paths) for word in shlex.split(row.train)]
+        arguments += ["--workdir", str(run), f"--config.data.train={options.images}"]
+        arguments += [f"--config.backbone.weights={weights}"] * bool(weights) + options.train_args
+        yield Step("train", arguments, run, needs=teacher)
+        needs = run
+    source = [word.format(**paths) for word in shlex.split(row.evaluate)]
+    if "--method" in source:
+        source += ["--backbone", row.backbone, *(["--weights", weights] if weights else [])]
+        source += options.method_args
+    for dataset in missing:
+        report = scores / "computed" / dataset
+        arguments = [*source, *scoring, dataset, *shlex.split(row.options)]
+        yield Step("evaluate", [*arguments, "--report", str(report)], report, needs=needs)
+
+
+def run_command(command: Sequence[str]) -> int:
+    """Run a command and return its exit status; it ends in its own way if this program must."""
+    process = subprocess.Popen(command)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.wait()  # the terminal has told it, too
+        raise
+    except SystemExit:
+        process.terminate()
+        process.wait()
+        raise
+
+
+def carry_out(row: Row, planned: Sequence[Step], options: argparse.Namespace) -> Iterator[str]:
+    """Run what is not done yet of a row, and say what was left out or has failed, a line each."""
+    has_weights = row.backbone in {*HUB_REPOSITORIES, *options.weights} or any(
+        word.startswith("--config.backbone.") for word in options.train_args
+    )
+    for step in planned:
+        command = [sys.executable, "-m", f"sempart_jax.{step.module}", *step.arguments]
+        trains = step.module != "evaluate"
+        if step.is_done():
+            print(f"# done before: {step.module}, {step.folder}", flush=True)
+            continue
+        if trains and not options.train:
+            continue
+        if trains and not has_weights:
+            yield f"left out: no download has its weights: give --weights {row.backbone}=PATH"
+            return
+        if not (
+            step.needs is None or is_complete(step.needs) or (options.dry_run and options.train)
+        ):
+            yield f"left out: the run {step.needs} is not trained to its end"
+            return
+        print(shlex.join(command), flush=True)
+        if options.dry_run:
+            continue
+        if status := run_command(command):
+            yield f"failed: status {status} of {shlex.join(command)}"
+        elif step.module == "train" and not step.is_done():
+            yield f"failed: told to end before its last step: {shlex.join(command)}"
+        else:
+            continue
+        if trains:
+            return
+
+
+def table(number: int, datasets: Sequence[str], reports: Sequence[Path]) -> Table | None:
+    """Lay out a table of the paper with ours beside every number; None without its data sets.
+
+    Args:
+        number: of the table.
+        datasets: names of data sets.
+        reports: folders of evaluations, ``ROW/scores/KIND/DATASET``.
+    """
+    rows: list[tuple[str, ...]] = []
+    metrics: list[str] = []
+    for line in published.find_rows(table=number):
+        for dataset in (name for name in line.scores if name in datasets):
+            metrics = list(line.scores[dataset])
+            for origin, ours in list(_ours(line, dataset, reports)) or [(MISSING, {})]:
+                rows.append(_cells(line, dataset, origin, ours))
+    if not rows:
+        return None
+    columns = ["method", "masks", "data set", "images", "protocol", "ours from", "published by"]
+    text_columns = len(columns)
+    for title in map(metric_title, metrics):
+        columns += [title, f"{title} published", "difference"]
+    title = f"Table {number} of {published.SOURCE}: {TITLES[number]}"
+    return Table(title, tuple(columns), text_columns, tuple(rows), len(rows), NOTES)
+
+
+def _ours(
+    line: PublishedRow, dataset: str, reports: Sequence[Path]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    for report in reports:
+        name, _, kind, scored = report.parts[-4:]
+        if (name, scored) == (row_of(line).name, dataset) and (results := _read(report)):
+            for scores in (*results["saliency"], *results["localization"]):
+                if scores["postprocessing"] == line.postprocessing:
+                    yield f"{name}, {kind}", scores
+
+
+def _read(report: Path) -> dict[str, Any]:
+    path = report / "results.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
+
+
+def _cells(line: PublishedRow, dataset: str, origin: str, ours: dict[str, Any]) -> tuple[str, ...]:
+    method, images = line.method, MISSING
+    if line.backbone is not None:
+        tricks = ["Crop"] * bool(line.crop) + ["GF"] * (line.postprocessing == "guided")
+        method = f"{line.backbone}: {' + '.join(tricks) or 'no trick'}"
+    if ours:
+        count = image_count(ours["images"], ours["published_images"])
+        images = count.removesuffix("s").removesuffix(" image")
+    masks, protocol = postprocessing_title(line.postprocessing), ours.get("protocol", MISSING)
+    cells = [method, masks, dataset_title(dataset), images, protocol, origin, line.evaluator]
+    for metric, value in line.scores[dataset].items():
+        digits, mine, mark, difference = 1 if metric == "corloc" else 3, ours.get(metric), "", ""
+        if metric == "max_f_beta" and line.f_family == "per_image":
+            mark = OTHER_F_MARK
+        elif mine is not None:
+            # Adding zero takes the sign off a negative zero.
+            difference = f"{round(mine - value, digits) + 0.0:+.{digits}f}"
+        cells.append(MISSING if mine is None else f"{mine:.{digits}f}")
+        cells += [f"{value:.{digits}f}{mark}", difference or MISSING]
+    return tuple(cells)
+
+
+def tables_document(
+    tables: Sequence[str], datasets: Sequence[str], reports: Sequence[Path], problems: Sequence[str]
+) -> str:
+    """Write all tables, what ours is of, and what was left out, as one Markdown document."""
+    parts = [f"# Tables of {published.SOURCE} with ours beside them"]
+    for found in filter(None, (table(int(number), datasets, reports) for number in tables)):
+        parts += [f"## {found.title}", markdown_table(found)]
+    facts = {report: "; ".join(_read(report).get("facts", {}).values()) for report in reports}
+    ours = [f"{report}: {text}" for report, text in facts.items() if text]
+    for title, lines in {"Ours": ours, "Left out and failed": problems}.items():
+        parts += [f"## {title}", "\n".join(f"- `{line}`" for line in lines)] * bool(lines)
+    return "\n\n".join(parts) + "\n"
+
+
+def read_weights(entry: str) -> tuple[str, str]:
+    """Read ``NAME=PATH`` of a backbone."""
+    name, _, path = entry.partition("=")
+    if name not in BACKBONES or not path:
+        raise argparse.ArgumentTypeError(
+            f"{entry} is not NAME=PATH with one of {', '.join(BACKBONES)}"
+        )
+    if path != RANDOM_WEIGHTS:
+        existing(path)
+    return name, path
+
+
+def existing(path: str) -> Path:
+    """Refuse a path where there is nothing."""
+    if not Path(path).exists():
+        raise argparse.ArgumentTypeError(f"there is no {path}")
+    return Path(path)
+
+
+def among(*known: str) -> Any:
+    """Read names with commas between them, each of which must be known."""
+
+    def read(words: str) -> list[str]:
+        names = words.split(",")
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r}: choose among {', '.join(known)}")
+        return [name for name in known if name in names]
+
+    return read
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add = parser.add_argument
+    add("--data_root", type=Path, default=Path("data"), help="folder that holds the data sets")
+    add("--images", type=Path, help="what is trained on; DATA_ROOT/DUTS by default")
+    add("--out", type=Path, default=Path("runs/tables"), help="folder for all that is made")
+    numbers = [str(number) for number in TITLES]
+    add("--tables", type=among(*numbers), default=numbers, help="numbers of tables, as 1,3")
+    add("--datasets", type=among(*DATASETS), default=DATASETS, help="names of data sets")
+    add("--predictions", type=existing, help="folder of masks, ROW/DATASET/*.png")
+    add("--boxes", type=existing, help="folder of boxes, ROW/DATASET.json")
+    add("--found_decoder", type=existing, help="file of FOUND's decoder, in place of a training")
+    add("--weights", type=read_weights, action="append", default=[], help="NAME=PATH of a backbone")
+    add("--notrain", dest="train", action="store_false", help="take what is trained already")
+    add("--train_args", type=shlex.split, default=[], help="further arguments of each training")
+    add("--method_args", type=shlex.split, default=[], help="... of each evaluation of a method")
+    add("--dry_run", action="store_true", help="show the commands and run none of them")
+    options = parser.parse_args(arguments)
+    options.weights = dict(options.weights)
+    options.images = options.images or options.data_root / "DUTS"
+    names = {row.name for row in ROWS}
+    for folder in filter(None, (options.predictions, options.boxes)):
+        for entry in folder.iterdir():
+            if entry.is_dir() and entry.name not in names:
+                parser.error(f"{entry} is the folder of no row: name it one of {', '.join(names)}")
+    return options
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the commands behind the tables, and print and write the tables."""
+    options = parse(arguments)
+    datasets = []
+    for name in options.datasets:
+        try:
+            opened = open_boxed_set if name in BOXED_SETS else open_labelled_set
+            opened(name, options.data_root)
+            datasets.append(name)
+        except FileNotFoundError as error:
+            print(f"# left out: {name}: {error}", flush=True)
+    lines = [line for number in options.tables for line in published.find_rows(table=int(number))]
+    if not any(set(line.scores) & set(options.datasets) for line in lines):
+        sys.exit("error: none of these tables has one of these data sets")
+    plan: dict[Row, list[Step]] = {}
+    problems: list[str] = []
+    for row in ROWS:
+        scored = {name for line in lines if row_of(line) == row for name in line.scores}
+        wanted = [name for name in datasets if name in scored]
+        plan[row] = list(steps(row, wanted, options)) if wanted else []
+        missing = [name for name in wanted if name not in {step.folder.name for step in plan[row]}]
+        if missing:
+            problems.append(
+                f"{row.name}: left out: no masks (PREDICTIONS/{row.name}/DATASET/*.png) or boxes "
+                f"(BOXES/{row.name}/DATASET.json) are given of {', '.join(missing)}"
+            )
+            print(f"# {problems[-1]}", flush=True)
+    for row in ROWS:
+        teacher = next((other for other in ROWS if other.name == row.teacher), None)
+        if teacher and plan[row] and not any(step.module == "train" for step in plan[teacher]):
+            plan[teacher] += steps(teacher, (), options)
     document = ""
-    with locked(out, "--out"):
-        for key, wanted in plan.items():
-            reproduction.score(key, wanted)
-            document = write_tables(reproduction, tables, datasets, out)
-    print(f"\n{document}\nthe tables are in {out}/tables.md and {out}/tables.json")
-    if failures := reproduction.commands.failures:
-        listed = "\n  ".join(failures)
-        sys.exit(f"error: failed commands, {len(failures)} in all:\n  {listed}")
+    with contextlib.nullcontext() if options.dry_run else locked(options.out, "--out"):
+        for row, planned in plan.items():
+            for problem in carry_out(row, planned, options):
+                print(f"# {row.name}: {problem}", flush=True)
+                problems.append(f"{row.name}: {problem}")
+            if not options.dry_run:
+                reports = [step.folder for each in plan.values() for step in each]
+                document = tables_document(options.tables, datasets, reports, problems)
+                write_atomically(options.out / "tables.md", document)
+    if options.dry_run:
+        return
+    print(f"\n{document}\nthe tables are in {options.out}/tables.md")
+    if failures := [line for line in problems if ": failed: " in line]:
+        sys.exit("error: not all commands have succeeded:\n  " + "\n  ".join(failures))
+
+
+def _end(number: int, frame: object) -> None:
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":
-    command_line.run(_main, resumable=True)
+    signal.signal(signal.SIGTERM, _end)
+    try:
+        main()
+    except (ValueError, OSError) as expected:
+        sys.exit(f"error: {expected}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,312 +1,316 @@
-"""``scripts/reproduce_tables.py`` as a user runs it, on made-up data in the official layout."""
+"""``scripts/reproduce_tables.py``: its rows, its commands, and the tables, with no time spent."""
 
-import contextlib
+import functools
+import importlib.util
 import json
-import os
 import re
-import shutil
+import runpy
+import shlex
 import signal
-import subprocess
 import sys
-import time
+from pathlib import Path
 
 import pytest
-from PIL import Image
+from absl import flags
+from ml_collections import config_flags
 
-from tests.commands import REPOSITORY, SMALL, command_environment
-from tests.reproduction.layouts import lay_out, write_voc07
+from sempart_jax.baselines.methods import METHODS
+from sempart_jax.data.synthetic import write_scenes
+from sempart_jax.default_config import check_config
+from sempart_jax.evaluation.protocols import PROTOCOLS
+from sempart_jax.folder_lock import locked
+from sempart_jax.postprocessing import POSTPROCESSINGS
+from sempart_jax.report import published
+from tests.commands import REPOSITORY
 
-pytestmark = pytest.mark.slow
-
-SCENES = 5
-OVER_HANDCRAFTED = "--method_args=--backbone handcrafted --resolution 32"
-TRAIN_ARGS = " ".join(f"--config.{name}={value}" for name, value in SMALL.items())
-
-
-def command(root, *arguments, steps=1):
-    train_args = f"{TRAIN_ARGS} --config.data.train={root}/ECSSD/images --config.steps={steps}"
-    script = [sys.executable, "-W", "error::DeprecationWarning:sempart_jax"]
-    script += ["scripts/reproduce_tables.py", "--data_root", root, "--out", root / "out"]
-    return [*map(str, script), f"--train_args={train_args}", *map(str, arguments)]
-
-
-def reproduce(root, *arguments, **options):
-    return subprocess.run(
-        command(root, *arguments, **options),
-        cwd=REPOSITORY,
-        env=command_environment(),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+_spec = importlib.util.spec_from_file_location(
+    "reproduce_tables", REPOSITORY / "scripts/reproduce_tables.py"
+)
+script = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(script)
 
 
-def commands_of(finished):
-    """The commands that were started, in their order, from the name of their module on."""
-    return re.findall(rf"^{re.escape(sys.executable)} -m sempart_jax\.(.*)", finished.stdout, re.M)
+def after(command, flag):
+    """The value of a flag."""
+    return command[command.index(flag) + 1]
 
 
-def started(finished):
-    """The modules of these commands."""
-    return [line.split()[0] for line in commands_of(finished)]
+class Entrypoints:
+    """Stands in for other processes: what they leave on the disk.
+
+    Attributes:
+        started: ``MODULE ARGUMENTS`` of each command, in order.
+        failing: folders of rows whose trainings fail.
+        kept_step: where each training ends; its last step is 10.
+    """
+
+    def __init__(self):
+        self.started, self.failing, self.kept_step = [], (), 10
+
+    def __call__(self, command):
+        module = command[2].removeprefix("sempart_jax.")
+        self.started.append([module, *command[3:]])
+        if module == "train":
+            run = Path(after(command, "--workdir"))
+            if run.name in self.failing:
+                return 3
+            run.mkdir(parents=True, exist_ok=True)
+            record = {"last step": 10, "kept step": self.kept_step}
+            (run / "run.json").write_text(json.dumps(record))
+        if module == "evaluate":
+            report = Path(after(command, "--report"))
+            report.mkdir(parents=True)
+            labels = {"dataset": after(command, "--datasets"), "images": 2, "published_images": 2}
+            scores = {"accuracy": 0.5, "iou": 0.5, "max_f_beta": 0.5, "corloc": 50.0}
+            rows = [
+                {**labels, "protocol": "crop320", "postprocessing": name, **scores}
+                for name in ("none", "guided", "bilateral")
+            ]
+            content = {"saliency": rows, "localization": [], "facts": {"masks": "those of it"}}
+            (report / "results.json").write_text(json.dumps(content))
+        return 0
+
+    def take(self):
+        """Return the modules that were started since the last time, with the rows' folders."""
+        taken, self.started = self.started, []
+        return taken
 
 
-def file_times(*folders):
-    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
-    return {path: path.stat().st_mtime_ns for path in files}
+@pytest.fixture
+def entrypoints(monkeypatch):
+    fake = Entrypoints()
+    monkeypatch.setattr(script, "run_command", fake)
+    return fake
 
 
-def lay_out_voc07(root):
-    return write_voc07(root, sorted((root / "ECSSD" / "images").iterdir())[:3])
+@pytest.fixture
+def reproduce(tmp_path, monkeypatch):
+    """Calls the script over two scenes laid out as ECSSD, from the repository's root."""
+    monkeypatch.chdir(REPOSITORY)
+    write_scenes(tmp_path / "data/ECSSD", 2, size=48, seed=0)
+    (tmp_path / "data/ECSSD/masks").rename(tmp_path / "data/ECSSD/ground_truth_mask")
+
+    def call(*arguments):
+        paths = ["--data_root", tmp_path / "data", "--out", tmp_path / "out"]
+        script.main([*map(str, paths), *map(str, arguments)])
+
+    return call
 
 
-def test_table_is_made_once_and_an_interrupted_one_goes_on(tmp_path):
-    lay_out(tmp_path, ["ECSSD"], SCENES)
-    lay_out_voc07(tmp_path)
-    out, arguments = tmp_path / "out", ["--tables", "4", "--datasets", "voc07,voc12"]
-    runs = [out / name for name in ("baseline", "crop", "tricks")]
-    # A file in the place of the report's folder: the second evaluation cannot but fail.
-    obstacle = out / "crop" / "evaluation"
-    obstacle.parent.mkdir(parents=True)
-    obstacle.touch()
-
-    failed = reproduce(tmp_path, *arguments)
-    assert failed.returncode == 1
-    assert started(failed) == ["train", "evaluate"] * 3
-    assert re.search(
-        r"^error: failed commands, 1 in all:\n  status 1 of .*/crop/", failed.stderr, re.M
-    )
-    assert re.search(r"^# skipped: voc12: no list of images", failed.stdout, re.M)
-    table = json.loads((out / "tables.json").read_text())
-    assert {row["origin"] for row in table["rows"]} == {None, "baseline", "tricks"}
-    assert len(table["failed"]) == 1
-    trained = file_times(out / "crop" / "checkpoints", *runs[::2])
-    assert trained
-
-    obstacle.unlink()
-    finished = reproduce(tmp_path, *arguments)
-    assert finished.returncode == 0, finished.stderr
-    assert started(finished) == ["evaluate"]
-    assert file_times(out / "crop" / "checkpoints", *runs[::2]) == trained
-    check_table_4(out, finished.stdout)
-
-    before = file_times(*runs)
-    again = reproduce(tmp_path, *arguments)
-    assert again.returncode == 0, again.stderr
-    assert started(again) == []
-    assert again.stdout.count("# finished before: ") == 6
-    assert file_times(*runs) == before
-    check_table_4(out, again.stdout)
-
-    changed = reproduce(tmp_path, *arguments, "--dry_run", steps=2)
-    assert changed.returncode == 0, changed.stderr
-    assert started(changed) == ["train", "evaluate"] * 3
-    assert re.search(r"^# changed since .*steps=1' and is .*steps=2'", changed.stdout, re.M)
-    assert file_times(*runs) == before
-
-
-def check_table_4(out, printed):
-    """Ours is that of ``results.json``, and stands beside the right published number."""
-    rows = json.loads((out / "tables.json").read_text())["rows"]
-    published = {
-        ("baseline", "none"): 71.7,
-        ("crop", "none"): 74.2,
-        ("baseline", "guided"): 71.7,
-        ("tricks", "guided"): 74.4,
-    }
-    ours = [row for row in rows if row["origin"]]
-    assert {(row["origin"], row["postprocessing"]): row["published"] for row in ours} == published
-    assert len(ours) == len(published)
-    for row in ours:
-        results = json.loads((out / row["origin"] / "evaluation" / "results.json").read_text())
-        (found,) = (
-            scores
-            for scores in results["localization"]
-            if scores["postprocessing"] == row["postprocessing"]
-        )
-        assert (found["dataset"], found["protocol"]) == ("voc07", "native")
-        assert row["ours"] == found["corloc"]
-        assert row["images"] == 3
-        assert row["difference"] == pytest.approx(row["ours"] - row["published"])
-        numbers = f"{row['ours']:.1f} | {row['published']:.1f} | {row['difference']:+.1f}"
-        assert re.search(rf"VOC07 \| 3 \| native \| .*{re.escape(numbers)}", printed)
-    assert printed.count("| VOC12 | – |") == 4
-    assert (out / "tables.md").read_text() in printed
-
-
-def test_dry_run_shows_all_commands_in_order(tmp_path):
-    lay_out(tmp_path)
-    masks = tmp_path / "masks" / "tokencut"
-    shutil.copytree(tmp_path / "ECSSD" / "ground_truth_mask", masks / "ecssd")
-    arguments = ["--tables", "1", "--datasets", "ecssd,duts_te", "--dry_run", OVER_HANDCRAFTED]
-    arguments += ["--predictions", tmp_path / "masks", "--weights", "dino_vits8=random"]
-    shown = reproduce(tmp_path, *arguments)
-    assert shown.returncode == 0, shown.stderr
-    out = tmp_path / "out"
-    over = f"--backbone handcrafted --resolution 32 --data_root {tmp_path}"
-    found = f"--method found_single --backbone dino_vits8 --weights random --decoder {out}/found"
-    expected = [
-        f"evaluate --method lost --backbone dino_vits16 {over} --datasets duts_te,ecssd ",
-        f"evaluate --predictions {masks} --data_root {tmp_path} --datasets ecssd ",
-        f"evaluate --method tokencut --backbone dino_vits16 {over} --datasets duts_te ",
-        f"train --config configs/found.py --workdir {out}/found ",
-        f"evaluate {found} --backbone handcrafted ",
-        f"train --config configs/baseline.py --workdir {out}/baseline ",
-        f"evaluate --workdir {out}/baseline ",
-        f"train --config configs/tricks.py --workdir {out}/tricks ",
-        f"evaluate --workdir {out}/tricks ",
-        f"segment {tmp_path}/ECSSD/images --workdir {out}/baseline --out {out}/pseudo_masks/base",
-        f"train --config configs/selfmask.py --config.pseudo_masks={out}/pseudo_masks/baseline-",
-        f"evaluate --workdir {out}/selfmask_baseline ",
-        f"segment {tmp_path}/ECSSD/images --workdir {out}/tricks --out {out}/pseudo_masks/tricks-",
-        f"train --config configs/selfmask.py --config.pseudo_masks={out}/pseudo_masks/tricks-",
-        f"evaluate --workdir {out}/selfmask_tricks ",
+def folders(commands):
+    """Module, and folder of the row, of commands."""
+    return [
+        (module, Path(after(words, "--report")).parts[-4])
+        if module == "evaluate"
+        else (module, Path(after(words, "--workdir")).name)
+        for module, *words in commands
     ]
-    lines = commands_of(shown)
-    assert [line[: len(start)] for line, start in zip(lines, expected, strict=True)] == expected
-    assert all(line.endswith("--config.steps=1") for line in lines if line.startswith("train "))
-    left_out = re.findall(r"^# not run: (\w+): no saved masks", shown.stdout, re.M)
-    assert left_out == ["move", "sempart", "selfmask_move", "selfmask_sempart"]
-    assert not out.exists()
 
-    decoder = tmp_path / "decoder.pt"
-    decoder.touch()
-    shown = reproduce(tmp_path, *arguments, "--notrain", "--found_decoder", decoder)
-    assert shown.returncode == 0, shown.stderr
-    assert started(shown) == ["evaluate"] * 4
-    assert f" --decoder {decoder} " in commands_of(shown)[-1]
-    left_out = re.findall(r"^# not run: run (\w+): (.*)", shown.stdout, re.M)
-    assert [name for name, _ in left_out] == [
-        *("baseline", "tricks", "selfmask_baseline", "selfmask_tricks")
+
+def test_every_published_line_has_a_row_that_scores_it():
+    for line in published.ROWS:
+        assert set(line.scores) <= set(script.DATASETS)
+        if line.table is not None and line.postprocessing != "bilateral_unstated":
+            words = shlex.split(script.row_of(line).options)
+            assert line.postprocessing in after(words, "--postprocessings").split(",")
+            assert set(after(words, "--protocols").split(",")) <= set(PROTOCOLS)
+            assert set(after(words, "--postprocessings").split(",")) <= set(POSTPROCESSINGS)
+    assert {script.row_of(line) for line in published.ROWS} == set(script.ROWS)
+    assert len({row.name for row in script.ROWS}) == len(script.ROWS)
+    ablation = [script.row_of(line).name for line in published.find_rows(table=3)]
+    assert ablation == [
+        *("baseline", "crop", "baseline", "tricks"),
+        *("baseline_dino_vits16", "crop_dino_vits16", "baseline_dino_vits16", "tricks_dino_vits16"),
+        *("baseline_ibot_vits16", "crop_ibot_vits16", "baseline_ibot_vits16", "tricks_ibot_vits16"),
     ]
-    assert left_out[-1][1] == "the run tricks, whose masks it learns from, is not trained"
+    # SelfMask learns from the masks that the row of its teacher shows.
+    for teacher, method in (("baseline", published.REIMPLEMENTED), ("tricks", "two tricks")):
+        line = published.find_rows(table=1, method=method)[0]
+        (student,) = (row for row in script.ROWS if row.teacher == teacher)
+        assert script.row_of(line).name == teacher
+        assert student.refine == line.postprocessing
 
 
-def test_given_masks_and_boxes_and_computed_ones(tmp_path):
-    lay_out(tmp_path, ["ECSSD"], SCENES)
-    boxes = lay_out_voc07(tmp_path)
-    masks = tmp_path / "masks" / "tokencut"
-    shutil.copytree(tmp_path / "ECSSD" / "ground_truth_mask", masks / "ecssd")
-    boxes["000001"] = (0, 0, 2, 2)
-    (tmp_path / "boxes" / "lost").mkdir(parents=True)
-    (tmp_path / "boxes" / "lost" / "voc07.json").write_text(json.dumps(boxes))
-    arguments = ["--tables", "2,5", "--datasets", "ecssd,voc07", "--notrain"]
-    arguments += ["--predictions", tmp_path / "masks", "--boxes", tmp_path / "boxes"]
-    arguments.append(OVER_HANDCRAFTED)
-
-    finished = reproduce(tmp_path, *arguments)
-    assert finished.returncode == 0, finished.stderr
-    assert started(finished) == ["evaluate"] * 4
-    assert "# not run: move: no saved masks" in finished.stdout
-    assert "# not run: run tricks: it is not trained" in finished.stdout
-    table = json.loads((tmp_path / "out" / "tables.json").read_text())
-    assert table["method_args"] == ["--backbone", "handcrafted", "--resolution", "32"]
-    ours = {
-        (row["method"], row["postprocessing"], row["protocol"], row["metric"]): row
-        for row in table["rows"]
-        if row["ours"] is not None
-    }
-    lost = ours.pop(("LOST", "none", "boxes", "corloc"))
-    assert lost["ours"] == pytest.approx(200 / 3)
-    assert lost["difference"] == pytest.approx(200 / 3 - 61.9)
-    for method, published in (("Deep Spectral", 62.7), ("TokenCut", 68.8)):
-        computed = ours.pop((method, "none", "native", "corloc"))
-        assert computed["origin"].startswith("methods/")
-        assert (computed["images"], computed["published"]) == (3, published)
-        results = tmp_path / "out" / computed["origin"] / "evaluation" / "results.json"
-        rows = json.loads(results.read_text())["localization"]
-        scores = {row["postprocessing"]: row["corloc"] for row in rows}
-        assert computed["ours"] == scores["none"]
-    assert len(ours) == 3 * 2 * 3
-    for protocol in ("native", "crop320"):
-        for metric in ("accuracy", "iou", "max_f_beta"):
-            assert ours["TokenCut", "none", protocol, metric]["ours"] == 1
-            for name in ("guided", "bilateral_16_16_8"):
-                assert 0.5 < ours["TokenCut", name, protocol, metric]["ours"] < 1
-    assert ours["TokenCut", "none", "native", "iou"]["difference"] == pytest.approx(1 - 0.712)
-
-    # Another mask in the place of one: only what has changed is scored again.
-    Image.new("L", (48, 48)).save(masks / "ecssd" / "scene_0000.png")
-    again = reproduce(tmp_path, *arguments)
-    assert again.returncode == 0, again.stderr
-    assert started(again) == ["evaluate"]
-    assert "# new or changed: ecssd" in again.stdout
-    rows = json.loads((tmp_path / "out" / "tables.json").read_text())["rows"]
-    (row,) = (
-        row
-        for row in rows
-        if (row["method"], row["postprocessing"]) == ("TokenCut", "none")
-        and (row["protocol"], row["metric"]) == ("native", "iou")
-    )
-    assert row["ours"] == pytest.approx(1 - 1 / SCENES)
-
-    # A further data set: what was scored before stays in the report.
-    for folder, name in (("images", "Image"), ("ground_truth_mask", "Mask")):
-        shutil.copytree(tmp_path / "ECSSD" / folder, tmp_path / f"DUTS/DUTS-TE/DUTS-TE-{name}")
-    shutil.copytree(masks / "ecssd", masks / "duts_te")
-    other = ["--tables", "5", "--datasets", "duts_te", "--predictions", tmp_path / "masks"]
-    more = reproduce(tmp_path, *other)
-    assert more.returncode == 0, more.stderr
-    assert started(more) == ["evaluate"]
-    report = tmp_path / "out" / "masks" / "tokencut" / "evaluation" / "results.json"
-    scored = {row["dataset"] for row in json.loads(report.read_text())["saliency"]}
-    assert scored == {"ecssd", "duts_te"}
-    assert "| ECSSD |" not in (tmp_path / "out" / "tables.md").read_text()
+def flags_of(path, monkeypatch):
+    """The flags of an entry point, apart from those of this process."""
+    values = flags.FlagValues()
+    with monkeypatch.context() as patch:
+        for name in dir(flags):
+            if name.startswith("DEFINE_"):
+                define = functools.partial(getattr(flags, name), flag_values=values)
+                patch.setattr(flags, name, define)
+        runpy.run_path(str(REPOSITORY / path), run_name="entry_point")
+    return values
 
 
-def test_told_to_end_it_lets_its_training_keep_what_it_has_done(tmp_path):
-    lay_out(tmp_path, ["ECSSD"], SCENES)
-    lay_out_voc07(tmp_path)
-    arguments = ["--tables", "4", "--datasets", "voc07"]
-    process = subprocess.Popen(
-        command(tmp_path, *arguments, steps=1_000_000),
-        cwd=REPOSITORY,
-        env=command_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        deadline = time.monotonic() + 120
-        metrics = tmp_path / "out/baseline/metrics.jsonl"
-        while not metrics.exists() or not metrics.stat().st_size:
-            assert time.monotonic() < deadline, "the training has not started"
-            time.sleep(0.1)
-        second = reproduce(tmp_path, *arguments)
-        assert second.returncode == 1
-        assert re.search(rf"error: \S+ is in use by process {process.pid} on", second.stderr)
-        process.send_signal(signal.SIGTERM)
-        # The pipe ends when the training, too, has let go of it.
-        printed, _ = process.communicate(timeout=120)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert process.returncode == 128 + signal.SIGTERM
-    assert "waiting for the command to keep what it has done" in printed
-    assert json.loads((tmp_path / "out/baseline/run.json").read_text())["kept step"] > 0
-    assert json.loads((tmp_path / "out/baseline/trained.json").read_text())["finished"] is False
+def test_a_dry_run_shows_commands_that_the_entry_points_accept(
+    reproduce, tmp_path, capsys, monkeypatch
+):
+    weights = ["--weights", "ibot_vits16=random", "--weights", "dino_vits8=random"]
+    further = ["--train_args=--config.steps=1", "--method_args=--resolution 32"]
+    reproduce("--dry_run", *weights, *further)
+    printed = capsys.readouterr().out
+    assert "# left out: voc07: " in printed
+    assert "# move: left out: no masks (PREDICTIONS/move/DATASET/*.png)" in printed
+    commands = [shlex.split(line)[2:] for line in printed.splitlines() if line[0] != "#"]
+    assert not (tmp_path / "out").exists()
+    assert sorted({module for module, *_ in commands}) == [
+        f"sempart_jax.{name}" for name in ("evaluate", "segment", "train")
+    ]
+    configurations = {}
+    for module, *arguments in commands:
+        if module == "sempart_jax.train":
+            values = flags.FlagValues()
+            config_flags.DEFINE_config_file("config", flag_values=values)
+            flags.DEFINE_string("workdir", None, "", flag_values=values)
+            values(["train", *arguments])
+            check_config(values.config)
+            configurations[Path(values.workdir).name] = values.config
+            continue
+        values = flags_of(f"{module.replace('.', '/')}.py", monkeypatch)
+        rest = values([module, *arguments])[1:]
+        assert rest == ([f"{tmp_path}/data/DUTS"] if module == "sempart_jax.segment" else [])
+        if module == "sempart_jax.evaluate":
+            assert values.datasets == ["ecssd"]
+            assert (values.method in METHODS) != (values.workdir is not None)
+            assert values.resolution == (32 if values.method else None)
+    for row in script.ROWS:
+        assert (row.name in configurations) == bool(row.train)
+        if row.title in ("baseline", "crop", "tricks"):
+            config = configurations[row.name]
+            assert config.backbone.name == row.backbone
+            assert config.multiscale.enabled == (row.title != "baseline")
+            assert config.multiscale.filtered_teacher == (row.title != "crop")
+    assert configurations["baseline_ibot_vits16"].backbone.weights == "random"
+    # Whoever learns from masks comes after they are made.
+    order = folders([module.removeprefix("sempart_jax."), *words] for module, *words in commands)
+    teacher, masks = order.index(("train", "tricks")), order.index(("segment", "tricks"))
+    assert teacher < masks < order.index(("train", "selfmask_tricks"))
+
+
+def test_what_is_finished_is_not_done_again(reproduce, entrypoints, tmp_path, capsys):
+    reproduce("--tables", "4,5", "--datasets", "ecssd")
+    assert folders(entrypoints.take()) == [("evaluate", "tokencut")]
+    reproduce("--tables", "3", "--weights", "ibot_vits16=random")
+    first = folders(entrypoints.take())
+    assert first[:2] == [("train", "baseline"), ("evaluate", "baseline")]
+    assert len(first) == 9 * 2
+    capsys.readouterr()
+    (tmp_path / "out/crop/scores/computed/ecssd/results.json").unlink()
+    (tmp_path / "out/crop/scores/computed/ecssd").rmdir()
+    reproduce("--tables", "3", "--weights", "ibot_vits16=random")
+    assert folders(entrypoints.take()) == [("evaluate", "crop")]
+    assert capsys.readouterr().out.count("# done before: ") == 17
+
+
+def test_a_failing_command_is_named_and_the_others_are_run(reproduce, entrypoints, tmp_path):
+    entrypoints.failing = ("tricks",)
+    with pytest.raises(SystemExit) as ended:
+        reproduce("--tables", "1")
+    assert re.search(r"^error: .*\n  tricks: failed: status 3 of .* --workdir", ended.value.code)
+    done = folders(entrypoints.take())
+    assert ("evaluate", "baseline") in done
+    assert ("evaluate", "selfmask_baseline") in done
+    assert {("evaluate", "tricks"), ("segment", "tricks")}.isdisjoint(done)
+    text = (tmp_path / "out/tables.md").read_text()
+    assert "selfmask_tricks: left out: the run" in text
+    # One that was told to end has not failed, but is not trained.
+    entrypoints.failing, entrypoints.kept_step = (), 4
+    with pytest.raises(SystemExit, match="tricks: failed: told to end before its last step"):
+        reproduce("--tables", "1")
+    assert folders(entrypoints.take()) == [("train", "tricks")]
+
+
+def test_without_training_what_is_trained_is_scored(reproduce, entrypoints, tmp_path):
+    reproduce("--tables", "1", "--notrain")
+    assert {module for module, *_ in entrypoints.take()} == {"evaluate"}
+    text = (tmp_path / "out/tables.md").read_text()
+    assert f"baseline: left out: the run {tmp_path}/out/baseline is not trained to its end" in text
+    reproduce("--tables", "3")
+    assert ("train", "baseline_ibot_vits16") not in folders(entrypoints.take())
+    text = (tmp_path / "out/tables.md").read_text()
+    assert "no download has its weights: give --weights ibot_vits16=PATH" in text
+
+
+def test_given_masks_take_the_place_of_computed_ones(reproduce, entrypoints, tmp_path):
+    for name in ("tricks", "move"):
+        (tmp_path / "masks" / name / "ecssd").mkdir(parents=True)
+    reproduce("--tables", "1,5", "--predictions", tmp_path / "masks")
+    commands = entrypoints.take()
+    given = [words for module, *words in commands if "--predictions" in words]
+    assert [after(words, "--predictions") for words in given] == [
+        f"{tmp_path}/masks/{name}" for name in ("move", "tricks")
+    ]
+    # It is trained all the same, for SelfMask learns from it.
+    assert folders(commands).count(("evaluate", "tricks")) == 1
+    assert ("train", "tricks") in folders(commands)
+    assert "| move, masks | authors |" in (tmp_path / "out/tables.md").read_text()
+
+
+def test_tables_show_ours_beside_the_published_numbers(reproduce, entrypoints, tmp_path, capsys):
+    reproduce("--tables", "1,3", "--weights", "ibot_vits16=random")
+    text = (tmp_path / "out/tables.md").read_text()
+    assert text in capsys.readouterr().out
+    ablation = text.split("## Table 3")[1]
+    ours = "| ECSSD | 2 | crop320 | tricks, computed | paper | 0.500 | 0.862 | -0.362 |"
+    assert f"dino_vits8: Crop + GF | guided filter {ours}" in ablation
+    # An F measure of another kind has no difference.
+    assert "found, computed | authors | 0.500 | 0.912 | -0.412 | 0.500 | 0.793 | -0.293 " in text
+    assert "| 0.500 | 0.946† | – |" in text
+    assert "tricks/scores/computed/ecssd: those of it`" in text
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--tables", "6"], "--tables=6: choose among 1, 2"),
-        (["--datasets", "imagenet"], "imagenet: choose among dut_omron"),
-        (["--tables", "2", "--datasets", "ecssd"], "none of these tables has one of these"),
-        (["--weights", "ibot_vits16=/no/file"], "there is no file /no/file"),
+        (["--tables", "6"], "'6': choose among 1, 2"),
+        (["--datasets", "imagenet"], "'imagenet': choose among dut_omron"),
+        (["--weights", "ibot_vits16=/no/file"], "there is no /no/file"),
         (["--weights", "resnet=a.pth"], "not NAME=PATH with one of .*ibot_vits16"),
-        (["--predictions", "sempart_jax"], "is the folder of no method: .*tokencut"),
-        (["--found_decoder", "/no/file"], "--found_decoder: there is no file /no/file"),
-        (["--boxes", "/no/folder"], "there is no folder /no/folder"),
-        (["--table", "1"], "Unknown command line flag 'table'"),
+        (["--predictions", "sempart_jax"], "is the folder of no row: .*tokencut"),
+        (["--boxes", "/no/folder"], "there is no /no/folder"),
+        (["--table", "1"], "unrecognized arguments: --table"),
     ],
 )
-def test_errors_are_told_in_one_line(tmp_path, arguments, message):
-    finished = reproduce(tmp_path, *arguments)
-    assert finished.returncode == 1
-    assert re.search(f"^error: .*{message}", finished.stderr, re.M | re.S), finished.stderr
-    assert "Traceback" not in finished.stderr
+def test_wrong_arguments_are_named(reproduce, tmp_path, capsys, arguments, message):
+    with pytest.raises(SystemExit) as ended:
+        reproduce(*arguments)
+    assert ended.value.code == 2
+    assert re.search(message, capsys.readouterr().err)
     assert not (tmp_path / "out").exists()
+
+
+def test_tables_without_such_data_sets_and_a_folder_in_use_are_refused(reproduce, tmp_path):
+    with pytest.raises(SystemExit, match="none of these tables has one of these data sets"):
+        reproduce("--tables", "2", "--datasets", "ecssd")
+    with locked(tmp_path / "out", "--out"), pytest.raises(ValueError, match="in use by process"):
+        reproduce("--tables", "1")
+
+
+def test_a_command_gives_its_status_and_is_let_end_in_its_own_way(tmp_path):
+    assert script.run_command([sys.executable, "-c", "raise SystemExit(3)"]) == 3
+    keeps = (
+        "import pathlib, signal, sys, time\n"
+        "def keep(number, frame):\n"
+        "    time.sleep(0.2)\n"
+        f"    pathlib.Path({str(tmp_path / 'kept')!r}).touch()\n"
+        "    sys.exit(0)\n"
+        "signal.signal(signal.SIGTERM, keep)\n"
+        f"pathlib.Path({str(tmp_path / 'ready')!r}).touch()\n"
+        "time.sleep(60)\n"
+    )
+
+    def end_when_ready(number, frame):
+        if (tmp_path / "ready").exists():
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            sys.exit(143)
+
+    before = signal.signal(signal.SIGALRM, end_when_ready)
+    signal.setitimer(signal.ITIMER_REAL, 0.05, 0.05)
+    try:
+        with pytest.raises(SystemExit):
+            script.run_command([sys.executable, "-c", keeps])
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert (tmp_path / "kept").exists()

@@ -5,13 +5,14 @@ device, prints what is known, and keeps it in a file.
 """
 
 import dataclasses
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sempart_jax.recorded_commands import write_json
+from sempart_jax.atomic_write import write_atomically
 
 from . import accelerator_table as table
 from .accelerator_work import WORKS
@@ -286,7 +287,8 @@ class AcceleratorRun:
 
     def _save(self) -> None:
         if self._path is not None:
-            write_json(self._path, self.report)
+            text = json.dumps(self.report, indent=1, allow_nan=False)
+            write_atomically(self._path, text + "\n")
 
 
 def _side(name: str, options: Mapping[str, Any] | None = None) -> Side:

@@ -1,1 +1,0 @@
-"""Runs all that stands behind the tables of the paper; see ``scripts/reproduce_tables.py``."""
