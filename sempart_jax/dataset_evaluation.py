@@ -22,9 +22,6 @@ from sempart_jax.evaluation.results import (
 from sempart_jax.postprocessing import POSTPROCESSINGS
 from sempart_jax.report.files import write_report
 
-PARTS = "parts"
-"""Folder of finished parts in the report's."""
-
 
 def evaluate(
     origins: Mapping[str, Origin],
@@ -50,8 +47,7 @@ def evaluate(
             masks as they are whose origin has chosen their foreground: saved ones and baselines'.
         extra: whether to add weighted F, S- and E-measure, which need PySODMetrics.
         report: folder for the report (``report.html``, ``results.json``, ``tables.md``,
-            ``per_image.csv``) and, in ``parts``, for what is finished, with which an interrupted
-            evaluation continues; ``None`` writes nothing.
+            ``per_image.csv``); ``None`` writes nothing.
 
     Returns:
         The scores of each data set of masks under each protocol, and of each data set of boxes.
@@ -75,7 +71,6 @@ def evaluate(
         postprocessings=postprocessings,
         foreground_rule=foreground_rule,
         extra=extra,
-        kept_in=None if report is None else report / PARTS,
     )
     saliency: list[SaliencySection] = []
     finders: list[Callable[[], Examples]] = []
@@ -93,10 +88,7 @@ def evaluate(
         facts=_common_facts(origins),
         saliency=tuple(saliency),
         localization=tuple(localization),
-        seconds={
-            **evaluator.seconds,
-            "total": time.monotonic() - started + evaluator.seconds_before,
-        },
+        seconds={**evaluator.seconds, "total": time.monotonic() - started},
         left_out=tuple(evaluator.left_out),
     )
     if report is not None:

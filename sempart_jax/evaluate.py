@@ -6,7 +6,7 @@ r"""Score masks on labelled data sets: those of a trained run, or saved ones of 
 
 Data sets of masks (duts_te, duts_tr, dut_omron, ecssd) are scored by accuracy, IoU and max F under
 each protocol, data sets of boxes (voc07, voc12, coco20k) by CorLoc on whole images. Prints a table
-and writes a report. Started again after an interruption, the same command continues.
+and writes a report.
 """
 
 from collections.abc import Mapping, Sequence
@@ -190,4 +190,4 @@ def _saved_folder(dataset: str) -> Path:
 
 if __name__ == "__main__":
     define_flags()
-    command_line.run(_main, resumable=True)
+    command_line.run(_main)

@@ -20,7 +20,7 @@ class Everything:
 
 
 def everything(**facts):
-    return Origin(Everything(), "everything", facts)
+    return Origin(Everything(), facts)
 
 
 @pytest.fixture

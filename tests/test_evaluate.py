@@ -2,10 +2,8 @@
 
 import json
 import re
-import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -83,18 +81,8 @@ def test_run_is_scored_under_both_protocols_with_all_postprocessings(root):
     assert {"load", "model", "post-processing", "metrics", "total"} <= set(stages)
     assert "fine mask of the run" in results["facts"]["masks"]
     assert {path.name for path in report.iterdir()} == {
-        *("parts", "per_image.csv", "report.html", "results.json", "tables.md")
+        *("per_image.csv", "report.html", "results.json", "tables.md")
     }
-
-    # Called again, it takes everything from the finished parts.
-    again = run_module("evaluate", *arguments)
-    assert again.returncode == 0, again.stderr
-    assert by_key(results_in(report)["saliency"]) == rows
-    assert results_in(report)["seconds"]["model"] == stages["model"]
-    # A question of other post-processings is another one.
-    other = run_module("evaluate", *arguments[:-1], "none")
-    assert other.returncode == 0, other.stderr
-    assert results_in(report)["seconds"]["model"] != stages["model"]
 
 
 @pytest.mark.slow
@@ -165,51 +153,6 @@ def test_baseline_is_scored_without_a_run(root):
     assert rows["ecssd", "crop320", "none"]["foreground_rule"] == "none"
     assert rows["ecssd", "crop320", "none"]["iou"] > rows["ecssd", "crop320", "centre box"]["iou"]
     assert results["facts"]["masks"] == "tokencut"
-
-
-@pytest.mark.slow
-def test_killed_evaluation_continues(root):
-    command = [
-        *("--predictions", root / "masks/many", "--data_root", root / "many"),
-        *("--datasets", "ecssd", "--protocols", "crop320"),
-        *("--postprocessings", "bilateral_16_16_8"),
-    ]
-    images, masks = root / "many/ECSSD/images", root / "many/ECSSD/ground_truth_mask"
-    for folder in (images, masks, root / "masks/many"):
-        folder.mkdir(parents=True)
-    # Three parts of 64 images.
-    for number in range(140):
-        name = f"{number % 9:05d}.png"
-        for source, target in (
-            (root / "data/ECSSD/images", images),
-            (root / "data/ECSSD/ground_truth_mask", masks),
-            (root / "masks/ecssd", root / "masks/many"),
-        ):
-            original = next(source.glob(f"*{name[-6:-4]}.*"))
-            (target / f"{number:03d}{original.suffix}").symlink_to(original)
-    killed = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "sempart_jax.evaluate", *map(str, command)),
-            *("--report", str(root / "killed")),
-        ],
-        cwd=REPOSITORY,
-        stderr=subprocess.DEVNULL,
-    )
-    waited = time.monotonic()
-    while not list((root / "killed").glob("parts/*/00000.npz")):
-        assert killed.poll() is None, "it ended before it could be killed"
-        assert time.monotonic() - waited < 120
-        time.sleep(0.02)
-    killed.send_signal(signal.SIGKILL)
-    assert killed.wait() == -signal.SIGKILL
-    kept = list((root / "killed").glob("parts/*/*.npz"))
-    assert 1 <= len(kept) < 3
-    times = [path.stat().st_mtime_ns for path in kept]
-    for report in ("killed", "undisturbed"):
-        finished = run_module("evaluate", *command, "--report", root / report)
-        assert finished.returncode == 0, finished.stderr
-    assert [path.stat().st_mtime_ns for path in kept] == times
-    assert results_in(root / "killed")["saliency"] == results_in(root / "undisturbed")["saliency"]
 
 
 @pytest.mark.slow

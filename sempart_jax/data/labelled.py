@@ -10,7 +10,6 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import UInt8
 
-from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import UnreadableImageError, count_pixels, read_grey, read_image
 from sempart_jax.data.shown_names import printable
 
@@ -68,14 +67,6 @@ class LabelledSet(Protocol):
         """
         ...
 
-    def stamp(self, index: int) -> str:
-        """Return what changes when an image or its ground truth is replaced.
-
-        Args:
-            index: 0 to ``len - 1``.
-        """
-        ...
-
 
 class LabelledFolder:
     """Pairs of files, as ``sempart_jax.data.folder.find_pairs`` finds them."""
@@ -103,10 +94,6 @@ class LabelledFolder:
     def pixels(self, index: int) -> int:
         """Look at the heads of both files, see :class:`LabelledSet`."""
         return max(map(count_pixels, self._pairs[checked_index(index, len(self))]))
-
-    def stamp(self, index: int) -> str:
-        """Return sizes and times of both files, see :class:`LabelledSet`."""
-        return " ".join(map(file_stamp, self._pairs[checked_index(index, len(self))]))
 
 
 def check_sizes(labelled: LabelledImage, image: str, mask: str) -> LabelledImage:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import (
     UnreadableImageError,
     count_pixels,
@@ -61,7 +60,6 @@ class PreparedSet:
             ) from error
         self.names: Sequence[str] = names
         self.published_images = published_images
-        self._stamp = file_stamp(self._folder / _INFO)
 
     def __len__(self) -> int:
         return len(self.names)
@@ -85,10 +83,6 @@ class PreparedSet:
         except UnreadableImageError:
             return 0
         return max(count_pixels(record["image"]), count_pixels(record["mask"]))
-
-    def stamp(self, index: int) -> str:
-        """Return size and time of the description of the whole set, see :class:`LabelledSet`."""
-        return self._stamp
 
     def image_label(self, index: int) -> str:
         """Return what to call an image in messages.

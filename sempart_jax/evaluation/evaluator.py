@@ -1,24 +1,20 @@
 """Score data sets one after another and sum them up, a section each."""
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from absl import logging
 from tqdm import tqdm
 
-from sempart_jax import __version__
 from sempart_jax.data.boxed import BoxedSet
 from sempart_jax.data.labelled import LabelledSet
 from sempart_jax.evaluation.examples import find_examples
 from sempart_jax.evaluation.localization import boxes_by_name, localization_set
 from sempart_jax.evaluation.origin import Origin
-from sempart_jax.evaluation.part_store import PartStore
 from sempart_jax.evaluation.protocols import PROTOCOLS, Protocol
 from sempart_jax.evaluation.results import Examples, LocalizationSection, SaliencySection
 from sempart_jax.evaluation.saliency import saliency_set
 from sempart_jax.evaluation.scored import STAGES, Kind, Scored, ScoredSet
-from sempart_jax.evaluation.scoring import PART_SIZE, score
+from sempart_jax.evaluation.scoring import score
 from sempart_jax.metrics.localization import Box, corloc
 
 
@@ -26,8 +22,7 @@ class Evaluator:
     """Scores data sets in one way.
 
     Attributes:
-        seconds: wall time by stage so far, that before an interruption included.
-        seconds_before: how much of it was spent before an interruption.
+        seconds: wall time by stage so far.
         left_out: images that were not scored and why, a line each.
     """
 
@@ -37,7 +32,6 @@ class Evaluator:
         postprocessings: Sequence[str],
         foreground_rule: str | None = None,
         extra: bool = False,
-        kept_in: Path | None = None,
     ) -> None:
         """Choose how to score.
 
@@ -46,12 +40,10 @@ class Evaluator:
             foreground_rule: rule under all protocols; ``None`` takes that of each protocol, and
                 leaves masks as they are whose origin has chosen their foreground.
             extra: whether the further scores of PySODMetrics are wanted.
-            kept_in: folder for finished parts; ``None`` keeps none.
         """
         self._postprocessings = tuple(postprocessings)
-        self._foreground_rule, self._extra, self._kept_in = foreground_rule, extra, kept_in
+        self._foreground_rule, self._extra = foreground_rule, extra
         self.seconds = dict.fromkeys(STAGES, 0.0)
-        self.seconds_before = 0.0
         self.left_out: list[str] = []
 
     def saliency(
@@ -121,17 +113,6 @@ class Evaluator:
     def _score(
         self, dataset: str, scored_set: ScoredSet[Kind], origin: Origin, protocol: Protocol
     ) -> Scored[Kind]:
-        identity = {
-            "version": __version__,
-            "dataset": dataset,
-            "masks": origin.identity,
-            "protocol": protocol.name,
-            "foreground rule": self._rule(protocol, origin),
-            "post-processings": self._postprocessings,
-            "further scores": self._extra,
-            "part": PART_SIZE,
-        }
-        store = None if self._kept_in is None else PartStore(self._kept_in, identity)
         with tqdm(
             total=len(scored_set.names), desc=f"{dataset}, {protocol.name}", unit="image"
         ) as bar:
@@ -141,12 +122,10 @@ class Evaluator:
                 protocol,
                 foreground_rule=self._rule(protocol, origin),
                 postprocessings=self._postprocessings,
-                store=store,
                 advance=bar.update,
             )
         for stage in STAGES:
             self.seconds[stage] += scored.seconds[stage]
-        self.seconds_before += scored.seconds_before
         self.left_out += [f"{dataset}, {protocol.name}: {line}" for line in scored.left_out]
         return scored
 
@@ -185,10 +164,9 @@ def given_boxes_section(
 
 
 def _with_masks(dataset: str, scored_set: ScoredSet[Kind], origin: Origin) -> ScoredSet[Kind]:
-    stamps = origin.stamps
-    if stamps is None:
+    if origin.names is None:
         return scored_set
-    kept = scored_set.only(stamps)
+    kept = scored_set.only(origin.names)
     if not kept.names:
         raise ValueError(
             f"{dataset}: none of its {len(scored_set.names)} images has a mask, such as "
@@ -201,6 +179,4 @@ def _with_masks(dataset: str, scored_set: ScoredSet[Kind], origin: Origin) -> Sc
             len(kept.names),
             len(scored_set.names),
         )
-    return dataclasses.replace(
-        kept, stamp=lambda index: f"{kept.stamp(index)} {stamps[kept.names[index]]}"
-    )
+    return kept

@@ -1,17 +1,16 @@
 """Boxes of masks against ground-truth boxes: what is read of a data set and kept of each image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from sempart_jax.data.boxed import BoxedSet
-from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import count_pixels
 from sempart_jax.evaluation.masks import FramedImage
 from sempart_jax.evaluation.protocols import centre_box
 from sempart_jax.evaluation.results import CENTRE_BOX
-from sempart_jax.evaluation.scored import Arrays, Masks, ScoredSet, Tally
+from sempart_jax.evaluation.scored import Masks, ScoredSet, Tally
 from sempart_jax.metrics.localization import largest_box
 
 
@@ -29,13 +28,10 @@ def localization_set(boxed: BoxedSet) -> "ScoredSet[BoxTally]":
         tally.add({**masks, CENTRE_BOX: centre_box(height, width)})
         return tally
 
-    def stamp(index: int) -> str:
-        return file_stamp(boxed.paths[names[index]])
-
     def pixels(index: int) -> int:
         return count_pixels(boxed.paths[names[index]])
 
-    return ScoredSet(names, read, count, BoxTally, stamp=stamp, pixels=pixels)
+    return ScoredSet(names, read, count, BoxTally, pixels=pixels)
 
 
 def boxes_by_name(
@@ -74,22 +70,3 @@ class BoxTally(Tally):
         """Add the images of another tally."""
         for name, boxes in other.boxes.items():
             self.boxes.setdefault(name, []).extend(boxes)
-
-    def to_arrays(self) -> Arrays:
-        """Return arrays without objects, see :meth:`from_arrays`."""
-        return {f"boxes/{name}": np.array(boxes) for name, boxes in self.boxes.items()}
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "BoxTally":
-        """Make a tally of what :meth:`to_arrays` gave.
-
-        Raises:
-            ValueError: if an array is of the wrong kind.
-        """
-        tally = cls()
-        for key, array in arrays.items():
-            group, _, name = key.partition("/")
-            if group != "boxes" or array.ndim != 2 or array.shape[1] != 4:
-                raise ValueError(f"{key} of shape {array.shape} is no array of boxes")
-            tally.boxes[name] = [tuple(box) for box in array.tolist()]
-        return tally

@@ -1,16 +1,13 @@
-"""Whose masks are scored: a trained run's, a method's, or saved ones; what tells them apart."""
+"""Whose masks are scored: a trained run's, a method's, or saved ones."""
 
 import dataclasses
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 import jax
 
 from sempart_jax.baselines.methods import SHORT_SIDE
-from sempart_jax.checkpoints import fingerprint_params
-from sempart_jax.data.folder import file_stamp
 from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
 from sempart_jax.method_predictor import load_method
 from sempart_jax.prediction import any_size_predictor
@@ -19,22 +16,19 @@ from sempart_jax.trained_network import load_trained
 
 @dataclasses.dataclass(frozen=True)
 class Origin:
-    """Where masks come from, and what identifies them.
+    """Where masks come from.
 
     Attributes:
         source: gives the masks.
-        identity: changes when all masks may have changed.
         facts: label and value of what a reader wants to know of them.
-        stamps: by names of the images that there are masks of, what changes when a mask is
-            replaced; ``None`` where all images have masks and ``identity`` is enough.
+        names: of the images that there are masks of; ``None`` where all have one.
         foreground_chosen: whether whoever made the masks has chosen their foreground. If not, the
             rule of the protocol does.
     """
 
     source: MaskSource
-    identity: str
     facts: Mapping[str, str]
-    stamps: Mapping[str, str] | None = None
+    names: Container[str] | None = None
     foreground_chosen: bool = False
 
 
@@ -64,13 +58,6 @@ def network_origin(
     """
     network = load_trained(source, backbone=backbone, weights=weights)
     short_side = network.short_side if short_side is None else short_side
-    parts = {
-        "backbone": fingerprint_params(network.frozen_params),
-        "head": fingerprint_params(network.variables),
-        "name": network.backbone,
-        "dtype": network.computation,
-        "short side": short_side,
-    }
     facts = {
         "masks": f"fine mask of the {network.origin}",
         "backbone": f"{network.backbone}, {network.computation}",
@@ -78,7 +65,7 @@ def network_origin(
         "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }
     masks = NetworkMasks(any_size_predictor(network, short_side=short_side, batch_size=batch_size))
-    return Origin(masks, json.dumps(parts, sort_keys=True), facts)
+    return Origin(masks, facts)
 
 
 def method_origin(
@@ -114,24 +101,12 @@ def method_origin(
         short_side=short_side,
         batch_size=batch_size,
     )
-    parts = {
-        "decoder": loaded.decoder_fingerprint,
-        "method": loaded.name,
-        "backbone": loaded.backbone_fingerprint,
-        "name": loaded.backbone,
-        "short side": loaded.short_side,
-    }
     facts = {
         "masks": method if decoder is None else f"{method}, decoder {decoder}",
         "backbone": backbone,
         "short side seen by the network": f"{short_side} px",
     }
-    return Origin(
-        NetworkMasks(loaded.predictor),
-        json.dumps(parts, sort_keys=True),
-        facts,
-        foreground_chosen=True,
-    )
+    return Origin(NetworkMasks(loaded.predictor), facts, foreground_chosen=True)
 
 
 def saved_origin(folder: Path) -> Origin:
@@ -145,6 +120,5 @@ def saved_origin(folder: Path) -> Origin:
         ValueError: if two files have one name up to the extension.
     """
     source = SavedMasks(folder)
-    stamps = {name: file_stamp(path) for name, path in source.paths.items()}
     facts = {"masks": f"saved in {folder}"}
-    return Origin(source, "saved", facts, stamps, foreground_chosen=True)
+    return Origin(source, facts, frozenset(source.paths), foreground_chosen=True)

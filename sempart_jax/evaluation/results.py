@@ -77,7 +77,7 @@ class Evaluation:
         saliency: a section for each data set of masks and protocol.
         localization: a section for each data set of boxes.
         seconds: wall time by stage: ``load``, ``model``, ``post-processing``, ``metrics``,
-            and ``total``; time spent before an interruption is counted too.
+            and ``total``.
         left_out: what was not scored and why, a line each.
     """
 

@@ -1,8 +1,5 @@
 """Masks against ground-truth masks: what is read of a data set and counted of each image."""
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
-
 import numpy as np
 from jaxtyping import Bool, Float
 
@@ -11,11 +8,9 @@ from sempart_jax.data.labelled import LabelledSet
 from sempart_jax.evaluation.masks import FramedImage
 from sempart_jax.evaluation.protocols import Protocol, centre_box
 from sempart_jax.evaluation.results import CENTRE_BOX
-from sempart_jax.evaluation.scored import Arrays, Masks, ScoredSet, Tally
+from sempart_jax.evaluation.scored import Masks, ScoredSet, Tally
 from sempart_jax.metrics.saliency import SaliencyScores
 from sempart_jax.metrics.sod import SodScores
-
-_Kept = TypeVar("_Kept")
 
 
 def saliency_set(
@@ -43,9 +38,7 @@ def saliency_set(
         tally.add({**masks, CENTRE_BOX: box}, ground_truth, extra=extra)
         return tally
 
-    return ScoredSet(
-        labelled.names, read, count, SaliencyTally, stamp=labelled.stamp, pixels=labelled.pixels
-    )
+    return ScoredSet(labelled.names, read, count, SaliencyTally, pixels=labelled.pixels)
 
 
 class SaliencyTally(Tally):
@@ -90,48 +83,3 @@ class SaliencyTally(Tally):
     def object_size_per_image(self) -> Float[np.ndarray, " N"]:
         """Fraction of foreground in each ground truth, in [0, 1]."""
         return np.array(self.object_sizes)
-
-    def to_arrays(self) -> Arrays:
-        """Return arrays without objects, see :meth:`from_arrays`."""
-        return {
-            "object_sizes": self.object_size_per_image,
-            **_flattened("scores", self.scores),
-            **_flattened("extra", self.extra),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "SaliencyTally":
-        """Make a tally of what :meth:`to_arrays` gave.
-
-        Raises:
-            ValueError: if an array is missing or of the wrong kind.
-        """
-        tally = cls()
-        if "object_sizes" not in arrays:
-            raise ValueError("no array object_sizes")
-        tally.object_sizes = arrays["object_sizes"].tolist()
-        tally.scores = _grouped("scores", arrays, SaliencyScores.from_arrays)
-        tally.extra = _grouped("extra", arrays, SodScores.from_arrays)
-        return tally
-
-
-def _flattened(group: str, parts: Mapping[str, SaliencyScores | SodScores]) -> Arrays:
-    return {
-        f"{group}/{name}/{key}": array
-        for name, part in parts.items()
-        for key, array in part.to_arrays().items()
-    }
-
-
-def _grouped(
-    group: str,
-    arrays: Mapping[str, np.ndarray],
-    make: Callable[[dict[str, np.ndarray]], _Kept],
-) -> dict[str, _Kept]:
-    grouped: dict[str, dict[str, np.ndarray]] = {}
-    for path, array in arrays.items():
-        first, _, rest = path.partition("/")
-        if first == group:
-            name, _, key = rest.rpartition("/")
-            grouped.setdefault(name, {})[key] = array
-    return {name: make(parts) for name, parts in grouped.items()}

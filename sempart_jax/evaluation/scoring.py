@@ -1,7 +1,6 @@
-"""Score the masks of a data set part by part: load, predict, post-process, measure.
+"""Score the masks of a data set: load, predict, post-process, measure.
 
-A part is what is kept of an evaluation at a time. Not all its images are in memory at a time, but
-as many as a bound of pixels allows.
+As many images are in memory at a time as a bound of pixels allows, and never more than a part.
 """
 
 import os
@@ -9,24 +8,20 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 from absl import logging
 
 from sempart_jax.data.images import UnreadableImageError
 from sempart_jax.evaluation.masks import Failure, FramedImage, Mask, MaskSource
-from sempart_jax.evaluation.part_store import PartStore
 from sempart_jax.evaluation.protocols import BATCH_RULE_SIZE, Protocol, inverted_masks
-from sempart_jax.evaluation.scored import Kind, Scored, ScoredSet, scored_from_arrays
+from sempart_jax.evaluation.scored import Kind, Scored, ScoredSet
 from sempart_jax.pixel_budget import within_pixels
 from sempart_jax.postprocessing import postprocess
 
 PART_SIZE = 64
-"""Images that are kept at a time, and the most that a kill loses; a multiple of the batch rule's
-eight."""
+"""Most images that are in memory together; a multiple of the batch rule's eight."""
 HELD_PIXELS = 100_000_000
 """Pixels of the images that are in memory together; more than the largest that is read. Of
 photographs of 12 megapixels that is one batch of the network."""
-_FINGERPRINT = "fingerprint"
 
 
 def score(
@@ -36,10 +31,9 @@ def score(
     *,
     foreground_rule: str,
     postprocessings: Sequence[str],
-    store: PartStore | None = None,
     advance: Callable[[int], object] = lambda images: None,
 ) -> Scored[Kind]:
-    """Score a data set, but for the parts that are kept already.
+    """Score a data set.
 
     Which side of a mask is foreground is decided on the mask as it comes from the source; the
     post-processings then work on the chosen side.
@@ -50,7 +44,6 @@ def score(
         protocol: what is scored of an image.
         foreground_rule: see ``evaluation.protocols.inverted_masks``.
         postprocessings: names of ``postprocessing``.
-        store: finished parts; ``None`` keeps none.
         advance: called with the number of images after each part.
 
     Returns:
@@ -62,41 +55,19 @@ def score(
     total = Scored(scored_set.tally())
     count = len(scored_set.names)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for number, start in enumerate(range(0, count, PART_SIZE)):
+        for start in range(0, count, PART_SIZE):
             indices = range(start, min(start + PART_SIZE, count))
-            # Before the images are read: what changes meanwhile is noticed the next time.
-            fingerprint = scored_set.fingerprint(indices)
-            part = _kept(store, number, fingerprint, scored_set.tally)
-            if part is None:
-                part = _score_part(
-                    scored_set, indices, source, protocol, foreground_rule, postprocessings, pool
-                )
-                if store is not None:
-                    store.save(number, {**part.to_arrays(), _FINGERPRINT: np.array(fingerprint)})
-            else:
-                total.seconds_before += sum(part.seconds.values())
-            for line in part.left_out:
+            known = len(total.left_out)
+            _score_part(
+                scored_set, indices, source, protocol, foreground_rule, postprocessings, total, pool
+            )
+            for line in total.left_out[known:]:
                 logging.warning("left out: %s", line)
-            total.merge(part)
             advance(len(indices))
     if not total.names:
         reasons = "; ".join(total.left_out[:3])
         raise ValueError(f"none of the {count} images can be scored: {reasons}")
     return total
-
-
-def _kept(
-    store: PartStore | None, number: int, fingerprint: str, tally: type[Kind]
-) -> Scored[Kind] | None:
-    """Find a part of the same images, unless files of theirs have been replaced."""
-    arrays = None if store is None else store.load(number)
-    if arrays is None or arrays.get(_FINGERPRINT) != fingerprint:
-        return None
-    try:
-        return scored_from_arrays(arrays, tally)
-    except ValueError as error:
-        logging.warning("scoring part %d again, what was kept of it is damaged: %s", number, error)
-        return None
 
 
 def _score_part(
@@ -106,18 +77,17 @@ def _score_part(
     protocol: Protocol,
     foreground_rule: str,
     postprocessings: Sequence[str],
+    total: Scored[Kind],
     pool: ThreadPoolExecutor,
-) -> Scored[Kind]:
-    part = Scored(scored_set.tally())
+) -> None:
     decided_together = BATCH_RULE_SIZE if foreground_rule == "batch" else 1
     waiting: list[_Predicted] = []
     for run in within_pixels(indices, scored_set.pixels, HELD_PIXELS):
-        waiting += _predict(scored_set, run, source, protocol, part, pool)
+        waiting += _predict(scored_set, run, source, protocol, total, pool)
         whole = len(waiting) // decided_together * decided_together
-        _measure(scored_set, waiting[:whole], foreground_rule, postprocessings, part, pool)
+        _measure(scored_set, waiting[:whole], foreground_rule, postprocessings, total, pool)
         del waiting[:whole]
-    _measure(scored_set, waiting, foreground_rule, postprocessings, part, pool)
-    return part
+    _measure(scored_set, waiting, foreground_rule, postprocessings, total, pool)
 
 
 _Predicted = tuple[FramedImage, Any, Mask]
@@ -129,10 +99,10 @@ def _predict(
     indices: Sequence[int],
     source: MaskSource,
     protocol: Protocol,
-    part: Scored[Kind],
+    total: Scored[Kind],
     pool: ThreadPoolExecutor,
 ) -> list[_Predicted]:
-    """Read images and predict their masks; add those of which there is none to a part."""
+    """Read images and predict their masks; add those of which there is none to the total."""
 
     def read(index: int) -> tuple[FramedImage, Any] | Failure:
         try:
@@ -140,13 +110,13 @@ def _predict(
         except UnreadableImageError as error:
             return Failure(str(error))
 
-    with part.timed("load"):
+    with total.timed("load"):
         loaded = list(pool.map(read, indices))
-    part.left_out += [item.reason for item in loaded if isinstance(item, Failure)]
+    total.left_out += [item.reason for item in loaded if isinstance(item, Failure)]
     readable = [item for item in loaded if not isinstance(item, Failure)]
-    with part.timed("model"):
+    with total.timed("model"):
         predicted = source([framed for framed, _ in readable], protocol)
-    part.left_out += [mask.reason for mask in predicted if isinstance(mask, Failure)]
+    total.left_out += [mask.reason for mask in predicted if isinstance(mask, Failure)]
     return [
         (framed, truth, mask)
         for (framed, truth), mask in zip(readable, predicted, strict=True)
@@ -159,21 +129,21 @@ def _measure(
     predicted: Sequence[_Predicted],
     foreground_rule: str,
     postprocessings: Sequence[str],
-    part: Scored[Kind],
+    total: Scored[Kind],
     pool: ThreadPoolExecutor,
 ) -> None:
-    """Post-process masks and add what is counted of them to a part."""
-    part.names += [framed.name for framed, _, _ in predicted]
+    """Post-process masks and add what is counted of them to the total."""
+    total.names += [framed.name for framed, _, _ in predicted]
     inverted = inverted_masks([mask for _, _, mask in predicted], foreground_rule).tolist()
-    part.inverted += inverted
+    total.inverted += inverted
 
     def process(framed: FramedImage, mask: Mask, swapped: bool) -> dict[str, Mask]:
         chosen = 1 - mask if swapped else mask
         return {name: postprocess(name, framed.image, chosen) for name in postprocessings}
 
     images, truths, masks = zip(*predicted, strict=True) if predicted else ((), (), ())
-    with part.timed("post-processing"):
+    with total.timed("post-processing"):
         processed = list(pool.map(process, images, masks, inverted))
-    with part.timed("metrics"):
+    with total.timed("metrics"):
         for tally in pool.map(scored_set.count, processed, truths):
-            part.tally.merge(tally)
+            total.tally.merge(tally)

@@ -6,12 +6,9 @@ that class applied once.
 """
 
 import dataclasses
-from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Shaped
-
-from sempart_jax.metrics.score_arrays import checked_arrays
 
 THRESHOLD = 0.5
 """Above it a pixel is foreground, in ground truths and for accuracy and IoU."""
@@ -22,12 +19,6 @@ BETA_SQUARED = 0.3
 RANGE_TOLERANCE = 0.5
 """How far a mask may leave [0, 1], as the guided filter's does next to strong edges: it is clipped.
 What lies further out is no mask in [0, 1] but one in 0..255, or the work of a bug."""
-_ARRAY_SHAPES = {
-    "accuracy": (None,),
-    "iou": (None,),
-    "absolute_error": (None,),
-    "curve_sums": (3, len(F_THRESHOLDS)),
-}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,39 +112,6 @@ class SaliencyScores:
         self._ious += other._ious
         self._absolute_errors += other._absolute_errors
         self._curve_sums += other._curve_sums
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Give all that is kept, to be written to a file and read back by :meth:`from_arrays`.
-
-        Returns:
-            float64 arrays, copies: ``accuracy``, ``iou`` and ``absolute_error`` of each image
-            ``[N]``, and ``curve_sums``, the sums of precision, recall and F over the images
-            ``[3, 255]``.
-        """
-        return {
-            "accuracy": np.array(self._accuracies, np.float64),
-            "iou": np.array(self._ious, np.float64),
-            "absolute_error": np.array(self._absolute_errors, np.float64),
-            "curve_sums": self._curve_sums.copy(),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "SaliencyScores":
-        """Restore what :meth:`to_arrays` gave, bit for bit.
-
-        Args:
-            arrays: float64 arrays by name; an open ``.npz`` file will do.
-
-        Raises:
-            ValueError: if an array is missing, unknown, not float64 or of the wrong shape.
-        """
-        arrays = checked_arrays(arrays, _ARRAY_SHAPES)
-        scores = cls()
-        scores._accuracies = arrays["accuracy"].tolist()
-        scores._ious = arrays["iou"].tolist()
-        scores._absolute_errors = arrays["absolute_error"].tolist()
-        scores._curve_sums = arrays["curve_sums"].copy()
-        return scores
 
     def compute(self) -> SaliencyResult:
         """Average over the images so far; more may follow.

@@ -1,22 +1,14 @@
 """Further scores that papers on salient object detection report, by PySODMetrics."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from sempart_jax.metrics.saliency import binarize, check_masks
-from sempart_jax.metrics.score_arrays import checked_arrays
 
 _THRESHOLDS = 256
-_ARRAY_SHAPES = {
-    "mae": (None,),
-    "weighted_f": (None,),
-    "s_measure": (None,),
-    "e_curve_sum": (_THRESHOLDS,),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,39 +94,6 @@ class SodScores:
         self._weighted_fs += other._weighted_fs
         self._s_measures += other._s_measures
         self._e_curve_sum += other._e_curve_sum
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Give all that is kept, to be written to a file and read back by :meth:`from_arrays`.
-
-        Returns:
-            float64 arrays, copies: ``mae``, ``weighted_f`` and ``s_measure`` of each image ``[N]``,
-            and ``e_curve_sum``, the sum of the enhanced-alignment measure over the images at each
-            threshold ``[256]``.
-        """
-        return {
-            "mae": self.mae_per_image,
-            "weighted_f": self.weighted_f_per_image,
-            "s_measure": self.s_measure_per_image,
-            "e_curve_sum": self._e_curve_sum.copy(),
-        }
-
-    @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> "SodScores":
-        """Restore what :meth:`to_arrays` gave, bit for bit.
-
-        Args:
-            arrays: float64 arrays by name; an open ``.npz`` file will do.
-
-        Raises:
-            ValueError: if an array is missing, unknown, not float64 or of the wrong shape.
-        """
-        arrays = checked_arrays(arrays, _ARRAY_SHAPES)
-        scores = cls()
-        scores._absolute_errors = arrays["mae"].tolist()
-        scores._weighted_fs = arrays["weighted_f"].tolist()
-        scores._s_measures = arrays["s_measure"].tolist()
-        scores._e_curve_sum = arrays["e_curve_sum"].copy()
-        return scores
 
     def compute(self) -> ExtraScores:
         """Average over the images so far; more may follow.

@@ -1,6 +1,5 @@
 """Images and ground truths of files: kinds of masks, sizes, rotation, damage."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -90,18 +89,6 @@ def test_an_unreadable_file_is_named(tmp_path, broken):
     with pytest.raises(UnreadableImageError, match="not an image") as caught:
         labelled[0]
     assert caught.value.path == str(tmp_path / broken)
-
-
-def test_a_replaced_file_has_another_stamp(tmp_path):
-    labelled = labelled_folder(tmp_path, encode(photo()), encode(photo(), "PNG"))
-    stamp = labelled.stamp(0)
-    assert labelled.stamp(0) == stamp
-    for name in ("a.jpg", "mask.png"):
-        os.utime(tmp_path / name, ns=(1, 1))
-        stamp, before = labelled.stamp(0), stamp
-        assert stamp != before
-    (tmp_path / "a.jpg").unlink()
-    assert "absent" in labelled.stamp(0)
 
 
 def test_the_larger_of_both_files_counts_and_an_unreadable_one_does_not(tmp_path):

@@ -1,6 +1,5 @@
 """What is prepared comes back, wherever it is read, and says when it is damaged."""
 
-import os
 import pickle
 import shutil
 import subprocess
@@ -111,11 +110,3 @@ def test_reading_needs_no_tensorflow(prepared, tmp_path):
         check=False,
     )
     assert done.stdout == "c False\n", done.stderr
-
-
-def test_a_set_that_is_prepared_again_has_another_stamp(prepared):
-    folder = prepared / "tfds/ecssd/1.0.0"
-    stamp = PreparedSet(folder, "test").stamp(0)
-    assert PreparedSet(folder, "test").stamp(3) == stamp
-    os.utime(folder / "dataset_info.json", ns=(1, 1))
-    assert PreparedSet(folder, "test").stamp(0) != stamp

@@ -1,4 +1,4 @@
-"""Sections: names, numbers, warnings, and what is found again."""
+"""Sections: names, numbers and warnings."""
 
 import dataclasses
 import logging
@@ -16,8 +16,8 @@ from sempart_jax.evaluation.results import CENTRE_BOX
 from tests.evaluation.scenes import WHOLE, RedMasks, labelled, rectangle, write_pair
 
 
-def red(names=None, identity="red"):
-    return Origin(RedMasks(), identity, {}, None if names is None else dict.fromkeys(names, ""))
+def red(names=None):
+    return Origin(RedMasks(), {}, names)
 
 
 def write_set(folder, count=3):
@@ -60,52 +60,6 @@ def test_masks_of_some_images_are_scored_with_a_warning(tmp_path, caplog):
     assert "ecssd: masks for 2 of 3 images" in caplog.text
     with pytest.raises(ValueError, match="ecssd: none of its 3 images has a mask, such as 0"):
         evaluator.saliency("ecssd", write_set(tmp_path), red({"00"}), WHOLE)
-
-
-def change(**changes):
-    return {"rule": None, "masks": "red", "postprocessings": ("none",), "count": 3} | changes
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        change(rule="batch"),
-        change(masks="others"),
-        change(postprocessings=("none", "guided")),
-        change(count=4),
-    ],
-)
-def test_parts_are_found_again_only_for_the_same_question(tmp_path, changed):
-    sets = {count: write_set(tmp_path / f"{count}", count) for count in (3, 4)}
-
-    def run(rule, masks, postprocessings, count):
-        evaluator = Evaluator(
-            postprocessings=postprocessings, foreground_rule=rule, kept_in=tmp_path / "parts"
-        )
-        origin = red(identity=masks)
-        evaluator.saliency("set", sets[count], origin, WHOLE)
-        return len(origin.source.asked), evaluator
-
-    assert run(**change())[0] == 3
-    again, evaluator = run(**change())
-    assert again == 0
-    # The time of the first run counts.
-    assert evaluator.seconds_before == pytest.approx(sum(evaluator.seconds.values()))
-    assert run(**changed)[0] == changed["count"]
-
-
-def test_replaced_masks_are_scored_again(tmp_path):
-    images = write_set(tmp_path / "set")
-
-    def run(stamps):
-        evaluator = Evaluator(postprocessings=("none",), kept_in=tmp_path / "parts")
-        origin = Origin(RedMasks(), "saved", {}, stamps)
-        evaluator.saliency("set", images, origin, WHOLE)
-        return len(origin.source.asked)
-
-    assert run({"0": "a", "1": "b"}) == 2
-    assert run({"0": "a", "1": "b"}) == 0
-    assert run({"0": "a", "1": "c"}) == 2
 
 
 def test_corloc_of_masks_is_of_the_images_that_are_there(tmp_path):

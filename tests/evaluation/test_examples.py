@@ -21,7 +21,7 @@ def examples_of(folder, count, *, evaluator=None):
     pairs.append(write_pair(folder, "empty", rectangle(0, 0, 0, 0), rectangle(0, 0, 0, 0)))
     evaluator = evaluator or Evaluator(postprocessings=("none", "guided"))
     source = RedMasks()
-    _, find = evaluator.saliency("set", labelled(*pairs), Origin(source, "red", {}), WHOLE)
+    _, find = evaluator.saliency("set", labelled(*pairs), Origin(source, {}), WHOLE)
     source.asked.clear()
     return find(), source
 
@@ -49,9 +49,7 @@ def test_twelve_of_each_of_many(tmp_path):
         for i in range(30)
     ]
     evaluator = Evaluator(postprocessings=("none",))
-    section, find = evaluator.saliency(
-        "set", labelled(*pairs), Origin(RedMasks(), "red", {}), WHOLE
-    )
+    section, find = evaluator.saliency("set", labelled(*pairs), Origin(RedMasks(), {}), WHOLE)
     examples = find()
     ious = sorted(section.scores["none"].iou_per_image)
     assert [example.iou["none"] for example in examples.worst] == ious[:12]

@@ -1,7 +1,6 @@
-"""Boxes of masks, kept and merged."""
+"""Boxes of masks, and merged ones."""
 
 import numpy as np
-import pytest
 from PIL import Image
 
 from sempart_jax.data.boxed import BoxedSet
@@ -18,21 +17,12 @@ def test_largest_box_of_each_mask_is_kept():
     assert boxes_by_name(["a"], tally.boxes["guided"]) == {"a": None}
 
 
-def test_arrays_hold_all_of_it_and_merge():
+def test_boxes_of_two_parts_are_merged():
     first, second = BoxTally(), BoxTally()
     first.add({"none": rectangle(2, 3, 4, 5)})
     second.add({"none": rectangle(0, 0, 0, 0)})
-    again = BoxTally.from_arrays(first.to_arrays())
-    again.merge(BoxTally.from_arrays(second.to_arrays()))
-    np.testing.assert_array_equal(again.boxes["none"], [(3, 2, 8, 6), (np.nan,) * 4])
-
-
-@pytest.mark.parametrize(
-    "arrays", [{"boxes/none": np.zeros((2, 3))}, {"scores/none": np.zeros((2, 4))}]
-)
-def test_other_arrays_are_refused(arrays):
-    with pytest.raises(ValueError, match="no array of boxes"):
-        BoxTally.from_arrays(arrays)
+    first.merge(second)
+    np.testing.assert_array_equal(first.boxes["none"], [(3, 2, 8, 6), (np.nan,) * 4])
 
 
 def test_images_are_whole_and_the_centre_box_has_their_shape(tmp_path):

@@ -1,4 +1,4 @@
-"""Scores of images drawn for the purpose, part by part, with kills and bad files."""
+"""Scores of images drawn for the purpose, with bad files among them."""
 
 import logging
 
@@ -9,24 +9,22 @@ from PIL import Image
 from sempart_jax.data.images import read_image
 from sempart_jax.evaluation import scoring
 from sempart_jax.evaluation.masks import Failure
-from sempart_jax.evaluation.part_store import PartStore
 from sempart_jax.evaluation.protocols import Protocol
 from sempart_jax.evaluation.results import CENTRE_BOX
-from sempart_jax.evaluation.saliency import SaliencyTally, saliency_set
-from sempart_jax.evaluation.scored import STAGES, scored_from_arrays
+from sempart_jax.evaluation.saliency import saliency_set
+from sempart_jax.evaluation.scored import STAGES
 from sempart_jax.evaluation.scoring import score
 from sempart_jax.postprocessing import postprocess
 from tests.evaluation.scenes import WHOLE, RedMasks, labelled, rectangle, write_pair
 
 
-def score_red(pairs, source=None, *, rule="image", postprocessings=("none",), store=None, **kwargs):
+def score_red(pairs, source=None, *, rule="image", postprocessings=("none",), **kwargs):
     return score(
         saliency_set(labelled(*pairs), WHOLE),
         source or RedMasks(),
         WHOLE,
         foreground_rule=rule,
         postprocessings=postprocessings,
-        store=store,
         **kwargs,
     )
 
@@ -41,13 +39,6 @@ def write_many(folder, count):
         write_pair(folder, f"{i:03d}", 0.9 * rng.uniform(size=(12, 12)), rng.random((12, 12)) > 0.7)
         for i in range(count)
     ]
-
-
-def assert_equal(first, second):
-    first, second = first.to_arrays(), second.to_arrays()
-    assert set(first) == set(second)
-    for name in set(first) - {"seconds"}:
-        np.testing.assert_array_equal(first[name], second[name])
 
 
 def test_scores_are_exact(tmp_path):
@@ -213,81 +204,19 @@ def test_few_pixels_at_a_time_do_not_change_the_scores(tmp_path, monkeypatch):
         assert few.names == whole.names
         assert few.inverted == whole.inverted
         assert sorted(few.left_out) == sorted(whole.left_out)
-        for name, array in whole.tally.to_arrays().items():
-            np.testing.assert_array_equal(few.tally.to_arrays()[name], array)
+        assert few.tally.object_sizes == whole.tally.object_sizes
+        for name, scores in whole.tally.scores.items():
+            assert scores.compute().images == 26
+            np.testing.assert_array_equal(
+                few.tally.scores[name].iou_per_image, scores.iou_per_image
+            )
     assert set(whole.inverted) == {True, False} or rule == "image"
-
-
-def test_killed_evaluation_continues_from_its_finished_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "PART_SIZE", 4)
-    (tmp_path / "images").mkdir()
-    pairs = write_many(tmp_path / "images", 11)
-    undisturbed = score_red(pairs)
-    store = PartStore(tmp_path / "parts", {})
-    killed = RedMasks()
-
-    def kill(images):
-        if len(killed.asked) == 8:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        score_red(pairs, killed, store=store, advance=kill)
-    continued = RedMasks()
-    scored = score_red(pairs, continued, store=store)
-    assert continued.asked == ["008", "009", "010"]
-    assert_equal(scored, undisturbed)
-    before = sum(store.load(number)["seconds"].sum() for number in (0, 1))
-    assert scored.seconds_before == pytest.approx(before)
-    assert sum(scored.seconds.values()) > before
-    # Complete, it asks for nothing more.
-    finished = RedMasks()
-    assert_equal(score_red(pairs, finished, store=store), undisturbed)
-    assert finished.asked == []
-
-
-def test_only_the_part_of_a_replaced_file_is_scored_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(scoring, "PART_SIZE", 4)
-    (tmp_path / "images").mkdir()
-    pairs = write_many(tmp_path / "images", 11)
-    broken = pairs[5][1].read_bytes()
-    pairs[5][1].write_bytes(b"nothing")
-    store = PartStore(tmp_path / "parts", {})
-    assert len(score_red(pairs, store=store).left_out) == 1
-    pairs[5][1].write_bytes(broken)
-    mended = RedMasks()
-    scored = score_red(pairs, mended, store=store)
-    assert mended.asked == ["004", "005", "006", "007"]
-    assert_equal(scored, score_red(pairs))
-    # One image less: the parts up to it stay.
-    fewer = RedMasks()
-    score_red(pairs[:9] + pairs[10:], fewer, store=store)
-    assert fewer.asked == ["008", "010"]
-
-
-def test_part_of_another_kind_is_scored_again(tmp_path, caplog):
-    pairs = write_many(tmp_path, 2)
-    store = PartStore(tmp_path / "parts", {})
-    fingerprint = saliency_set(labelled(*pairs), WHOLE).fingerprint(range(2))
-    store.save(0, {"names": np.array(["a"]), "fingerprint": np.array(fingerprint)})
-    source = RedMasks()
-    with caplog.at_level(logging.WARNING, logger="absl"):
-        score_red(pairs, source, store=store)
-    assert source.asked == ["000", "001"]
-    assert "inverted, left_out, seconds" in caplog.text
 
 
 def test_time_is_split_by_stage(tmp_path):
     seconds = score_red(write_many(tmp_path, 3)).seconds
     assert tuple(seconds) == STAGES
     assert all(value > 0 for value in seconds.values())
-
-
-def test_arrays_make_the_same_again(tmp_path):
-    scored = score_red(write_many(tmp_path, 3), postprocessings=("none", "guided"))
-    again = scored_from_arrays(scored.to_arrays(), SaliencyTally)
-    assert_equal(again, scored)
-    assert again.seconds == scored.seconds
-    assert again.names == scored.names
 
 
 def test_only_some_names(tmp_path):

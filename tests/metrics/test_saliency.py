@@ -1,6 +1,5 @@
 """Saliency scores by counting, against the released implementation, image by image and at once."""
 
-import dataclasses
 import pickle
 
 import numpy as np
@@ -226,59 +225,6 @@ def test_one_by_one_in_batches_and_merged_are_the_same():
     last = scored(pairs[4]).compute()
     np.testing.assert_allclose(halfway.compute().mae, (result.mae + last.mae) / 2)
     np.testing.assert_allclose(halfway.compute().f_curve, (curve + last.f_curve) / 2)
-
-
-def test_parts_come_back_from_a_file_bit_for_bit(tmp_path):
-    rng = np.random.default_rng(4)
-    pairs = [(rng.uniform(size=(9, 7)), rng.uniform(size=(9, 7)) < 0.4) for _ in range(5)]
-    pairs[0] = (0.5 * pairs[0][0], np.zeros((9, 7), bool))  # its IoU is NaN
-    first, second = scored(*pairs[:3]), scored(*pairs[3:])
-    np.savez(tmp_path / "part.npz", **first.to_arrays())
-    with np.load(tmp_path / "part.npz", allow_pickle=False) as arrays:
-        restored = SaliencyScores.from_arrays(arrays)
-    given = restored.to_arrays()
-    before = {name: array.copy() for name, array in given.items()}
-    for scores in (first, restored):
-        scores.merge(second)
-    # What was given stays as it was.
-    for name, array in given.items():
-        np.testing.assert_array_equal(array, before[name])
-    kept = first.to_arrays()
-    assert kept["accuracy"].shape == (5,)
-    for name, array in restored.to_arrays().items():
-        np.testing.assert_array_equal(array, kept[name])
-    merged, expected = restored.compute(), first.compute()
-    for field in dataclasses.fields(merged):
-        np.testing.assert_array_equal(
-            getattr(merged, field.name), getattr(expected, field.name), err_msg=field.name
-        )
-
-
-def test_arrays_that_were_read_are_not_written_to():
-    arrays = scored((np.eye(3), np.eye(3, dtype=bool))).to_arrays()
-    before = arrays["curve_sums"].copy()
-    restored = SaliencyScores.from_arrays(arrays)
-    restored.update(np.eye(3), np.eye(3, dtype=bool))
-    np.testing.assert_array_equal(arrays["curve_sums"], before)
-    empty = SaliencyScores.from_arrays(SaliencyScores().to_arrays())
-    empty.merge(restored)
-    assert empty.compute().images == 2
-
-
-@pytest.mark.parametrize("name", ["accuracy", "iou", "absolute_error", "curve_sums"])
-def test_wrong_arrays_are_named(name):
-    arrays = scored((np.eye(3), np.eye(3, dtype=bool))).to_arrays()
-    rest = {other: array for other, array in arrays.items() if other != name}
-    with pytest.raises(ValueError, match=f"missing {name} "):
-        SaliencyScores.from_arrays(rest)
-    with pytest.raises(ValueError, match="unknown curves "):
-        SaliencyScores.from_arrays({**arrays, "curves": np.zeros(2)})
-    with pytest.raises(ValueError, match=f"array {name} must be float64 .*float32"):
-        SaliencyScores.from_arrays({**arrays, name: arrays[name].astype(np.float32)})
-    with pytest.raises(ValueError, match=rf"array {name} must be .*, 1\]"):
-        SaliencyScores.from_arrays({**arrays, name: arrays[name][..., None]})
-    with pytest.raises(ValueError, match=r"must be .* \[.*\], got"):
-        SaliencyScores.from_arrays({**arrays, name: arrays[name][:-1]})
 
 
 def test_a_few_numbers_of_each_image_are_kept():

@@ -123,61 +123,6 @@ def test_one_by_one_in_batches_and_merged_are_the_same():
     assert result == scored(*pairs[:1]).compute()
 
 
-def test_parts_come_back_from_a_file_bit_for_bit(tmp_path):
-    pairs = [scene(14), scene(15, size=(31, 47)), scene(16)]
-    first, second = scored(*pairs[:2]), scored(*pairs[2:])
-    np.savez(tmp_path / "part.npz", **first.to_arrays())
-    with np.load(tmp_path / "part.npz", allow_pickle=False) as arrays:
-        restored = SodScores.from_arrays(arrays)
-    assert restored.compute() == first.compute()
-    restored.merge(second)
-    first.merge(second)
-    assert restored.compute() == first.compute()
-    kept = first.to_arrays()
-    for name, array in restored.to_arrays().items():
-        np.testing.assert_array_equal(array, kept[name])
-
-
-KEPT = {
-    "mae": np.array([0.25, 0.75]),
-    "weighted_f": np.array([0.5, 0.25]),
-    "s_measure": np.array([1.0, 0.5]),
-    "e_curve_sum": np.linspace(0.0, 1.5, 256),
-}
-
-
-def test_kept_parts_are_averaged_without_package(monkeypatch):
-    monkeypatch.setitem(sys.modules, "py_sod_metrics", None)
-    scores = SodScores.from_arrays(KEPT)
-    assert scores.compute() == ExtraScores(0.5, 0.375, 0.75, 0.75, 0.375, 2)
-    scores.merge(SodScores())
-    scores.merge(SodScores.from_arrays(KEPT))
-    assert scores.compute() == ExtraScores(0.5, 0.375, 0.75, 0.75, 0.375, 4)
-    # What was read stays as it was, and so does what was given.
-    np.testing.assert_array_equal(KEPT["e_curve_sum"], np.linspace(0.0, 1.5, 256))
-    given = scores.to_arrays()
-    scores.merge(SodScores.from_arrays(KEPT))
-    np.testing.assert_array_equal(given["e_curve_sum"], 2 * KEPT["e_curve_sum"])
-    nothing = SodScores.from_arrays(SodScores().to_arrays())
-    nothing.merge(scores)
-    assert nothing.compute() == scores.compute()
-
-
-@pytest.mark.parametrize("name", KEPT)
-def test_wrong_arrays_are_named_without_package(name):
-    rest = {other: array for other, array in KEPT.items() if other != name}
-    with pytest.raises(ValueError, match=f"missing {name} "):
-        SodScores.from_arrays(rest)
-    with pytest.raises(ValueError, match="unknown extra "):
-        SodScores.from_arrays({**KEPT, "extra": np.zeros(2)})
-    with pytest.raises(ValueError, match=f"array {name} must be float64.*float32"):
-        SodScores.from_arrays({**KEPT, name: KEPT[name].astype(np.float32)})
-    with pytest.raises(ValueError, match=rf"array {name} must be .* \[\w+\], got .*, 1\]"):
-        SodScores.from_arrays({**KEPT, name: KEPT[name][:, None]})
-    with pytest.raises(ValueError, match=r"must be .* \[\w+\], got"):
-        SodScores.from_arrays({**KEPT, name: KEPT[name][:-1]})
-
-
 @pytest.mark.parametrize("side", ["right", "bottom", "none", "all"])
 def test_ground_truths_at_the_edge_have_finite_scores(side):
     prediction, truth = scene(5)
