@@ -95,6 +95,7 @@ def default_config() -> ConfigDict:
     config.optimizer.b2 = 0.99
     config.optimizer.eps = 1e-8
     config.optimizer.weight_decay = 0.0
+    config.optimizer.clip_norm = 0.0  # longer gradients are shortened to it; 0: none is
     config.optimizer.schedule = "constant"  # or step, polynomial
     config.optimizer.decay_steps = 0  # of step: between two decays; of polynomial: 0 is the run
     config.optimizer.decay_rate = 0.95  # of step
@@ -142,6 +143,7 @@ def check_config(config: ConfigDict) -> None:
         "found.self_weight",
         "selfmask.ranking_weight",
         "selfmask.unmatched_weight",
+        "optimizer.clip_norm",
         "optimizer.decay_steps",
         "optimizer.decay_power",
         "optimizer.weight_decay",

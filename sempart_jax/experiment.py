@@ -129,13 +129,7 @@ def build_experiment(config: ConfigDict, last_step: int) -> Experiment:
         ),
         frozen_params=frozen_params,
         objective=_objective(config),
-        optimizer=optax.adamw(
-            _learning_rate(config.optimizer, last_step),
-            b1=config.optimizer.b1,
-            b2=config.optimizer.b2,
-            eps=config.optimizer.eps,
-            weight_decay=config.optimizer.weight_decay,
-        ),
+        optimizer=_optimizer(config.optimizer, last_step),
         augmentation=Augmentation(**augmentation) if enabled else None,
         load_encoder=load_encoder if config.network == SELFMASK else None,
     )
@@ -158,6 +152,20 @@ def _objective(config: ConfigDict) -> Objective[Any]:
         crop_fraction=config.multiscale.crop_fraction if config.multiscale.enabled else None,
         filtered_teacher=config.multiscale.filtered_teacher,
     )
+
+
+def _optimizer(config: ConfigDict, last_step: int) -> optax.GradientTransformation:
+    optimizer = optax.adamw(
+        _learning_rate(config, last_step),
+        b1=config.b1,
+        b2=config.b2,
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+    )
+    if config.clip_norm:
+        return optax.chain(optax.clip_by_global_norm(config.clip_norm), optimizer)
+    # By itself, as older checkpoints hold its state.
+    return optimizer
 
 
 def _learning_rate(config: ConfigDict, last_step: int) -> optax.ScalarOrSchedule:
