@@ -45,7 +45,7 @@ _IMAGES = flags.DEFINE_string(
     "images", _PLAN.images, "Folder of images, for the losses; drawn scenes by default."
 )
 _STEPS = flags.DEFINE_integer(
-    "steps", _PLAN.steps, "Of each training whose losses are compared.", lower_bound=1
+    "steps", _PLAN.steps, "At whose states the losses are compared.", lower_bound=1
 )
 _LOSS_BATCH = flags.DEFINE_integer(
     "loss_batch", _PLAN.loss_batch, "Images a step of it.", lower_bound=1

@@ -31,7 +31,7 @@ BUILDERS = {
     "rate": "benchmarking.matrix_rates:measure_rate",
     "work": "benchmarking.accelerator_work:measure_work",
     "fits": "benchmarking.accelerator_work:fits",
-    "losses": "benchmarking.loss_precision:train_in_all",
+    "losses": "benchmarking.loss_precision:compare_types",
 }
 """``module:function`` of what is computed in the processes."""
 MEMORY_FRACTION = "XLA_PYTHON_CLIENT_MEM_FRACTION"
@@ -52,7 +52,7 @@ class Plan:
         matrix_size: rows of the matrices whose products are measured.
         weights: file of the backbone's weights for the losses; random ones if empty.
         images: folder of images for the losses; scenes are drawn if empty.
-        steps: of each training whose losses are compared.
+        steps: at whose states the losses are compared.
         loss_batch: images a step of it.
         largest_limit: largest batch that is tried.
     """
@@ -206,21 +206,24 @@ class AcceleratorRun:
         }
         try:
             with self._child() as child:
-                losses = child.call(_side("losses", options))
+                found = child.call(_side("losses", options))
         except RuntimeError as error:
             self._fail("losses", error)
             return
-        apart = difference(losses)
+        apart = difference(found)
         self.report["losses"] = {
             # JSON has no NaN.
             "difference": apart if math.isfinite(apart) else None,
             "by_dtype": {
-                dtype: [loss if math.isfinite(loss) else None for loss in values]
-                for dtype, values in losses.items()
+                dtype: {
+                    name: [value if math.isfinite(value) else None for value in values]
+                    for name, values in of_type.items()
+                }
+                for dtype, of_type in found.items()
             },
         }
         self._save()
-        print(table.describe_losses(losses, apart), flush=True)
+        print(table.describe_losses(found, apart), flush=True)
 
     def _largest(self) -> None:
         print("\nlargest batch", flush=True)

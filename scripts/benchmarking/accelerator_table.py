@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .accelerator_work import WORKS
-from .loss_precision import LAST
 from .paired import quartiles
 from .table import format_seconds, reason
 
@@ -85,16 +84,22 @@ def work_record(
     }
 
 
-def describe_losses(losses: Mapping[str, Sequence[float]], difference: float) -> str:
-    """Return the mean of the last losses of each type, and by how much they differ at most."""
-    means = ", ".join(
-        f"{dtype} {sum(values[-LAST:]) / len(values[-LAST:]):.5f}"
-        for dtype, values in losses.items()
+def describe_losses(found: Mapping[str, Mapping[str, Sequence[float]]], difference: float) -> str:
+    """Return by how much losses and gradients of each type differ at most from float32's.
+
+    Args:
+        found: losses and gradients of each step, as ``compare_types`` returns them.
+        difference: of the losses.
+    """
+    losses = found["float32"]["losses"]
+    gradients = ", ".join(
+        f"{dtype} {max(of_type['gradients']):.2%}"
+        for dtype, of_type in found.items()
+        if dtype != "float32"
     )
-    steps = len(losses["float32"])
     return (
-        f"mean of the last {min(LAST, steps)} of {steps} losses by type: {means}; "
-        f"they differ by {difference:.2%} at most"
+        f"{len(losses)} steps in float32, loss {losses[0]:.5f} to {losses[-1]:.5f}; from the same "
+        f"states losses differ by {difference:.2%} at most, gradients by {gradients}"
     )
 
 
@@ -122,7 +127,7 @@ def aims(rows: Sequence[Mapping[str, Any]], difference: float | None) -> list[st
             bool(rate and rate["images_per_second"] >= RATE),
         ),
         _aim(
-            f"losses of bfloat16 and float32: at most {DIFFERENCE:.0%} apart",
+            f"losses of bfloat16 and float32 from one state: at most {DIFFERENCE:.0%} apart",
             None if difference is None else f"{difference:.2%}",
             # NaN is no aim met.
             difference is not None and difference <= DIFFERENCE,

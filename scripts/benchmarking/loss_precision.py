@@ -1,4 +1,4 @@
-"""What bfloat16 does to a training: its losses beside those of float32.
+"""What bfloat16 does to a training: losses and gradients beside those of float32.
 
 Packages that read images and weights are imported where they are needed, so that all else runs
 where they are not installed.
@@ -8,25 +8,27 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 
 from sempart_jax.objectives.base import Examples
 from sempart_jax.train_step import replicate
 
-from .sempart_programs import DTYPES, first_variables, make_segmenter, make_step
+from .sempart_programs import B1, DTYPES, first_variables, make_segmenter, make_step
 
-LAST = 10
-"""Losses at the end that are averaged."""
 POOL = 64
 """Images that the batches are taken from, again and again."""
 RESIZED = 355 / 320
 """Short side of a photograph before its crop, as in training, in sides of the crop."""
 
 
-def train_in_all(
+def compare_types(
     *, backbone: str, weights: str, images: str, side: int, batch: int, steps: int
-) -> dict[str, list[float]]:
-    """Train with both tricks from one state on the same images, in each of :data:`DTYPES`.
+) -> dict[str, dict[str, list[float]]]:
+    """Train with both tricks in float32, and take each step from its state in the others, too.
+
+    Trainings of their own would part: which optimum one reaches follows from its rounding.
 
     Args:
         backbone: name of the backbone.
@@ -37,34 +39,47 @@ def train_in_all(
         steps: how many.
 
     Returns:
-        The losses by the type.
+        By the type, one of :data:`DTYPES`: ``losses`` of the steps, and ``gradients``, the norm of
+        the difference from that of float32, relative to the latter's.
     """
     pixels = load_images(images, side, min(POOL, steps * batch))
     variables = first_variables(backbone, "float32", side)
-    losses: dict[str, list[float]] = {}
+    programs = {}
     for dtype in DTYPES:
         network, frozen_params = make_segmenter(backbone, dtype)
         if weights:
             frozen_params = _load_weights(backbone, weights)
         step, state = make_step(network, variables, tricks=True)
-        frozen_params = replicate(frozen_params, jax.local_devices()[:1])
-        totals = []
-        for index in range(steps):
-            chosen = np.arange(index * batch, (index + 1) * batch) % len(pixels)
-            state, metrics = step(state, frozen_params, Examples(pixels[chosen][None]))
-            totals.append(metrics["total"])
-        losses[dtype] = [float(total[0]) for total in jax.device_get(totals)]
-    return losses
+        programs[dtype] = step, replicate(frozen_params, jax.local_devices()[:1])
+    found: dict[str, dict[str, list[float]]] = {
+        dtype: {"losses": [], "gradients": []} for dtype in DTYPES
+    }
+    for index in range(steps):
+        chosen = np.arange(index * batch, (index + 1) * batch) % len(pixels)
+        examples = Examples(pixels[chosen][None])
+        # A step gives its state's memory away.
+        after = {
+            dtype: step(jax.tree.map(jnp.copy, state), frozen_params, examples)
+            for dtype, (step, frozen_params) in programs.items()
+        }
+        state, metrics = after["float32"]
+        # Each gradient is added to the same first moment, by 1 - b1 of it.
+        norm = (1 - B1) * metrics["grad_norm"][0]
+        moments = {d: optax.tree.get(s.opt_state, "mu") for d, (s, _) in after.items()}
+        for dtype, (_, metrics) in after.items():
+            apart = optax.tree.norm(optax.tree.sub(moments[dtype], moments["float32"]))
+            found[dtype]["losses"].append(float(metrics["total"][0]))
+            found[dtype]["gradients"].append(float(apart / norm))
+    return found
 
 
-def difference(losses: dict[str, list[float]]) -> float:
-    """Return by how much the mean of the last losses differs at most, relative to that of float32.
+def difference(found: dict[str, dict[str, list[float]]]) -> float:
+    """Return by how much the loss of a step differs at most, relative to that of float32.
 
     Not a number where one of them is none.
     """
-    means = np.asarray([np.mean(values[-LAST:]) for values in losses.values()])
-    reference = np.mean(losses["float32"][-LAST:])
-    return float(np.max(np.abs(means - reference)) / abs(reference))
+    losses = np.asarray([of_type["losses"] for of_type in found.values()])
+    return float(np.max(np.abs(losses / found["float32"]["losses"] - 1)))
 
 
 def load_images(folder: str, side: int, count: int) -> np.ndarray:

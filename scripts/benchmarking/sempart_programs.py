@@ -34,6 +34,8 @@ DTYPES = {
     "bfloat16_head": ("bfloat16", "bfloat16"),
 }
 """Types of the products of the backbone and of the head, by a name for both."""
+B1 = 0.9
+"""What Adam keeps of its first moment."""
 
 
 class Training(NamedTuple):
@@ -99,7 +101,7 @@ def make_step(
         variables: its first ones.
         tricks: whether with trick 2, and trick 1 in it.
     """
-    optimizer = optax.adamw(1e-4, b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.0)
+    optimizer = optax.adamw(1e-4, b1=B1, b2=0.99, eps=1e-8, weight_decay=0.0)
     devices = jax.local_devices()[:1]
     step = make_train_step(
         network,

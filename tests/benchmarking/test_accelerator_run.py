@@ -103,18 +103,21 @@ def test_a_device_that_tells_no_memory_is_not_filled(tmp_path, toys, capsys):
 
 def test_aims_are_met_or_missed_or_not_measured(tmp_path, capsys):
     finished(tmp_path, sections=["losses"], steps=20)
-    *_, share, rate, losses = capsys.readouterr().out.splitlines()
+    *_, said, _, _, share, rate, losses = capsys.readouterr().out.splitlines()
+    assert said == (
+        "20 steps in float32, loss 2.00000 to 2.00000; from the same states losses differ by "
+        "0.50% at most, gradients by bfloat16 3.00%"
+    )
     assert share.endswith("35% of the bf16 rate: not measured")
     assert rate.endswith("1,500 images/s: not measured")
-    # The first losses are not looked at.
-    assert losses == "losses of bfloat16 and float32: at most 1% apart: 0.50%: met"
+    assert losses == "losses of bfloat16 and float32 from one state: at most 1% apart: 0.50%: met"
 
 
 def test_losses_that_are_no_numbers_miss_the_aim(tmp_path, toys, capsys):
     toys(losses="losses_lost")
     _, report = finished(tmp_path, sections=["losses"])
     assert report["losses"]["difference"] is None
-    assert report["losses"]["by_dtype"]["bfloat16"] == [None] * 3
+    assert report["losses"]["by_dtype"]["bfloat16"]["losses"] == [None] * 3
     assert capsys.readouterr().out.splitlines()[-1].endswith("apart: nan%: missed")
 
 

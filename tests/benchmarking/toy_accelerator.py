@@ -43,8 +43,15 @@ def fits(*, work, backbone, side, batch, dtype):
 
 
 def losses(*, backbone, weights, images, side, batch, steps):
-    return {"float32": [2.0] * steps, "bfloat16": [9.0, *[2.01] * (steps - 1)]}
+    return {
+        "float32": {"losses": [2.0] * steps, "gradients": [0.0] * steps},
+        "bfloat16": {
+            "losses": [2.01, *[2.0] * (steps - 1)],
+            "gradients": [*[0.01] * (steps - 1), 0.03],
+        },
+    }
 
 
 def losses_lost(**options):
-    return {"float32": [2.0] * 3, "bfloat16": [float("nan")] * 3}
+    whole = {"losses": [2.0] * 3, "gradients": [0.0] * 3}
+    return {"float32": whole, "bfloat16": dict.fromkeys(whole, [float("nan")] * 3)}
