@@ -18,13 +18,14 @@ import jax
 import numpy as np
 import pytest
 
+from tests import golden_values
 from tests.commands import QUICKLY_COMPILED
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 REFERENCE = Path(os.environ.get("SEMPART_REFERENCE", REPOSITORY.parent / "shared"))
-"""Folder with ``golden/`` (values of the released implementation) and ``data/`` (real images).
+"""Folder with ``data/`` (real images), and with what ``tests/golden`` was taken from.
 
 The one that SEMPART_REFERENCE names, or a folder named ``shared`` beside the repository.
 """
@@ -83,16 +84,8 @@ def _forget_compiled_programs() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def golden() -> Callable[[str], dict[str, np.ndarray]]:
-    """Return a loader of ``golden/NAME.npz``; the test skips where the folder is absent."""
-
-    def load(name: str) -> dict[str, np.ndarray]:
-        path = REFERENCE / "golden" / f"{name}.npz"
-        if not path.exists():
-            pytest.skip(f"golden values not found: {path} (set SEMPART_REFERENCE)")
-        with np.load(path, allow_pickle=False) as arrays:
-            return dict(arrays)
-
-    return load
+    """Return a loader of ``tests/golden/NAME.npz``."""
+    return golden_values.load
 
 
 @pytest.fixture(scope="session")

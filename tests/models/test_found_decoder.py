@@ -29,7 +29,7 @@ def test_golden(golden):
         pytest.skip(f"released decoder not found: {path}")
     values = golden("baselines")
     variables = decoder_params(*read_found_decoder(path))
-    image = jnp.zeros((6, 18 * 8, 24 * 8, 3))
+    image = jnp.zeros((len(values["keys"]), 18 * 8, 24 * 8, 3))
     logits = FoundDecoder(8).apply(variables, jnp.asarray(values["keys"]), image)
     np.testing.assert_allclose(
         logits["coarse"][..., 0], values["found_decoder_logits"], rtol=1e-4, atol=1e-4
