@@ -25,16 +25,16 @@ failed=()
 for version in "${versions[@]}"; do
   python=python3
   packages=("jax==$version" -e '.[test]')
-  locked=(--constraint "$folder/others.txt")
+  options=(--constraint "$folder/others.txt")
   if [ "$version" = newest ]; then
     for python in python3.13 python3.12 python3; do "$python" -c '' 2>/dev/null && break; done
     packages=(jax -e '.[test]')
-    locked=()
+    options=(--upgrade)
   fi
   "$python" -m venv "$folder/$version"
   python="$folder/$version/bin/python"
   pip=("$python" -m pip --quiet --disable-pip-version-check install)
-  "${pip[@]}" "${locked[@]}" "${packages[@]}" || "${pip[@]}" "${packages[@]}"
+  "${pip[@]}" "${options[@]}" "${packages[@]}" || "${pip[@]}" "${packages[@]}"
   "$python" -c 'import jax, sys; print("JAX", jax.__version__, "Python", sys.version.split()[0])'
   # The two calls of `make test`; pytest ends with 5 where its arguments select none of these tests.
   pytest=("$python" -m pytest -p no:cacheprovider --numprocesses=auto --maxprocesses=4
