@@ -139,10 +139,12 @@ def flags_of(path, monkeypatch):
             if name.startswith("DEFINE_"):
                 define = functools.partial(getattr(flags, name), flag_values=values)
                 patch.setattr(flags, name, define)
-        runpy.run_path(str(REPOSITORY / path), run_name="entry_point")
+        runpy.run_path(str(REPOSITORY / path), run_name="entry_point")["define_flags"]()
     return values
 
 
+# ml_collections reads a configuration by it.
+@pytest.mark.filterwarnings("ignore:the load_module:DeprecationWarning")
 def test_a_dry_run_shows_commands_that_the_entry_points_accept(
     reproduce, tmp_path, capsys, monkeypatch
 ):
@@ -163,7 +165,9 @@ def test_a_dry_run_shows_commands_that_the_entry_points_accept(
             values = flags.FlagValues()
             config_flags.DEFINE_config_file("config", flag_values=values)
             flags.DEFINE_string("workdir", None, "", flag_values=values)
-            values(["train", *arguments])
+            # The fields of a configuration are looked up there.
+            monkeypatch.setattr(sys, "argv", ["train", *arguments])
+            values(sys.argv)
             check_config(values.config)
             configurations[Path(values.workdir).name] = values.config
             continue
