@@ -82,7 +82,7 @@ def test_a_run_from_before_the_head_had_a_type_is_one_in_float32(run, tmp_path, 
     shutil.copytree(run, tmp_path / "run")
     file = tmp_path / "run" / "config.json"
     fields = json.loads(file.read_text())
-    assert fields.pop("head") == {"dtype": "float32"}
+    assert fields.pop("head")["dtype"] == "float32"
     file.write_text(json.dumps(fields if head is None else fields | {"head": head}))
     network = load_trained(tmp_path / "run")
     assert network.head_dtype == dtype
