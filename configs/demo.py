@@ -7,7 +7,7 @@ Expected: IoU of about 0.86 on scenes that were not trained on, see docs/trainin
 
 from ml_collections import ConfigDict
 
-from sempart_jax.default_config import default_config
+from sempart_jax.runs.default_config import default_config
 
 
 def get_config() -> ConfigDict:

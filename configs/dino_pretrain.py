@@ -7,7 +7,7 @@ Images are seen at a short side of 128 px. What to watch is in docs/pretraining.
 
 from ml_collections import ConfigDict
 
-from sempart_jax.pretraining.config import pretraining_config
+from sempart_jax.training.pretraining_config import pretraining_config
 
 
 def get_config() -> ConfigDict:

@@ -7,7 +7,7 @@ Expected after 30 epochs of DUTS-TR (published, IoU): DUT-OMRON .652, DUTS-TE .7
 
 from ml_collections import ConfigDict
 
-from sempart_jax.default_config import default_config
+from sempart_jax.runs.default_config import default_config
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ DUTS-TE .637, ECSSD .793.
 
 from ml_collections import ConfigDict
 
-from sempart_jax.default_config import default_config
+from sempart_jax.runs.default_config import default_config
 
 
 def get_config() -> ConfigDict:

@@ -9,7 +9,7 @@ Expected after 30 epochs of DUTS-TR (published, IoU): DUT-OMRON .604, DUTS-TE .6
 
 from ml_collections import ConfigDict
 
-from sempart_jax.default_config import default_config
+from sempart_jax.runs.default_config import default_config
 
 
 def get_config() -> ConfigDict:

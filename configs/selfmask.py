@@ -11,7 +11,7 @@ ECSSD .852.
 
 from ml_collections import ConfigDict
 
-from sempart_jax.default_config import default_config
+from sempart_jax.runs.default_config import default_config
 
 
 def get_config() -> ConfigDict:

@@ -33,8 +33,8 @@ from benchmarking.paired import Comparison, Failure, Pair, Side, measure, starte
 from benchmarking.table import format_ratio, reason, record, table
 from benchmarking.workloads import GROUPS, Size, all_pairs, device_pairs, needed_packages
 
-from sempart_jax import command_line
-from sempart_jax.atomic_write import write_atomically
+from sempart_jax.host import command_line
+from sempart_jax.host.atomic_write import write_atomically
 
 _ONLY = flags.DEFINE_list(
     "only", None, f"Groups to measure: {', '.join(GROUPS)}. All, input only with --images."

@@ -13,12 +13,12 @@ from pathlib import Path
 from absl import logging
 from ml_collections import ConfigDict
 
-from sempart_jax.builtin_model import find_builtin_model
 from sempart_jax.data.folder import find_pairs
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.evaluation.results import CENTRE_BOX
 from sempart_jax.evaluation.validation import validate
 from sempart_jax.metrics.saliency import SaliencyResult
+from sempart_jax.networks.builtin_model import find_builtin_model
 from sempart_jax.train import train
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -55,7 +55,7 @@ def show_builtin_model(scenes: Path, out: Path, size: int) -> str:
         A line of the closing table.
     """
     # Not above: whoever asks for help need not wait for it.
-    from sempart_jax.image_segmenter import load_segmenter
+    from sempart_jax.predict.segmenter import load_segmenter
     from sempart_jax.segmentation.collection import segment
 
     segmenter = load_segmenter()

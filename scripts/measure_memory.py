@@ -18,7 +18,7 @@ from typing import Any
 
 from absl import flags
 
-from sempart_jax import command_line
+from sempart_jax.host import command_line
 
 WORKS = ("mask", "baseline", "tricks")
 """A mask without the guided filter; a training step without tricks; one with both."""

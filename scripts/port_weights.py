@@ -15,9 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sempart_jax.model_format import BACKBONE, DTYPES, HEAD, Description, write_tensors
-from sempart_jax.models.names import BACKBONES
-from sempart_jax.tensor_tree import flatten
+from sempart_jax.kernels.tensor_tree import flatten
+from sempart_jax.networks.model_format import BACKBONE, DTYPES, HEAD, Description, write_tensors
+from sempart_jax.networks.names import BACKBONES
 
 
 def port(
@@ -38,7 +38,7 @@ def port(
             backbone has to be told.
     """
     # Not above: what is mistyped is told before JAX is imported.
-    from sempart_jax.models.released import (
+    from sempart_jax.networks.released import (
         head_shape,
         read_released_head,
         read_released_vit,
@@ -86,7 +86,7 @@ def port(
 
 
 def _backbone_name(shape: tuple[int, ...], name: str | None) -> str:
-    from sempart_jax.models.released import infer_backbone
+    from sempart_jax.networks.released import infer_backbone
 
     if name is None:
         try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from absl import logging
 
 from sempart_jax.data.benchmarks import BENCHMARKS
-from sempart_jax.data.shown_names import shorten
+from sempart_jax.host.shown_names import shorten
 
 NAMES = sorted({benchmark.prepared for benchmark in BENCHMARKS.values()} | set(BENCHMARKS))
 

@@ -23,18 +23,18 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sempart_jax.atomic_write import write_atomically
 from sempart_jax.data.benchmarks import open_labelled_set
 from sempart_jax.data.boxed import BOXED_SETS, open_boxed_set
-from sempart_jax.folder_lock import locked
-from sempart_jax.models.names import BACKBONES, RANDOM_WEIGHTS
-from sempart_jax.models.pretrained import HUB_REPOSITORIES
+from sempart_jax.host.atomic_write import write_atomically
+from sempart_jax.host.folder_lock import locked
+from sempart_jax.networks.names import BACKBONES, RANDOM_WEIGHTS
+from sempart_jax.networks.pretrained import HUB_REPOSITORIES
 from sempart_jax.report import published
 from sempart_jax.report.markdown import markdown_table
 from sempart_jax.report.published import PublishedRow
 from sempart_jax.report.tables import MISSING, OTHER_F_MARK, Table
 from sempart_jax.report.titles import dataset_title, image_count, metric_title, postprocessing_title
-from sempart_jax.training.run_record import is_complete
+from sempart_jax.runs.run_record import is_complete
 
 TITLES = {
     1: "Unsupervised saliency segmentation",

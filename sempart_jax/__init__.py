@@ -4,11 +4,11 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sempart_jax.bilateral import bilateral_solver
-    from sempart_jax.exported import ExportedSegmenter, load_exported
-    from sempart_jax.filters import guided_filter
-    from sempart_jax.image_segmenter import ImageSegmenter, load_segmenter
-    from sempart_jax.method_segmenter import MethodSegmenter, load_method_segmenter
+    from sempart_jax.baselines.bilateral import bilateral_solver
+    from sempart_jax.predict.exported import ExportedSegmenter, load_exported
+    from sempart_jax.predict.method_segmenter import MethodSegmenter, load_method_segmenter
+    from sempart_jax.predict.segmenter import ImageSegmenter, load_segmenter
+    from sempart_jax.two_tricks.filters import guided_filter
 
 try:
     __version__ = version("sempart_jax")
@@ -27,14 +27,14 @@ __all__ = [
 ]
 
 _HOMES = {
-    "bilateral_solver": "bilateral",
-    "guided_filter": "filters",
-    "ExportedSegmenter": "exported",
-    "ImageSegmenter": "image_segmenter",
-    "MethodSegmenter": "method_segmenter",
-    "load_exported": "exported",
-    "load_method_segmenter": "method_segmenter",
-    "load_segmenter": "image_segmenter",
+    "bilateral_solver": "baselines.bilateral",
+    "guided_filter": "two_tricks.filters",
+    "ExportedSegmenter": "predict.exported",
+    "ImageSegmenter": "predict.segmenter",
+    "MethodSegmenter": "predict.method_segmenter",
+    "load_exported": "predict.exported",
+    "load_method_segmenter": "predict.method_segmenter",
+    "load_segmenter": "predict.segmenter",
 }
 
 

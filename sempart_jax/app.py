@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from absl import flags
 
-from sempart_jax import command_line
-from sempart_jax.builtin_model import builtin_model_path
-from sempart_jax.network_source import check_source
+from sempart_jax.host import command_line
+from sempart_jax.networks.builtin_model import builtin_model_path
+from sempart_jax.predict.network_source import check_source
 
 _EXAMPLES = 4
 
@@ -55,8 +55,8 @@ def _main() -> None:
 
 def _serve(source: str | Path) -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
-    from sempart_jax.compilation_cache import enable_compilation_cache
-    from sempart_jax.image_segmenter import load_segmenter
+    from sempart_jax.host.compilation_cache import enable_compilation_cache
+    from sempart_jax.predict.segmenter import load_segmenter
     from sempart_jax.web.finishing import example_scenes
     from sempart_jax.web.server import listen, private_folder, require_gradio, serve
 

@@ -12,15 +12,15 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from sempart_jax.data.image_sources import open_images
-from sempart_jax.pretraining.config import (
+from sempart_jax.host.stop_signals import StopSignals
+from sempart_jax.runs.run_config import last_step
+from sempart_jax.training import program
+from sempart_jax.training.pretraining_config import (
     PROCESS_FIELDS,
     RESUMABLE_FIELDS,
     check_pretraining_config,
     pretraining_config,
 )
-from sempart_jax.training import program
-from sempart_jax.training.run_config import last_step
-from sempart_jax.training.stop_signals import StopSignals
 
 
 def pretrain(config: ConfigDict, workdir: Path, signals: StopSignals | None = None) -> None:
@@ -28,10 +28,10 @@ def pretrain(config: ConfigDict, workdir: Path, signals: StopSignals | None = No
 
     With every checkpoint, the teacher's backbone is written to ``workdir/backbone.safetensors``.
     Where ``config.distributed`` is set, all processes of the run call it, each within
-    :func:`sempart_jax.distributed.joined`.
+    :func:`sempart_jax.training.distributed.joined`.
 
     Args:
-        config: configuration, see ``sempart_jax.pretraining.config``.
+        config: configuration, see ``sempart_jax.training.pretraining_config``.
         workdir: directory of the run; that of process 0 is the one that counts.
         signals: what asks a process that is alone to end.
 
@@ -46,7 +46,7 @@ def pretrain(config: ConfigDict, workdir: Path, signals: StopSignals | None = No
     """
     # Not above: what is mistyped is told before JAX and what computes with it are imported.
     from sempart_jax.data.pipeline import fingerprint
-    from sempart_jax.pretraining.task import PretrainingTask
+    from sempart_jax.training.pretraining_task import PretrainingTask
     from sempart_jax.training.session import Plan, carry_out, check_devices
 
     check_pretraining_config(config)

@@ -10,7 +10,7 @@ OUT/masks.jsonl: box, area, confidence, seconds. Started again, the same command
 new, changed, or failed. Images that cannot be read are listed at the end; then exit status is 1.
 
 With `--method tokencut` in place of `--workdir`, a method that needs no training segments, over
-`--backbone`; see `sempart_jax.baselines.methods`.
+`--backbone`; see `sempart_jax.predict.methods`.
 
 Large collections: `--shard 0/4` to `--shard 3/4` in four processes do a quarter each, with records
 of their own (OUT/masks.0-of-4.jsonl). Processes of one jax.distributed cluster share by themselves.
@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from PIL import Image
 
-from sempart_jax import command_line
-from sempart_jax.baselines.methods import METHODS, SHORT_SIDE, check_method
-from sempart_jax.builtin_model import builtin_model_path
 from sempart_jax.data.segment_products import FOLDERS
-from sempart_jax.data.shown_names import printable
-from sempart_jax.network_source import check_source
-from sempart_jax.pictures import INVERSIONS
-from sempart_jax.postprocessing import POSTPROCESSINGS
+from sempart_jax.host import command_line
+from sempart_jax.host.shown_names import printable
+from sempart_jax.networks.builtin_model import builtin_model_path
+from sempart_jax.predict.methods import METHODS, SHORT_SIDE, check_method
+from sempart_jax.predict.network_source import check_source
+from sempart_jax.predict.pictures import INVERSIONS
+from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 from sempart_jax.segmentation.inputs import find_inputs
 from sempart_jax.segmentation.outputs import MASKS, check_settings
 from sempart_jax.segmentation.shards import Shard, parse_shard
@@ -125,9 +125,9 @@ def _given(*names: str) -> Mapping[str, Any]:
 
 def _segment(arguments: Sequence[str], source: str | Path | None, shard: Shard | None) -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
-    from sempart_jax.compilation_cache import enable_compilation_cache
-    from sempart_jax.image_segmenter import load_segmenter
-    from sempart_jax.method_segmenter import load_method_segmenter
+    from sempart_jax.host.compilation_cache import enable_compilation_cache
+    from sempart_jax.predict.method_segmenter import load_method_segmenter
+    from sempart_jax.predict.segmenter import load_segmenter
     from sempart_jax.segmentation.collection import Summary, segment
 
     enable_compilation_cache()

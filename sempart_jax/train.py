@@ -11,27 +11,27 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from sempart_jax.data.image_sources import ImageSource, open_images
-from sempart_jax.data.pseudo_masks import open_pseudo_masks
-from sempart_jax.default_config import (
+from sempart_jax.evaluation.results import Validations
+from sempart_jax.host.stop_signals import StopSignals
+from sempart_jax.runs.default_config import (
     PROCESS_FIELDS,
     check_config,
     default_config,
     resumable_fields,
 )
-from sempart_jax.evaluation.results import Validations
+from sempart_jax.runs.run_config import last_step
+from sempart_jax.segmentation.pseudo_masks import open_pseudo_masks
 from sempart_jax.training import program
-from sempart_jax.training.run_config import last_step
-from sempart_jax.training.stop_signals import StopSignals
 
 
 def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None) -> Validations:
     """Train, or continue to train, to the end of the configured steps.
 
     Where ``config.distributed`` is set, all processes of the run call it, each within
-    :func:`sempart_jax.distributed.joined`.
+    :func:`sempart_jax.training.distributed.joined`.
 
     Args:
-        config: configuration, see ``sempart_jax.default_config``.
+        config: configuration, see ``sempart_jax.runs.default_config``.
         workdir: directory of the run; that of process 0 is the one that counts.
         signals: what asks a process that is alone to end.
 

@@ -45,8 +45,8 @@ def run_module(name, *arguments, small_vits=False):
 def run_with_builtin_model(folder, name, *arguments, first=""):
     """The same with the built-in model of another folder, and after some lines of Python."""
     lines = [
-        "import runpy, sempart_jax.builtin_model",
-        f"sempart_jax.builtin_model.FOLDER = __import__('pathlib').Path({str(folder)!r})",
+        "import runpy, sempart_jax.networks.builtin_model",
+        f"sempart_jax.networks.builtin_model.FOLDER = __import__('pathlib').Path({str(folder)!r})",
         first,
         f"runpy.run_module('sempart_jax.{name}', run_name='__main__', alter_sys=True)",
     ]

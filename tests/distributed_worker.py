@@ -12,11 +12,11 @@ import numpy as np
 import optax
 from jax import lax
 
-from sempart_jax import distributed
-from sempart_jax.checkpoints import Checkpoints
-from sempart_jax.prediction import Predictor
-from sempart_jax.train_step import DEVICE_AXIS, create_train_state, replicate
-from tests.models.small_network import SEGMENTER, seeded_variables
+from sempart_jax.predict.predictor import Predictor
+from sempart_jax.runs.checkpoints import Checkpoints
+from sempart_jax.training import distributed
+from sempart_jax.two_tricks.train_step import DEVICE_AXIS, create_train_state, replicate
+from tests.two_tricks.small_network import SEGMENTER, seeded_variables
 
 
 def exchange(folder):

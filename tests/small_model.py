@@ -2,11 +2,11 @@
 
 import jax
 
-from sempart_jax.model_file import write_model
-from sempart_jax.models.handcrafted import HandcraftedBackbone
-from sempart_jax.models.head import SegmentationHead
-from sempart_jax.models.network import TrainedNetwork
-from sempart_jax.models.segmenter import Segmenter
+from sempart_jax.networks.handcrafted import HandcraftedBackbone
+from sempart_jax.networks.model_file import write_model
+from sempart_jax.networks.trained import TrainedNetwork
+from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.segmenter import Segmenter
 
 
 def small_network(*, dtype="float32"):

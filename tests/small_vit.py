@@ -4,7 +4,7 @@ import dataclasses
 import runpy
 import sys
 
-from sempart_jax.models import names
+from sempart_jax.networks import names
 
 
 def shrink():

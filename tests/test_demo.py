@@ -6,10 +6,10 @@ import sys
 import numpy as np
 import pytest
 
-from sempart_jax import builtin_model
 from sempart_jax.data.images import read_grey
 from sempart_jax.evaluation.results import CENTRE_BOX
 from sempart_jax.metrics.saliency import SaliencyScores
+from sempart_jax.networks import builtin_model
 from tests.commands import REPOSITORY
 from tests.small_model import write_small_model
 

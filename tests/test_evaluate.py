@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sempart_jax.data.synthetic import write_scenes
-from sempart_jax.dataset_evaluation import evaluate
+from sempart_jax.evaluate import evaluate
 from sempart_jax.evaluation.origin import saved_origin
 from tests.commands import REPOSITORY, run_module, run_train
 

@@ -12,16 +12,22 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from sempart_jax.image_segmenter import load_segmenter
-from sempart_jax.model_format import BACKBONE, HEAD, Description, read_description, read_tensors
-from sempart_jax.models import names
-from sempart_jax.models.head import SegmentationHead
-from sempart_jax.models.porting import port_head, port_vit
-from sempart_jax.tensor_tree import unflatten
-from sempart_jax.trained_network import load_trained
+from sempart_jax.kernels.tensor_tree import unflatten
+from sempart_jax.networks import names
+from sempart_jax.networks.model_format import (
+    BACKBONE,
+    HEAD,
+    Description,
+    read_description,
+    read_tensors,
+)
+from sempart_jax.networks.porting import port_head, port_vit
+from sempart_jax.predict.load import load_trained
+from sempart_jax.predict.segmenter import load_segmenter
+from sempart_jax.two_tricks.head import SegmentationHead
 from tests.commands import REPOSITORY
-from tests.models import dino_reference
-from tests.models.test_porting import head_state
+from tests.networks.test_porting import head_state
+from tests.two_tricks import dino_reference
 
 SCRIPT = REPOSITORY / "scripts" / "port_weights.py"
 

@@ -12,19 +12,19 @@ import jax
 import numpy as np
 import pytest
 
-from sempart_jax.checkpoints import Checkpoints
 from sempart_jax.data.synthetic import write_scenes
-from sempart_jax.model_format import read_description
-from sempart_jax.models import names
-from sempart_jax.models.backbone import load_backbone
-from sempart_jax.models.pretrained import BACKBONE_FILE
+from sempart_jax.host.stop_signals import StoppedRunError, StopSignals
+from sempart_jax.networks import names
+from sempart_jax.networks.backbones import load_backbone
+from sempart_jax.networks.model_format import read_description
+from sempart_jax.networks.pretrained import BACKBONE_FILE
+from sempart_jax.predict.load import load_trained
 from sempart_jax.pretrain import pretrain
-from sempart_jax.pretraining.config import pretraining_config
-from sempart_jax.pretraining.task import PretrainingTask
-from sempart_jax.trained_network import load_trained
+from sempart_jax.runs.checkpoints import Checkpoints
+from sempart_jax.runs.run_record import ResumeError
 from sempart_jax.training.health import UnhealthyRunError
-from sempart_jax.training.run_record import ResumeError
-from sempart_jax.training.stop_signals import StoppedRunError, StopSignals
+from sempart_jax.training.pretraining_config import pretraining_config
+from sempart_jax.training.pretraining_task import PretrainingTask
 from tests.commands import run_module, run_train
 from tests.process_groups import Group, free_port
 from tests.test_train import read_metrics, read_parameters

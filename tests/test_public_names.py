@@ -7,7 +7,7 @@ from importlib import resources
 import pytest
 
 import sempart_jax
-from sempart_jax import exported
+from sempart_jax.predict import exported
 
 
 def test_public_names():

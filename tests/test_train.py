@@ -7,8 +7,8 @@ import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
 
-from sempart_jax.checkpoints import Checkpoints
 from sempart_jax.data.synthetic import write_scenes
+from sempart_jax.runs.checkpoints import Checkpoints
 from tests.commands import run_module, run_train
 
 

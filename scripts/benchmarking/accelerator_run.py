@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sempart_jax.atomic_write import write_atomically
+from sempart_jax.host.atomic_write import write_atomically
 
 from . import accelerator_table as table
 from .accelerator_work import WORKS

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from sempart_jax.objectives.base import Examples
-from sempart_jax.train_step import replicate
+from sempart_jax.two_tricks.objective_base import Examples
+from sempart_jax.two_tricks.train_step import replicate
 
 from .device import memory_statistics
 from .sempart_programs import make_inference, make_training

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sempart_jax.models.head import SegmentationHead
-from sempart_jax.models.mask_network import Variables
-from sempart_jax.models.names import Architecture
-from sempart_jax.models.segmenter import Segmenter
-from sempart_jax.models.vit import VisionTransformer
-from sempart_jax.objectives.sempart import SempartObjective, evaluate_objective
+from sempart_jax.networks.names import Architecture
+from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.interfaces import Variables
+from sempart_jax.two_tricks.objective import SempartObjective, evaluate_objective
+from sempart_jax.two_tricks.segmenter import Segmenter
+from sempart_jax.two_tricks.vit import VisionTransformer
 
 from .torch_networks import flax_state, load_flax
 from .torch_sempart import Sempart, weighted_total

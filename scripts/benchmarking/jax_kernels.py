@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from sempart_jax.filters import box_filter
-from sempart_jax.models.convolution import convolve_3x3
+from sempart_jax.kernels.convolution import convolve_3x3
+from sempart_jax.two_tricks.filters import box_filter
 
 from .child import Work
 

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from sempart_jax import losses
-from sempart_jax.data.augment import Augmentation, augment_batch
-from sempart_jax.models.backbone import load_backbone
-from sempart_jax.models.head import SegmentationHead
-from sempart_jax.models.names import RANDOM_WEIGHTS
-from sempart_jax.models.normalization import normalize
-from sempart_jax.multiscale import crop_and_zoom, teacher_target
+from sempart_jax.kernels.normalization import normalize
+from sempart_jax.networks.backbones import load_backbone
+from sempart_jax.networks.names import RANDOM_WEIGHTS
+from sempart_jax.two_tricks import losses
+from sempart_jax.two_tricks.augment import Augmentation, augment_batch
+from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.multiscale import crop_and_zoom, teacher_target
 
 from .child import Work
 from .inputs import patch_inputs, random_images, relative

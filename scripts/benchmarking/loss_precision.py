@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sempart_jax.objectives.base import Examples
-from sempart_jax.train_step import replicate
+from sempart_jax.two_tricks.objective_base import Examples
+from sempart_jax.two_tricks.train_step import replicate
 
 from .sempart_programs import B1, DTYPES, first_variables, make_segmenter, make_step
 
@@ -117,6 +117,6 @@ def load_images(folder: str, side: int, count: int) -> np.ndarray:
 
 
 def _load_weights(backbone: str, weights: str) -> Any:
-    from sempart_jax.models.pretrained import load_backbone_params
+    from sempart_jax.networks.pretrained import load_backbone_params
 
     return load_backbone_params(backbone, weights)

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
-from sempart_jax.models.head import SegmentationHead
-from sempart_jax.models.vit import create_backbone
+from sempart_jax.networks.pretrained import create_backbone
+from sempart_jax.two_tricks.head import SegmentationHead
 
 
 class Passes(NamedTuple):

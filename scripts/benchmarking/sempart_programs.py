@@ -12,19 +12,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sempart_jax.data.augment import Augmentation
-from sempart_jax.models.head import SegmentationHead
-from sempart_jax.models.mask_network import Variables
-from sempart_jax.models.segmenter import Segmenter
-from sempart_jax.models.vit import VisionTransformer, create_backbone
-from sempart_jax.objectives.sempart import SempartObjective
-from sempart_jax.train_step import (
+from sempart_jax.networks.pretrained import create_backbone
+from sempart_jax.two_tricks.augment import Augmentation
+from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.interfaces import Variables
+from sempart_jax.two_tricks.objective import SempartObjective
+from sempart_jax.two_tricks.segmenter import Segmenter
+from sempart_jax.two_tricks.train_step import (
     DEVICE_AXIS,
     TrainState,
     create_train_state,
     make_train_step,
     replicate,
 )
+from sempart_jax.two_tricks.vit import VisionTransformer
 
 from .inputs import random_images
 

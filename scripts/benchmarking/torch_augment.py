@@ -6,7 +6,7 @@ As torchvision does it to float tensors, image by image.
 import torch
 from torch import Tensor
 
-from sempart_jax.data.augment import Augmentation
+from sempart_jax.two_tricks.augment import Augmentation
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 

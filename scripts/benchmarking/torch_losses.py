@@ -1,7 +1,7 @@
 """Losses, crop-and-zoom and guided filter in PyTorch, written for the benchmark.
 
-The same equations as in ``sempart_jax.losses``, ``multiscale`` and ``filters``. Masks are
-``[B, 1, H, W]``, keys ``[B, N, D]``.
+The same equations as in ``sempart_jax.two_tricks``: ``losses``, ``multiscale`` and ``filters``.
+Masks are ``[B, 1, H, W]``, keys ``[B, N, D]``.
 """
 
 import contextlib

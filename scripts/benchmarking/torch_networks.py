@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from sempart_jax.models.names import Architecture
-from sempart_jax.models.vit import LAYER_NORM_EPS, MLP_RATIO, PRETRAINING_SIZE
+from sempart_jax.networks.names import Architecture
+from sempart_jax.two_tricks.vit import LAYER_NORM_EPS, MLP_RATIO, PRETRAINING_SIZE
 
 WIDTH = 64
 STAGE_CHANNELS = (192, 128, 128)

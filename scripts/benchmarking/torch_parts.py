@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sempart_jax.data.augment import Augmentation
+from sempart_jax.two_tricks.augment import Augmentation
 
 from . import torch_losses as losses
 from .child import Work

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from sempart_jax.models.names import Architecture
-from sempart_jax.models.normalization import IMAGENET_MEAN, IMAGENET_STD
-from sempart_jax.objectives.sempart import LossWeights
+from sempart_jax.kernels.normalization import IMAGENET_MEAN, IMAGENET_STD
+from sempart_jax.networks.names import Architecture
+from sempart_jax.two_tricks.objective import LossWeights
 
 from . import torch_losses as losses
 from .torch_networks import SegmentationHead, VisionTransformer

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sempart_jax.data.augment import Augmentation
-from sempart_jax.models.names import BACKBONES
+from sempart_jax.networks.names import BACKBONES
+from sempart_jax.two_tricks.augment import Augmentation
 
 from . import torch_losses
 from .child import Work

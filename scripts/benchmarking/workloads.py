@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sempart_jax.postprocessing import guided_radius
+from sempart_jax.predict.postprocessing import guided_radius
 
 from .checks import agree, interiors_agree, tell_errors
 from .inputs import BATCH, BATCHES

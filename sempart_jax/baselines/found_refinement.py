@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, UInt8
 from scipy.ndimage import binary_fill_holes, zoom
 
-from sempart_jax.bilateral import bilateral_solver
+from sempart_jax.baselines.bilateral import bilateral_solver
 
 
 def refine_patch_masks(
@@ -55,7 +55,7 @@ def _refine(
 
 
 def _resize(mask: Bool[np.ndarray, "h w"], shape: tuple[int, ...]) -> np.ndarray:
-    """Resize bilinearly without antialiasing, as :func:`sempart_jax.resize.resize_bilinear`."""
+    """Resize bilinearly, no antialiasing, as :func:`sempart_jax.kernels.resize.resize_bilinear`."""
     # Float64: on patches of 8 pixels its sums are exact, and so are comparisons with thresholds.
     factors = [wanted / side for wanted, side in zip(shape, mask.shape, strict=True)]
     return zoom(mask.astype(np.float64), factors, order=1, mode="nearest", grid_mode=True)

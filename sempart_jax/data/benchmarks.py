@@ -9,7 +9,7 @@ from absl import logging
 from sempart_jax.data.folder import match_pairs
 from sempart_jax.data.labelled import LabelledFolder, LabelledSet
 from sempart_jax.data.prepared import PREPARED, PreparedSet, prepared_folder, prepared_splits
-from sempart_jax.data.shown_names import shorten
+from sempart_jax.host.shown_names import shorten
 
 
 class Benchmark(NamedTuple):

@@ -20,8 +20,8 @@ from sempart_jax.data.folder import mask_problem
 from sempart_jax.data.images import UnreadableImageError, decode_grey, decode_image
 from sempart_jax.data.labelled import LabelledImage, check_sizes
 from sempart_jax.data.prepared import PREPARED, prepared_folder, prepared_splits
-from sempart_jax.data.shown_names import shorten
 from sempart_jax.data.sources import BenchmarkFiles, download_archive, find_files
+from sempart_jax.host.shown_names import shorten
 
 
 class SaliencyBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]

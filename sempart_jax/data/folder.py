@@ -10,7 +10,7 @@ from pathlib import Path
 from absl import logging
 
 from sempart_jax.data.segment_products import without_products
-from sempart_jax.data.shown_names import printable, shorten
+from sempart_jax.host.shown_names import printable, shorten
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 """What an image file's name ends in, in upper or lower case."""

@@ -15,7 +15,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from sempart_jax.data.shown_names import printable
+from sempart_jax.host.errors import ExpectedError
+from sempart_jax.host.shown_names import printable
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Formats by content, whatever the file is called. Those that run other programs are left out."""
@@ -54,7 +55,7 @@ class UnreadableImageError(Exception):
         return f"cannot read the image {printable(self.path)}: {self.reason}"
 
 
-class NoReadableImageError(Exception):
+class NoReadableImageError(ExpectedError):
     """Not one file of the data set can be read.
 
     Attributes:

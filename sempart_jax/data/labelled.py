@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sempart_jax.data.images import UnreadableImageError, count_pixels, read_grey, read_image
-from sempart_jax.data.shown_names import printable
+from sempart_jax.host.shown_names import printable
 
 
 class LabelledImage(NamedTuple):

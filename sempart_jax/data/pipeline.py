@@ -23,8 +23,8 @@ from sempart_jax.data.crops import CropReader
 from sempart_jax.data.image_sources import ImageSource, MaskedSource
 from sempart_jax.data.images import NoReadableImageError, UnreadableImageError
 from sempart_jax.data.pixel_cache import Crop, PixelCache
-from sempart_jax.data.scratch_folder import ScratchFolder
-from sempart_jax.data.worker_processes import (
+from sempart_jax.host.scratch_folder import ScratchFolder
+from sempart_jax.host.worker_processes import (
     check_shared_memory,
     killed_workers_told,
     signals_blocked,
@@ -83,7 +83,7 @@ def training_batches(
 
     Args:
         source: images in a fixed order, see :func:`sempart_jax.data.image_sources.open_images`,
-            or :func:`sempart_jax.data.pseudo_masks.open_pseudo_masks` for images with masks.
+            or ``sempart_jax.segmentation.pseudo_masks.open_pseudo_masks`` for images with masks.
         batch_size: images a step over all processes of the run.
         image_size: pixels of a crop's side.
         resize_size: pixels of the short side before the crop.

@@ -7,15 +7,15 @@ from tqdm import tqdm
 
 from sempart_jax.data.boxed import BoxedSet
 from sempart_jax.data.labelled import LabelledSet
+from sempart_jax.evaluation.box_tally import boxes_by_name, localization_set
 from sempart_jax.evaluation.examples import find_examples
-from sempart_jax.evaluation.localization import boxes_by_name, localization_set
+from sempart_jax.evaluation.mask_tally import saliency_set
 from sempart_jax.evaluation.origin import Origin
-from sempart_jax.evaluation.protocols import PROTOCOLS, Protocol
 from sempart_jax.evaluation.results import Examples, LocalizationSection, SaliencySection
-from sempart_jax.evaluation.saliency import saliency_set
 from sempart_jax.evaluation.scored import STAGES, Kind, Scored, ScoredSet
 from sempart_jax.evaluation.scoring import score
 from sempart_jax.metrics.localization import Box, corloc
+from sempart_jax.metrics.protocols import PROTOCOLS, Protocol
 
 
 class Evaluator:
@@ -36,7 +36,7 @@ class Evaluator:
         """Choose how to score.
 
         Args:
-            postprocessings: names of ``sempart_jax.postprocessing``.
+            postprocessings: names of ``sempart_jax.predict.postprocessing``.
             foreground_rule: rule under all protocols; ``None`` takes that of each protocol, and
                 leaves masks as they are whose origin has chosen their foreground.
             extra: whether the further scores of PySODMetrics are wanted.

@@ -6,14 +6,14 @@ import numpy as np
 from jaxtyping import Shaped
 
 from sempart_jax.data.image_sizes import resize
+from sempart_jax.evaluation.mask_tally import SaliencyTally
 from sempart_jax.evaluation.masks import Failure, MaskSource
-from sempart_jax.evaluation.protocols import Protocol
 from sempart_jax.evaluation.results import CENTRE_BOX, Example, Examples, SaliencySection
-from sempart_jax.evaluation.saliency import SaliencyTally
 from sempart_jax.evaluation.scored import ScoredSet
 from sempart_jax.evaluation.scoring import HELD_PIXELS
-from sempart_jax.pixel_budget import within_pixels
-from sempart_jax.postprocessing import postprocess
+from sempart_jax.host.pixel_budget import within_pixels
+from sempart_jax.metrics.protocols import Protocol
+from sempart_jax.predict.postprocessing import postprocess
 
 LONGEST_SIDE = 1024
 """Most pixels of a side of an example's pictures, which are all kept until they are shown."""

@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 from sempart_jax.data.folder import find_images
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.images import UnreadableImageError, read_grey
-from sempart_jax.evaluation.protocols import Protocol
+from sempart_jax.metrics.protocols import Protocol
 
 Mask = Float[np.ndarray, "_ _"]
 

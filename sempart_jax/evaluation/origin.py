@@ -7,11 +7,11 @@ from pathlib import Path
 
 import jax
 
-from sempart_jax.baselines.methods import SHORT_SIDE
 from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
-from sempart_jax.method_predictor import load_method
-from sempart_jax.prediction import any_size_predictor
-from sempart_jax.trained_network import load_trained
+from sempart_jax.predict.load import load_trained
+from sempart_jax.predict.method_predictor import load_method
+from sempart_jax.predict.methods import SHORT_SIDE
+from sempart_jax.predict.predictor import any_size_predictor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ def network_origin(
     """Load the network whose fine masks are scored.
 
     Args:
-        source: see ``sempart_jax.trained_network.load_trained``.
+        source: see ``sempart_jax.predict.load.load_trained``.
         backbone: name of the backbone that a released head was trained on; runs and model files
             know theirs.
         weights: file of the backbone's weights, where it is not where the run found it.
@@ -80,7 +80,7 @@ def method_origin(
     """Set a baseline up over a backbone; it chooses its foreground itself.
 
     Args:
-        method: one of ``baselines.methods.METHODS``.
+        method: one of ``predict.methods.METHODS``.
         backbone: name of the backbone.
         weights: file of its weights; downloaded by name if None.
         decoder: file of FOUND's decoder, for the methods of that name.

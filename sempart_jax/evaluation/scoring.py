@@ -12,10 +12,10 @@ from absl import logging
 
 from sempart_jax.data.images import UnreadableImageError
 from sempart_jax.evaluation.masks import Failure, FramedImage, Mask, MaskSource
-from sempart_jax.evaluation.protocols import BATCH_RULE_SIZE, Protocol, inverted_masks
 from sempart_jax.evaluation.scored import Kind, Scored, ScoredSet
-from sempart_jax.pixel_budget import within_pixels
-from sempart_jax.postprocessing import postprocess
+from sempart_jax.host.pixel_budget import within_pixels
+from sempart_jax.metrics.protocols import BATCH_RULE_SIZE, Protocol, inverted_masks
+from sempart_jax.predict.postprocessing import postprocess
 
 PART_SIZE = 64
 """Most images that are in memory together; a multiple of the batch rule's eight."""
@@ -42,7 +42,7 @@ def score(
         scored_set: images, and what is counted.
         source: where the masks come from.
         protocol: what is scored of an image.
-        foreground_rule: see ``evaluation.protocols.inverted_masks``.
+        foreground_rule: see ``metrics.protocols.inverted_masks``.
         postprocessings: names of ``postprocessing``.
         advance: called with the number of images after each part.
 

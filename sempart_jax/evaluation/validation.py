@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sempart_jax.data.labelled import LabelledFolder
+from sempart_jax.evaluation.mask_tally import saliency_set
 from sempart_jax.evaluation.masks import Mask, NetworkMasks
-from sempart_jax.evaluation.protocols import Protocol
-from sempart_jax.evaluation.saliency import saliency_set
 from sempart_jax.evaluation.scoring import score
+from sempart_jax.metrics.protocols import Protocol
 from sempart_jax.metrics.saliency import SaliencyResult
 
 
@@ -28,7 +28,7 @@ def validate(
     Args:
         pairs: files of images and ground truths.
         predictor: from images of any sizes to a mask of each.
-        foreground_rule: see ``evaluation.protocols.inverted_masks``.
+        foreground_rule: see ``metrics.protocols.inverted_masks``.
         resize_size: short side of the images in pixels before the crop.
         crop_size: side of the crop in pixels.
         postprocessings: names of ``postprocessing``.

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from sempart_jax import __version__
-from sempart_jax.atomic_write import write_atomically
 from sempart_jax.evaluation.results import Evaluation, Examples, SaliencySection
+from sempart_jax.host.atomic_write import write_atomically
 from sempart_jax.metrics.saliency import F_THRESHOLDS
 from sempart_jax.report.curves import SIZE_BINS, size_bins
 from sempart_jax.report.markdown import markdown_document

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from sempart_jax.atomic_write import write_atomically
+from sempart_jax.host.atomic_write import write_atomically
 
 _CELL_INCHES = 1.6
 _DOTS_PER_INCH = 100

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.segment_products import FOLDERS
-from sempart_jax.folder_lock import locked
-from sempart_jax.picture_segmenter import PictureSegmenter
+from sempart_jax.host.folder_lock import locked
+from sempart_jax.predict.picture_segmenter import PictureSegmenter
 from sempart_jax.segmentation.finishing import Finisher
 from sempart_jax.segmentation.inputs import ImageFile, find_inputs, name_outputs
 from sempart_jax.segmentation.outputs import (

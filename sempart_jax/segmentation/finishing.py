@@ -10,14 +10,14 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
-from sempart_jax.data.shown_names import printable
+from sempart_jax.host.pixel_budget import PixelBudget
+from sempart_jax.host.shown_names import printable
 from sempart_jax.metrics.localization import largest_box
-from sempart_jax.pixel_budget import PixelBudget
-from sempart_jax.postprocessing import BILATERAL_PIXELS
+from sempart_jax.predict.postprocessing import BILATERAL_PIXELS
+from sempart_jax.segmentation.drawing import cutout, eight_bits, overlay
 from sempart_jax.segmentation.inputs import ImageFile
 from sempart_jax.segmentation.measures import expected_iou, keep_component, largest_component
 from sempart_jax.segmentation.outputs import OutputFolder
-from sempart_jax.segmentation.pictures import cutout, eight_bits, overlay
 from sempart_jax.segmentation.records import Record, RecordFile
 
 _WORKING_PIXELS = 48_000_000

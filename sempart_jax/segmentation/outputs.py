@@ -12,8 +12,8 @@ from typing import Any
 
 from PIL import Image
 
-from sempart_jax.atomic_write import write_atomically
 from sempart_jax.data.segment_products import FOLDERS, MARKER
+from sempart_jax.host.atomic_write import write_atomically
 
 MASKS = ("binary", "soft")
 """How values of mask files can be."""

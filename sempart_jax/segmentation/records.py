@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import logging
 
-from sempart_jax.atomic_write import write_atomically
+from sempart_jax.host.atomic_write import write_atomically
 from sempart_jax.segmentation.shards import Shard
 
 _RECORD_FILES = "masks.*jsonl"

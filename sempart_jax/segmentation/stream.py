@@ -18,9 +18,9 @@ from jaxtyping import Float, UInt8
 
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import UnreadableImageError, count_pixels, read_image
-from sempart_jax.in_flight import IN_FLIGHT
-from sempart_jax.picture_segmenter import MaskPredictor
-from sempart_jax.pixel_budget import PixelBudget
+from sempart_jax.host.in_flight import IN_FLIGHT
+from sempart_jax.host.pixel_budget import PixelBudget
+from sempart_jax.predict.picture_segmenter import MaskPredictor
 from sempart_jax.segmentation.finishing import UnfinishedImageError
 from sempart_jax.segmentation.inputs import ImageFile
 

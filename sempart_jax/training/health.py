@@ -3,8 +3,10 @@
 import math
 from collections.abc import Mapping
 
+from sempart_jax.host.errors import ExpectedError
 
-class UnhealthyRunError(RuntimeError):
+
+class UnhealthyRunError(ExpectedError):
     """Training can only waste time from here on; the last good checkpoint is kept."""
 
 

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sempart_jax.atomic_write import write_atomically
+from sempart_jax.host.atomic_write import write_atomically
+from sempart_jax.host.event_file import EventFile
+from sempart_jax.host.write_errors import writing
 from sempart_jax.report.panels import save_png
 from sempart_jax.report.training_curves import draw_curves, read_curves
-from sempart_jax.training.event_file import EventFile
-from sempart_jax.training.metrics_file import read_rows
-from sempart_jax.write_errors import writing
+from sempart_jax.runs.metrics_file import read_rows
 
 
 class TrainingLog:

@@ -9,24 +9,24 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from sempart_jax import distributed
-from sempart_jax.checkpoints import State
 from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.data.pipeline import Batch, training_batches
-from sempart_jax.data.shown_names import printable
-from sempart_jax.objectives.base import Examples
-from sempart_jax.train_step import Metrics, replicate, shard
+from sempart_jax.host.shown_names import printable
+from sempart_jax.host.stop_signals import (
+    LookInterruptedError,
+    StoppedRunError,
+    StopSignals,
+)
+from sempart_jax.runs.checkpoints import State
+from sempart_jax.training import distributed
 from sempart_jax.training.awaited_batches import AwaitedBatches
 from sempart_jax.training.health import CollapsedRunError
 from sempart_jax.training.log import SilentLog, TrainingLog
 from sempart_jax.training.plateau import plateau_advice
 from sempart_jax.training.recorder import RunRecorder
-from sempart_jax.training.stop_signals import (
-    LookInterruptedError,
-    StoppedRunError,
-    StopSignals,
-)
 from sempart_jax.training.task import TrainingTask
+from sempart_jax.two_tricks.objective_base import Examples
+from sempart_jax.two_tricks.train_step import Metrics, replicate, shard
 
 _STEPS_IN_FLIGHT = 2
 """Steps that wait on the device; more would only make the progress bar run ahead of it."""

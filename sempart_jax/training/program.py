@@ -7,10 +7,10 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from sempart_jax import command_line
 from sempart_jax.data.folder import image_folder
-from sempart_jax.training.stop_signals import StoppedRunError, StopSignals
-from sempart_jax.write_errors import WriteError
+from sempart_jax.host import command_line
+from sempart_jax.host.stop_signals import StoppedRunError, StopSignals
+from sempart_jax.host.write_errors import WriteError
 
 
 def run(
@@ -24,7 +24,7 @@ def run(
 
     Args:
         train: trains to the end of the configured steps; called within
-            :func:`sempart_jax.distributed.joined` where several processes train together.
+            :func:`sempart_jax.training.distributed.joined` where several processes train together.
         check: refuses a configuration by ValueError.
         default: a configuration with all fields that there are.
         example: an experiment, for who has named none.
@@ -50,8 +50,8 @@ def run(
         if not config.distributed:  # one of several processes tells the others when it ends
             image_folder(config.data.train)
         # What is mistyped has been told before JAX and what computes with it are imported.
-        from sempart_jax import distributed
-        from sempart_jax.compilation_cache import enable_compilation_cache
+        from sempart_jax.host.compilation_cache import enable_compilation_cache
+        from sempart_jax.training import distributed
         from sempart_jax.training.awaited_batches import leave_program
 
         enable_compilation_cache()

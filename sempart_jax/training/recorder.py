@@ -12,11 +12,11 @@ import numpy as np
 from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from sempart_jax.checkpoints import Checkpoints, State
 from sempart_jax.evaluation.masks import Mask
-from sempart_jax.train_step import unreplicate
+from sempart_jax.runs.checkpoints import Checkpoints, State
+from sempart_jax.runs.run_record import missed_look, note_kept_step, note_missed_look
 from sempart_jax.training.health import START_ANEW, UnhealthyRunError
-from sempart_jax.training.run_record import missed_look, note_kept_step, note_missed_look
+from sempart_jax.two_tricks.train_step import unreplicate
 
 
 class RunRecorder(abc.ABC, Generic[State]):

@@ -5,20 +5,25 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from sempart_jax.checkpoints import Checkpoints
 from sempart_jax.data.folder import find_pairs
 from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.data.samples import read_samples
 from sempart_jax.evaluation.results import CENTRE_BOX, Validations
 from sempart_jax.evaluation.validation import validate
-from sempart_jax.experiment import Experiment
-from sempart_jax.models.mask_network import Variables
-from sempart_jax.objectives.sempart import SempartObjective
-from sempart_jax.prediction import AnySizePredictor, Predictor, panel_columns, trained_variables
+from sempart_jax.predict.predictor import (
+    AnySizePredictor,
+    Predictor,
+    panel_columns,
+    trained_variables,
+)
 from sempart_jax.report.panels import draw_panel
-from sempart_jax.train_step import TrainState, unreplicate
+from sempart_jax.runs.checkpoints import Checkpoints
+from sempart_jax.runs.experiment import Experiment
 from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.recorder import RunRecorder, in_parts
+from sempart_jax.two_tricks.interfaces import Variables
+from sempart_jax.two_tricks.objective import SempartObjective
+from sempart_jax.two_tricks.train_step import TrainState, unreplicate
 
 _VALIDATED_MASKS = {"none": "fine", "guided": "refined", CENTRE_BOX: CENTRE_BOX}
 """Name in the log of each post-processing, and of the box that they are compared with."""

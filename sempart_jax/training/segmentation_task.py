@@ -6,16 +6,16 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from sempart_jax.checkpoints import Checkpoints, fingerprint_params
 from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.evaluation.results import Validations
-from sempart_jax.experiment import build_experiment
-from sempart_jax.objectives.base import Examples
-from sempart_jax.train_step import Metrics, TrainState, make_train_step, replicate
+from sempart_jax.runs.checkpoints import Checkpoints, fingerprint_params
+from sempart_jax.runs.experiment import build_experiment
 from sempart_jax.training.health import HealthMonitor
 from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.segmentation_recorder import SegmentationRecorder
 from sempart_jax.training.task import TrainingTask
+from sempart_jax.two_tricks.objective_base import Examples
+from sempart_jax.two_tricks.train_step import Metrics, TrainState, make_train_step, replicate
 
 
 class SegmentationTask(TrainingTask[TrainState]):

@@ -9,17 +9,17 @@ from typing import Generic
 import jax
 from ml_collections import ConfigDict
 
-from sempart_jax import distributed
-from sempart_jax.checkpoints import Checkpoints, State
 from sempart_jax.data.image_sources import ImageSource
-from sempart_jax.data.shown_names import printable
-from sempart_jax.folder_lock import locked
+from sempart_jax.host.folder_lock import locked
+from sempart_jax.host.shown_names import printable
+from sempart_jax.host.stop_signals import StopSignals
+from sempart_jax.runs.checkpoints import Checkpoints, State
+from sempart_jax.runs.run_config import without
+from sempart_jax.runs.run_record import check_nothing_lost, note_kept_step, register_run
+from sempart_jax.training import distributed
 from sempart_jax.training.log import SilentLog, TrainingLog
 from sempart_jax.training.loop import TrainingRun
 from sempart_jax.training.recorder import RunRecorder
-from sempart_jax.training.run_config import without
-from sempart_jax.training.run_record import check_nothing_lost, note_kept_step, register_run
-from sempart_jax.training.stop_signals import StopSignals
 from sempart_jax.training.task import TrainingTask
 
 
@@ -61,7 +61,7 @@ def check_devices(config: ConfigDict) -> None:
     if config.distributed and not jax.distributed.is_initialized():
         raise ValueError(
             "config.distributed is set and this process is alone: train within "
-            "sempart_jax.distributed.joined"
+            "sempart_jax.training.distributed.joined"
         )
     devices = jax.device_count()
     if config.batch_size % devices:

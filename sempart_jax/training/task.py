@@ -5,11 +5,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Generic
 
-from sempart_jax.checkpoints import Checkpoints, State
-from sempart_jax.objectives.base import Examples
-from sempart_jax.train_step import Metrics
+from sempart_jax.runs.checkpoints import Checkpoints, State
 from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.recorder import RunRecorder
+from sempart_jax.two_tricks.objective_base import Examples
+from sempart_jax.two_tricks.train_step import Metrics
 
 
 class TrainingTask(abc.ABC, Generic[State]):

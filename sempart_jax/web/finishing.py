@@ -9,9 +9,9 @@ from PIL import Image
 
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.synthetic import synthetic_scene
-from sempart_jax.pictures import choose_side
-from sempart_jax.postprocessing import guided, postprocess
-from sempart_jax.segmentation.pictures import eight_bits
+from sempart_jax.predict.pictures import choose_side
+from sempart_jax.predict.postprocessing import guided, postprocess
+from sempart_jax.segmentation.drawing import eight_bits
 
 PREVIEW_SIDE = 1024
 """Longer side in pixels, at most, of what is shown; what is downloaded keeps the picture's size."""
@@ -25,10 +25,10 @@ class Finish:
     """What is done to the network's mask after it was predicted.
 
     Attributes:
-        refine: ``guided`` or another key of ``sempart_jax.postprocessing.POSTPROCESSINGS``.
+        refine: ``guided`` or another key of ``sempart_jax.predict.postprocessing.POSTPROCESSINGS``.
         radius: of the guided filter, in pixels of the picture; scaled with the picture if None.
         eps: of the guided filter.
-        invert: see ``sempart_jax.pictures.choose_side``.
+        invert: see ``sempart_jax.predict.pictures.choose_side``.
         threshold: mask above which a pixel belongs to the cut-out; ``None`` keeps soft edges, the
             mask is then the cut-out's opacity.
     """

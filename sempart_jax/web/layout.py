@@ -9,7 +9,7 @@ import gradio as gr
 import numpy as np
 from jaxtyping import UInt8
 
-from sempart_jax.pictures import INVERSIONS
+from sempart_jax.predict.pictures import INVERSIONS
 
 NO_PICTURE = "No picture yet: drop one, or take an example."
 

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sempart_jax.data.images import UnreadableImageError
-from sempart_jax.postprocessing import guided_radius
-from sempart_jax.segmentation.pictures import eight_bits
+from sempart_jax.predict.postprocessing import guided_radius
+from sempart_jax.segmentation.drawing import eight_bits
 from sempart_jax.web.finishing import Finish, cut_out, on_checkerboard, preview
 from sempart_jax.web.layout import NO_PICTURE, lay_out, message
 from sempart_jax.web.sessions import Predict, Session, SessionStore, open_session, read_upload

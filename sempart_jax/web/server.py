@@ -16,7 +16,7 @@ from urllib.parse import quote
 import numpy as np
 from jaxtyping import UInt8
 
-from sempart_jax.segmentation.pictures import eight_bits
+from sempart_jax.segmentation.drawing import eight_bits
 from sempart_jax.web.finishing import cut_out, encode_png
 from sempart_jax.web.gate import Gate
 from sempart_jax.web.sessions import MEGABYTE, Predict, SessionStore

@@ -7,9 +7,9 @@ import scipy.linalg
 
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.images import read_image
-from sempart_jax.models.handcrafted import HandcraftedBackbone
-from sempart_jax.models.normalization import normalize
-from sempart_jax.models.vit import VisionTransformer
+from sempart_jax.kernels.normalization import normalize
+from sempart_jax.networks.handcrafted import HandcraftedBackbone
+from sempart_jax.two_tricks.vit import VisionTransformer
 
 
 def cosines(keys):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sempart_jax.baselines.found import background_mask, decoder_logits
-from sempart_jax.models.released import read_found_decoder
+from sempart_jax.networks.released import read_found_decoder
 from tests.baselines.references import photographs, seeded_vit_features
 from tests.conftest import REFERENCE
 

@@ -8,7 +8,7 @@ from jax import lax
 
 from sempart_jax.baselines.found_callback import _elsewhere, refined_in_step
 from sempart_jax.baselines.found_refinement import refine_patch_masks
-from sempart_jax.train_step import replicate
+from sempart_jax.two_tricks.train_step import replicate
 from tests.baselines.test_found_refinement import scene
 
 # Images as large as in training: with these, JAX' own callback waits for ever on all CPU devices.

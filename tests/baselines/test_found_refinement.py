@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from sempart_jax.baselines.bilateral import bilateral_solver
 from sempart_jax.baselines.found_refinement import refine_patch_masks
-from sempart_jax.bilateral import bilateral_solver
 
 
 def resize(mask, height, width):

@@ -13,7 +13,8 @@ from scripts.benchmarking.matrix_rates import PRECISIONS, measure_rate
 from scripts.benchmarking.sempart_programs import draw_backbone
 from scripts.benchmarking.timing import time_calls
 from sempart_jax.data.synthetic import write_scenes
-from sempart_jax.models import names, vit
+from sempart_jax.networks import names
+from sempart_jax.two_tricks import vit
 
 pytestmark = pytest.mark.compile_bound
 

@@ -6,7 +6,7 @@ import pytest
 from jax import lax
 
 from scripts.benchmarking.product_count import Passes, count_passes, count_products, count_work
-from sempart_jax.models.names import BACKBONES
+from sempart_jax.networks.names import BACKBONES
 
 
 def shape(*sizes):

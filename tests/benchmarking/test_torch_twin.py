@@ -14,10 +14,10 @@ import torch
 from scripts.benchmarking import torch_augment, torch_losses
 from scripts.benchmarking.torch_networks import ConvolutionBlock, SegmentationHead, load_flax
 from scripts.benchmarking.torch_sempart import Sempart, make_optimizer, training_step
-from sempart_jax.data.augment import Augmentation
-from sempart_jax.data.color_jitter import jitter
-from sempart_jax.filters import guided_filter
-from sempart_jax.models.names import Architecture
+from sempart_jax.kernels.color_jitter import jitter
+from sempart_jax.networks.names import Architecture
+from sempart_jax.two_tricks.augment import Augmentation
+from sempart_jax.two_tricks.filters import guided_filter
 
 TINY = Architecture(patch_size=8, width=12, depth=2, num_heads=2)
 

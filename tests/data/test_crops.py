@@ -13,7 +13,7 @@ from sempart_jax.data.image_sizes import MAXIMUM_ASPECT_RATIO, resize_short_side
 from sempart_jax.data.image_sources import ImageFiles, PillowSource
 from sempart_jax.data.images import UnreadableImageError, read_image
 from sempart_jax.data.pixel_cache import PixelCache
-from sempart_jax.data.pseudo_masks import MaskedImages
+from sempart_jax.segmentation.pseudo_masks import MaskedImages
 from tests.data.labelled_files import photo
 
 SIZES = {"side": 16, "resize_size": 20}

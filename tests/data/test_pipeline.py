@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempart_jax.data import image_sources, pipeline, worker_processes
+from sempart_jax.data import image_sources, pipeline
 from sempart_jax.data.builders import prepare
 from sempart_jax.data.folder import find_images
 from sempart_jax.data.image_sizes import MAXIMUM_ASPECT_RATIO, resize_short_side
@@ -26,7 +26,8 @@ from sempart_jax.data.pipeline import (
     fingerprint,
     training_batches,
 )
-from sempart_jax.data.worker_processes import WorkerKilledError
+from sempart_jax.host import worker_processes
+from sempart_jax.host.worker_processes import WorkerKilledError
 from tests.commands import own_words
 from tests.data.labelled_files import write_unpacked
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from sempart_jax.data.image_sources import ImageFiles
 from sempart_jax.data.pipeline import Batch, training_batches
-from sempart_jax.data.pseudo_masks import MaskedImages
+from sempart_jax.segmentation.pseudo_masks import MaskedImages
 from tests.data.labelled_files import photo
 
 SIZES = {"image_size": 16, "resize_size": 20}

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempart_jax.data import worker_processes
 from sempart_jax.data.image_sizes import resize_short_side
 from sempart_jax.data.image_sources import ImageFiles
 from sempart_jax.data.images import NoReadableImageError, read_grey, read_image
 from sempart_jax.data.pipeline import Batch, training_batches
-from sempart_jax.data.pseudo_masks import MaskedImages
+from sempart_jax.host import worker_processes
+from sempart_jax.segmentation.pseudo_masks import MaskedImages
 
 SIZES = {"image_size": 16, "resize_size": 20}
 COUNT = 7

@@ -7,8 +7,8 @@ from PIL import Image
 from sempart_jax.data.image_sizes import center_crop, resize_short_side
 from sempart_jax.data.image_sources import ImageFiles
 from sempart_jax.data.images import read_grey, read_image
-from sempart_jax.data.pseudo_masks import MaskedImages
 from sempart_jax.data.samples import read_samples
+from sempart_jax.segmentation.pseudo_masks import MaskedImages
 
 
 @pytest.fixture

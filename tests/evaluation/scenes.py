@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from sempart_jax.data.labelled import LabelledFolder
-from sempart_jax.evaluation.protocols import Protocol
+from sempart_jax.metrics.protocols import Protocol
 
 WHOLE = Protocol("whole", "image")
 

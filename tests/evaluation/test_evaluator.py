@@ -11,8 +11,8 @@ from sempart_jax.data.boxed import BoxedSet, read_boxes
 from sempart_jax.evaluation.evaluator import Evaluator, given_boxes_section
 from sempart_jax.evaluation.given_boxes import read_given_boxes
 from sempart_jax.evaluation.origin import Origin
-from sempart_jax.evaluation.protocols import PROTOCOLS
 from sempart_jax.evaluation.results import CENTRE_BOX
+from sempart_jax.metrics.protocols import PROTOCOLS
 from tests.evaluation.scenes import WHOLE, RedMasks, labelled, rectangle, write_pair
 
 

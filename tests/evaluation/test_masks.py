@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from sempart_jax.evaluation.masks import Failure, FramedImage, NetworkMasks, SavedMasks
-from sempart_jax.evaluation.protocols import PROTOCOLS, Protocol
+from sempart_jax.metrics.protocols import PROTOCOLS, Protocol
 
 NATIVE = PROTOCOLS["native"]
 

@@ -5,9 +5,9 @@ import pytest
 
 from sempart_jax.evaluation.masks import FramedImage
 from sempart_jax.evaluation.origin import method_origin, network_origin
-from sempart_jax.evaluation.protocols import PROTOCOLS
-from sempart_jax.method_predictor import load_method
-from tests.models.test_porting import head_state
+from sempart_jax.metrics.protocols import PROTOCOLS
+from sempart_jax.predict.method_predictor import load_method
+from tests.networks.test_porting import head_state
 from tests.small_model import write_small_model
 
 

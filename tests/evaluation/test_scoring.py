@@ -8,13 +8,13 @@ from PIL import Image
 
 from sempart_jax.data.images import read_image
 from sempart_jax.evaluation import scoring
+from sempart_jax.evaluation.mask_tally import saliency_set
 from sempart_jax.evaluation.masks import Failure
-from sempart_jax.evaluation.protocols import Protocol
 from sempart_jax.evaluation.results import CENTRE_BOX
-from sempart_jax.evaluation.saliency import saliency_set
 from sempart_jax.evaluation.scored import STAGES
 from sempart_jax.evaluation.scoring import score
-from sempart_jax.postprocessing import postprocess
+from sempart_jax.metrics.protocols import Protocol
+from sempart_jax.predict.postprocessing import postprocess
 from tests.evaluation.scenes import WHOLE, RedMasks, labelled, rectangle, write_pair
 
 

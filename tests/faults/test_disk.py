@@ -7,12 +7,12 @@ import shutil
 import numpy as np
 import pytest
 
-from sempart_jax.default_config import default_config
-from sempart_jax.folder_lock import FolderInUseError, locked
+from sempart_jax.host.folder_lock import FolderInUseError, locked
+from sempart_jax.host.write_errors import WriteError
+from sempart_jax.predict.load import load_run
+from sempart_jax.runs.default_config import default_config
+from sempart_jax.runs.run_record import ResumeError, note_kept_step, register_run
 from sempart_jax.train import train
-from sempart_jax.trained_network import load_run
-from sempart_jax.training.run_record import ResumeError, note_kept_step, register_run
-from sempart_jax.write_errors import WriteError
 from tests.commands import SMALL
 from tests.faults.disks import mounted_disk
 from tests.faults.small_training import (

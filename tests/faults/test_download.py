@@ -12,12 +12,12 @@ import pytest
 import safetensors.numpy
 
 from tests.commands import REPOSITORY
-from tests.models.dino_reference import seeded_state_dict
+from tests.two_tricks.dino_reference import seeded_state_dict
 
 pytestmark = pytest.mark.slow
 
 PROGRAM = """
-from sempart_jax.models.pretrained import load_backbone_params
+from sempart_jax.networks.pretrained import load_backbone_params
 try:
     load_backbone_params("dino_vits16")
 except (ValueError, FileNotFoundError) as error:

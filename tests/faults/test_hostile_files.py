@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sempart_jax.data.images import read_image
-from sempart_jax.data.shown_names import printable
+from sempart_jax.host.shown_names import printable
 from tests.commands import SMALL, run_train
 from tests.faults.damaged_images import encode, scene
 from tests.faults.hostile_files import ORDINARY, write_hostile, write_ordinary

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from sempart_jax.models.pretrained import BACKBONE_FILE
+from sempart_jax.networks.pretrained import BACKBONE_FILE
 from tests.faults.small_training import (
     A_WHILE,
     STEPS,

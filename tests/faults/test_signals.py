@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sempart_jax.training.run_record import is_complete
+from sempart_jax.runs.run_record import is_complete
 from tests.faults.small_training import (
     A_WHILE,
     STEPS,

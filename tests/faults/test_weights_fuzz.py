@@ -21,13 +21,13 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sempart_jax.model_file import read_model
-from sempart_jax.model_format import is_model_file, read_tensors
-from sempart_jax.models.pretrained import load_backbone_params
-from sempart_jax.models.released import read_found_decoder, read_released_head, read_released_vit
-from sempart_jax.models.weight_files import read_state_dict
+from sempart_jax.networks.model_file import read_model
+from sempart_jax.networks.model_format import is_model_file, read_tensors
+from sempart_jax.networks.pretrained import load_backbone_params
+from sempart_jax.networks.released import read_found_decoder, read_released_head, read_released_vit
+from sempart_jax.networks.weight_files import read_state_dict
 from tests.faults.peak_memory import peak_kilobytes
-from tests.models.dino_reference import seeded_state_dict
+from tests.two_tricks.dino_reference import seeded_state_dict
 
 if sys.platform == "linux":
     import resource

@@ -4,13 +4,13 @@ import numpy as np
 from PIL import Image
 
 from sempart_jax.data.image_sizes import resize
-from sempart_jax.image_segmenter import ImageSegmenter
-from sempart_jax.input_size import input_size
-from sempart_jax.models.handcrafted import HandcraftedBackbone
-from sempart_jax.models.head import SegmentationHead
-from sempart_jax.models.segmenter import Segmenter
-from sempart_jax.prediction import AnySizePredictor
-from sempart_jax.trained_network import TrainedNetwork
+from sempart_jax.networks.handcrafted import HandcraftedBackbone
+from sempart_jax.predict.input_size import input_size
+from sempart_jax.predict.load import TrainedNetwork
+from sempart_jax.predict.predictor import AnySizePredictor
+from sempart_jax.predict.segmenter import ImageSegmenter
+from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.segmenter import Segmenter
 
 
 class RedPredictor:

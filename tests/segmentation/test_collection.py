@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from sempart_jax.data.images import read_grey
-from sempart_jax.folder_lock import FolderInUseError, locked
+from sempart_jax.host.folder_lock import FolderInUseError, locked
+from sempart_jax.host.write_errors import WriteError
 from sempart_jax.segmentation.collection import Summary, segment
 from sempart_jax.segmentation.outputs import check_settings
 from sempart_jax.segmentation.shards import Shard
-from sempart_jax.write_errors import WriteError
 from tests.segmentation.red_images import red_segmenter, write_red
 
 

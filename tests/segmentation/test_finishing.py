@@ -12,10 +12,11 @@ from PIL import Image
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.images import read_grey, read_image
 from sempart_jax.data.segment_products import FOLDERS
-from sempart_jax.image_segmenter import ImageSegmenter
 from sempart_jax.metrics.localization import largest_box
-from sempart_jax.postprocessing import postprocess
-from sempart_jax.prediction import AnySizePredictor
+from sempart_jax.predict.postprocessing import postprocess
+from sempart_jax.predict.predictor import AnySizePredictor
+from sempart_jax.predict.segmenter import ImageSegmenter
+from sempart_jax.segmentation.drawing import cutout, overlay
 from sempart_jax.segmentation.finishing import (
     Finisher,
     UnfinishedImageError,
@@ -24,7 +25,6 @@ from sempart_jax.segmentation.finishing import (
 from sempart_jax.segmentation.inputs import ImageFile
 from sempart_jax.segmentation.measures import expected_iou
 from sempart_jax.segmentation.outputs import OutputFolder
-from sempart_jax.segmentation.pictures import cutout, overlay
 from sempart_jax.segmentation.records import RecordFile
 from tests.segmentation.red_images import red_segmenter, red_square
 

@@ -11,7 +11,7 @@ import pytest
 
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import count_pixels, read_image
-from sempart_jax.image_segmenter import ImageSegmenter
+from sempart_jax.predict.segmenter import ImageSegmenter
 from sempart_jax.segmentation.finishing import UnfinishedImageError
 from sempart_jax.segmentation.inputs import ImageFile
 from sempart_jax.segmentation.stream import Stream

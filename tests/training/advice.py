@@ -2,7 +2,7 @@
 
 import re
 
-from sempart_jax.training.run_config import flatten
+from sempart_jax.host.config_fields import flatten
 
 
 def assert_advice_can_be_followed(message, default):

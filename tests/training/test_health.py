@@ -2,7 +2,7 @@
 
 import pytest
 
-from sempart_jax.default_config import default_config
+from sempart_jax.runs.default_config import default_config
 from sempart_jax.training.health import CollapsedRunError, HealthMonitor, UnhealthyRunError
 from tests.training.advice import assert_advice_can_be_followed
 

@@ -11,9 +11,9 @@ from PIL import Image
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-from sempart_jax.training.event_file import EventFile
+from sempart_jax.host.event_file import EventFile
+from sempart_jax.host.write_errors import WriteError
 from sempart_jax.training.log import SilentLog, TrainingLog
-from sempart_jax.write_errors import WriteError
 
 
 def open_log(workdir, first_step=0, last_step=10, batch_size=4):

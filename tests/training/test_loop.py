@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from flax import struct
 
-from sempart_jax.checkpoints import Checkpoints
 from sempart_jax.data.image_sources import ImageFiles
 from sempart_jax.data.pipeline import Batch
-from sempart_jax.default_config import default_config
-from sempart_jax.train_step import replicate, unreplicate
+from sempart_jax.host.stop_signals import StoppedRunError, StopSignals
+from sempart_jax.runs.checkpoints import Checkpoints
+from sempart_jax.runs.default_config import default_config
+from sempart_jax.runs.run_record import is_complete, missed_look, register_run
 from sempart_jax.training import awaited_batches, loop
 from sempart_jax.training.health import UnhealthyRunError
 from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.loop import TrainingRun
 from sempart_jax.training.recorder import RunRecorder, in_parts
-from sempart_jax.training.run_record import is_complete, missed_look, register_run
-from sempart_jax.training.stop_signals import StoppedRunError, StopSignals
 from sempart_jax.training.task import TrainingTask
+from sempart_jax.two_tricks.train_step import replicate, unreplicate
 from tests.test_train import read_metrics
 
 LAST_STEP = 3

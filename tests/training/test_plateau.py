@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from sempart_jax.default_config import default_config
+from sempart_jax.host.config_fields import flatten
+from sempart_jax.runs.default_config import default_config
 from sempart_jax.training.plateau import plateau_advice
-from sempart_jax.training.run_config import flatten
 
 
 def advise(ncuts, last_step, every):

@@ -6,10 +6,10 @@ import pytest
 from flax import struct
 from ml_collections import ConfigDict
 
-from sempart_jax.checkpoints import Checkpoints
-from sempart_jax.train_step import replicate
+from sempart_jax.runs.checkpoints import Checkpoints
 from sempart_jax.training.health import UnhealthyRunError
 from sempart_jax.training.recorder import RunRecorder, check_finite_state, in_parts
+from sempart_jax.two_tricks.train_step import replicate
 
 
 @struct.dataclass

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempart_jax.postprocessing import guided, postprocess
+from sempart_jax.predict.postprocessing import guided, postprocess
 from sempart_jax.web.finishing import (
     PREVIEW_SIDE,
     Finish,

@@ -1,0 +1,88 @@
+"""How every entry point starts: flags, expected errors in one line; without JAX, for it is slow."""
+
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import app, flags, logging
+from ml_collections import ConfigDict
+
+from sempart_jax.host.config_fields import describe_unknown_fields
+from sempart_jax.host.errors import ExpectedError
+from sempart_jax.host.orbax_noise import silence_orbax
+from sempart_jax.host.out_of_memory import MEMORY_ERRORS, describe_out_of_memory
+
+EXPECTED_ERRORS = (
+    ValueError,
+    OSError,  # a file that is missing, a disk that is full
+    ModuleNotFoundError,  # an extra that is not installed
+    ExpectedError,
+)
+"""What a user can mend: told in one line, without a traceback."""
+
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it."""
+
+_HELP = ("help", "?", "helpshort", "helpfull", "helpxml")
+
+
+def run(
+    main: Callable[..., None],
+    *,
+    positional: bool = False,
+    resumable: bool = False,
+    default: Callable[[], ConfigDict] = ConfigDict,
+) -> None:
+    """Parse the flags, call ``main`` and leave the program.
+
+    Exit status 0 after success and after help, 1 after one of :data:`EXPECTED_ERRORS`, flags that
+    make no sense or where memory does not suffice, 130 after Ctrl-C; other errors keep their
+    traceback.
+
+    Args:
+        main: reads its arguments from flags; called with the list of the others if ``positional``.
+        positional: whether there may be arguments that are no flags, before, among or after these;
+            after ``--`` all are.
+        resumable: whether the same command continues after Ctrl-C, which is said then.
+        default: a configuration with all fields that ``--config`` may set, where there is one.
+    """
+
+    def guarded(arguments: Sequence[str]) -> None:
+        rest = list(arguments[1:])
+        if rest and not positional:
+            sys.exit(f"error: unexpected arguments: {' '.join(rest)}")
+        if not flags.FLAGS["verbosity"].present:
+            logging.set_verbosity(logging.WARNING)
+            silence_orbax()
+        try:
+            main(*([rest] if positional else []))
+        except EXPECTED_ERRORS as error:
+            sys.exit(f"error: {error}")
+        except MEMORY_ERRORS as error:
+            told = describe_out_of_memory(error)
+            if told is None:
+                raise
+            sys.exit(f"error: {told}")
+        except KeyboardInterrupt:
+            if resumable:
+                print("interrupted; the same command continues", file=sys.stderr)
+            sys.exit(INTERRUPTED)
+
+    app.run(guarded, flags_parser=lambda arguments: _parse(arguments, default()))
+
+
+def _parse(arguments: list[str], default: ConfigDict) -> list[str]:
+    try:
+        rest: list[str] = flags.FLAGS(arguments)
+        if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
+            # A file that does not load is only told of when a field is asked for.
+            _ = flags.FLAGS["config"].value.seed
+    except (AttributeError, KeyError) as error:
+        # The config library says that a field is unknown without saying which would be known.
+        sys.exit(f"error: {describe_unknown_fields(arguments, default) or error}")
+    except (flags.Error, OSError) as error:
+        sys.exit(f"error: {error}")
+    except SystemExit as left:
+        # Help that was asked for is no failure, as absl has it.
+        sys.exit(0 if any(each.lstrip("-") in _HELP for each in arguments) else left.code)
+    return rest

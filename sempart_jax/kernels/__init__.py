@@ -1,0 +1,1 @@
+"""Fast ways to do ordinary things, as pure functions of arrays."""

@@ -1,1 +1,0 @@
-"""The networks: frozen backbones, the segmentation head, and weights brought in from outside."""

@@ -1,0 +1,1 @@
+"""Backbones by name, their weights, and files of trained networks."""

@@ -1,0 +1,138 @@
+"""A trained network in one file of its own, see ``model_format``."""
+
+import os
+from pathlib import Path
+
+import jax
+
+from sempart_jax.baselines.selfmask_network import SelfMaskNetwork
+from sempart_jax.kernels.tensor_tree import check_tensors, flatten, unflatten
+from sempart_jax.networks.by_name import create_network, load_frozen, name_network
+from sempart_jax.networks.model_format import (
+    BACKBONE,
+    HEAD,
+    Description,
+    holds_backbone,
+    read_description,
+    read_tensors,
+    write_tensors,
+)
+from sempart_jax.networks.trained import TrainedNetwork
+from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.segmenter import Segmenter
+
+
+def write_model(
+    path: str | os.PathLike[str],
+    network: TrainedNetwork,
+    *,
+    include_backbone: bool = True,
+    dtype: str = "float32",
+) -> None:
+    """Write a trained network as one file.
+
+    Args:
+        path: file to write, ending in ``.safetensors``; it is whole or as before.
+        network: the network.
+        include_backbone: without it the file is small, and whoever reads it needs the frozen
+            backbone's weights besides.
+        dtype: ``float32``, or ``bfloat16`` for half the size; biases, norms and running averages
+            stay float32. The type of computation is the network's own.
+
+    Raises:
+        ValueError: if the file's name ends otherwise, the type is unknown, or a tensor is not
+            finite.
+    """
+    tensors = flatten(network.variables, HEAD)
+    if include_backbone:
+        tensors |= flatten(network.frozen_params, BACKBONE)
+    write_tensors(path, describe(network), tensors, dtype)
+
+
+def describe(network: TrainedNetwork) -> Description:
+    """Say what a model file tells of a network beside its tensors."""
+    sizes = {}
+    segmenter = network.segmenter
+    if isinstance(segmenter, Segmenter) and isinstance(segmenter.head, SegmentationHead):
+        sizes = {"head_channels": segmenter.head.channels}
+    elif isinstance(segmenter, SelfMaskNetwork):
+        mask_former = segmenter.mask_former
+        sizes = {"queries": mask_former.num_queries, "decoder_layers": mask_former.num_layers}
+    return Description(
+        backbone=network.backbone,
+        patch_size=network.patch_size,
+        origin=network.origin,
+        short_side=network.short_side,
+        filter_radius=segmenter.radius,
+        filter_eps=segmenter.filter_eps,
+        compute_dtype=network.dtype,
+        network=name_network(segmenter),
+        head_dtype=network.head_dtype,
+        **sizes,
+    )
+
+
+def read_model(
+    path: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None
+) -> TrainedNetwork:
+    """Read a network that :func:`write_model` has written.
+
+    Args:
+        path: the file.
+        weights: file of the backbone's weights for a file without backbone; without it they are
+            loaded, and if need be downloaded, by the backbone's name.
+
+    Raises:
+        FileNotFoundError: if there is no such file, or the backbone's weights cannot be had.
+        ModuleNotFoundError: if the weights are a PyTorch file, and PyTorch is not installed.
+        ValueError: if the file is damaged, of another version, or holds no head; if its tensors are
+            not those of its network (all are named); or if there are two backbones.
+    """
+    path = Path(path)
+    description = read_description(path)
+    head = read_tensors(path, HEAD)
+    if not head:
+        raise ValueError(
+            f"{path} holds the backbone {description.backbone} and no head, so it gives no masks: "
+            "it can serve as weights of a backbone"
+        )
+    if holds_backbone(path):
+        if weights is not None:
+            raise ValueError(f"{path} holds its backbone: leave out the weights {weights}")
+        weights = path
+    module, frozen_params = load_frozen(
+        description.network,
+        description.backbone,
+        "" if weights is None else os.fspath(weights),
+        description.compute_dtype,
+    )
+    if module.patch_size != description.patch_size:
+        raise ValueError(
+            f"{path} says that {description.backbone} has patches of {description.patch_size} "
+            f"pixels, and it has {module.patch_size}: the file is damaged, get it again"
+        )
+    segmenter = create_network(
+        description.network,
+        module,
+        radius=description.filter_radius,
+        filter_eps=description.filter_eps,
+        queries=description.queries,
+        decoder_layers=description.decoder_layers,
+        head_dtype=description.head_dtype,
+        head_channels=description.head_channels,
+    )
+    variables = jax.eval_shape(
+        lambda: segmenter.init(jax.random.key(0), frozen_params, description.patch_size)
+    )
+    shapes = {name: leaf.shape for name, leaf in flatten(variables, HEAD).items()}
+    check_tensors(path, head, shapes, f"{description.network} over {description.backbone}")
+    return TrainedNetwork(
+        segmenter=segmenter,
+        frozen_params=frozen_params,
+        variables=unflatten(head, HEAD),
+        short_side=description.short_side,
+        backbone=description.backbone,
+        dtype=description.compute_dtype,
+        origin=f"model file {path} ({description.origin})",
+        head_dtype=description.head_dtype,
+    )

@@ -1,0 +1,151 @@
+"""Weights by the names that their authors released them under: which network they are of.
+
+A file is either a vision transformer of DINO or iBOT, or the head of *Two Tricks* (arXiv
+2404.03392); neither says by itself on which backbone the head was trained.
+"""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from sempart_jax.networks.names import BACKBONES
+from sempart_jax.networks.porting import drop_projection_head, port_head, port_vit
+from sempart_jax.networks.weight_files import read_state_dict
+
+
+def read_released_head(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the released head.
+
+    Args:
+        path: ``.pth``, ``.npz`` or ``.safetensors``; see ``weight_files.read_state_dict``.
+
+    Returns:
+        ``{"params", "batch_stats"}`` of ``SegmentationHead``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
+        ValueError: the file is damaged or of another kind, or its tensors are not the head's.
+    """
+    state_dict = read_state_dict(path)
+    if _is_vit(state_dict) and not _is_head(state_dict):
+        raise ValueError(
+            f"{path} holds a vision transformer and no head, so it gives no masks: it can serve as "
+            "weights of a backbone"
+        )
+    if not _is_head(state_dict):
+        raise ValueError(f"{path} holds no segmentation head: {_first_names(state_dict)}")
+    try:
+        return port_head(state_dict)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_released_vit(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read a vision transformer of DINO or iBOT, without the projection head beside it.
+
+    Args:
+        path: ``.pth``, ``.npz`` or ``.safetensors``; see ``weight_files.read_state_dict``.
+
+    Returns:
+        Parameters of ``VisionTransformer``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
+        ValueError: the file is damaged or of another kind, or its tensors are not those of a vision
+            transformer.
+    """
+    state_dict = drop_projection_head(read_state_dict(path))
+    if _is_head(state_dict) and not _is_vit(state_dict):
+        raise ValueError(f"{path} holds a segmentation head where weights of a backbone are wanted")
+    if not _is_vit(state_dict):
+        raise ValueError(f"{path} holds no vision transformer: {_first_names(state_dict)}")
+    try:
+        return port_vit(state_dict)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_found_decoder(path: str | os.PathLike[str]) -> tuple[np.ndarray, float]:
+    """Read the decoder released with FOUND (arXiv 2212.07834), a 1x1 convolution.
+
+    Args:
+        path: ``.pt``, ``.npz`` or ``.safetensors``; see ``weight_files.read_state_dict``.
+
+    Returns:
+        Kernel ``[D]``, float32, and bias.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
+        ValueError: the file is damaged, or its tensors are not the decoder's or not finite.
+    """
+    tensors = read_state_dict(path)
+    kernel, bias = (tensors.get(f"decoder.{name}") for name in ("weight", "bias"))
+    if kernel is None or bias is None or kernel.shape != (1, kernel.size, 1, 1) or bias.size != 1:
+        raise ValueError(
+            f"{path} holds no decoder of FOUND, decoder.weight [1, D, 1, 1] and decoder.bias [1]: "
+            f"{_first_names(tensors)}"
+        )
+    if not (np.isfinite(kernel).all() and np.isfinite(bias).all()):
+        raise ValueError(f"{path}: the decoder has values that are not finite")
+    return kernel.reshape(-1), float(bias.reshape(-1)[0])
+
+
+def head_shape(variables: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the patch size that a head was made for, and the width of the keys that it reads."""
+    params = variables["params"]
+    stages = sum(name.startswith("stage_") for name in params)
+    return 2**stages, params["input_projection"]["kernel"].shape[0]
+
+
+def vit_shape(params: Mapping[str, Any]) -> tuple[int, int, int]:
+    """Return patch size, width and depth of a vision transformer."""
+    patch_size, _, _, width = params["patch_embedding"]["kernel"].shape
+    return patch_size, width, sum(name.startswith("block_") for name in params)
+
+
+def infer_backbone(patch_size: int, width: int, depth: int | None = None) -> str:
+    """Name the backbone of a shape.
+
+    Args:
+        patch_size: side of its patches in pixels.
+        width: channels of its keys.
+        depth: number of its blocks, where it is known.
+
+    Raises:
+        ValueError: there is none, or more than one and only a person can tell.
+    """
+    names = [
+        name
+        for name, known in BACKBONES.items()
+        if (known.patch_size, known.width) == (patch_size, width) and depth in (None, known.depth)
+    ]
+    shape = f"patch size {patch_size} and width {width}"
+    if depth is not None:
+        shape = f"patch size {patch_size}, width {width} and depth {depth}"
+    if not names:
+        raise ValueError(f"there is no backbone of {shape} among {', '.join(BACKBONES)}")
+    if len(names) > 1:
+        raise ValueError(
+            f"the tensors alone do not tell {' from '.join(names)}, which have {shape}: name the "
+            "backbone"
+        )
+    return names[0]
+
+
+def _is_head(state_dict: Mapping[str, np.ndarray]) -> bool:
+    return "conv_input.weight" in state_dict or "conv_final.weight" in state_dict
+
+
+def _is_vit(state_dict: Mapping[str, np.ndarray]) -> bool:
+    return "patch_embed.proj.weight" in state_dict or "cls_token" in state_dict
+
+
+def _first_names(state_dict: Mapping[str, np.ndarray]) -> str:
+    names = sorted(state_dict)
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"its tensors are {', '.join(names[:3])}{more}"

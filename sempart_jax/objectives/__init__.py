@@ -1,1 +1,0 @@
-"""What training minimises, one file for each network that is trained here."""

@@ -1,0 +1,1 @@
+"""One network or method, and masks of any picture from it."""

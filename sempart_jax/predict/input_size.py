@@ -1,0 +1,120 @@
+"""The size at which the network sees an image: few shapes for images of all sizes.
+
+Each new shape is compiled anew, so an image is brought to the nearest of a few aspect ratios, those
+that most photographs have. An image of another ratio is stretched on its way in, and its mask back.
+"""
+
+import abc
+import math
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from sempart_jax.data.image_sizes import resize
+from sempart_jax.host.in_flight import map_in_flight
+
+ASPECT_RATIOS = (1.0, 4 / 3, 3 / 2, 16 / 9)
+"""Long side over short side; with portrait and landscape, seven shapes in all."""
+
+
+def input_size(height: int, width: int, short_side: int, patch_size: int) -> tuple[int, int]:
+    """Choose the size at which the network sees an image.
+
+    Args:
+        height: of the image in pixels.
+        width: of the image in pixels.
+        short_side: wanted short side in pixels, rounded to a multiple of the patch.
+        patch_size: side of the backbone's patches in pixels.
+
+    Returns:
+        Height and width, multiples of the patch, in the nearest of :data:`ASPECT_RATIOS`.
+
+    Raises:
+        ValueError: if a size is not positive.
+    """
+    sizes = {"height": height, "width": width, "short_side": short_side, "patch_size": patch_size}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1 pixel, got {size}")
+    aspect = math.log(max(height, width) / min(height, width))
+    ratio = min(ASPECT_RATIOS, key=lambda candidate: abs(math.log(candidate) - aspect))
+    short = max(1, round(short_side / patch_size)) * patch_size
+    long = round(short * ratio / patch_size) * patch_size
+    return (short, long) if width >= height else (long, short)
+
+
+class FewShapesPredictor(abc.ABC):
+    """Predicts masks of images of any size, which are seen in the few sizes of :func:`input_size`.
+
+    ``network_input``, ``start`` and ``fit`` are its three steps, for those who feed images in a
+    stream; calling it takes them one after another, with two batches in flight.
+
+    Attributes:
+        batch_size: images that are processed together.
+    """
+
+    def __init__(self, *, short_side: int, patch_size: int, batch_size: int) -> None:
+        """Choose the sizes.
+
+        Args:
+            short_side: short side in pixels at which an image is seen.
+            patch_size: side of the backbone's patches in pixels.
+            batch_size: images that are processed together.
+        """
+        self._short_side, self._patch_size = short_side, patch_size
+        self.batch_size = batch_size
+
+    def network_input(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """Bring an image to the size at which it is seen, see :func:`input_size`."""
+        height, width = image.shape[:2]
+        return resize(image, *input_size(height, width, self._short_side, self._patch_size))
+
+    @abc.abstractmethod
+    def start(
+        self, inputs: UInt8[np.ndarray, "B h w 3"]
+    ) -> Callable[[], Float[np.ndarray, "B rows columns"]]:
+        """Begin to predict for inputs of one size, a batch of them at most.
+
+        Returns:
+            What waits for the masks and gives them, on pixels or on patches, in [0, 1].
+        """
+
+    @staticmethod
+    def fit(
+        mask: Float[np.ndarray, "rows columns"], height: int, width: int
+    ) -> Float[np.ndarray, "H W"]:
+        """Bring a predicted mask to the size of its image."""
+        return np.clip(resize(mask, height, width), 0, 1)
+
+    def __call__(
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
+    ) -> list[Float[np.ndarray, "_ _"]]:
+        """Predict, a batch of each size at a time: the next is resized while one is computed.
+
+        Args:
+            images: RGB images of any sizes.
+
+        Returns:
+            A mask in [0, 1] for each in their order, of its height and width.
+        """
+        places: dict[tuple[int, int], list[int]] = {}
+        for place, image in enumerate(images):
+            height, width = image.shape[:2]
+            size = input_size(height, width, self._short_side, self._patch_size)
+            places.setdefault(size, []).append(place)
+        batches = [
+            members[first : first + self.batch_size]
+            for members in places.values()
+            for first in range(0, len(members), self.batch_size)
+        ]
+
+        def start_batch(members: list[int]) -> Callable[[], Float[np.ndarray, "B rows columns"]]:
+            return self.start(np.stack([self.network_input(images[place]) for place in members]))
+
+        masks: dict[int, np.ndarray] = {}
+        found = map_in_flight(start_batch, batches)
+        for members, predicted in zip(batches, found, strict=True):
+            for place, mask in zip(members, predicted, strict=True):
+                masks[place] = self.fit(mask, *images[place].shape[:2])
+        return [masks[place] for place in range(len(images))]

@@ -1,1 +1,0 @@
-"""Self-supervised pretraining of a backbone by DINO (arXiv 2104.14294)."""

@@ -1,0 +1,297 @@
+"""Checkpoints of a run, by orbax, and whether they are still what was saved.
+
+A working directory holds ``checkpoints/<step>/`` and, where a validation set is named,
+``best/<step>/``. A checkpoint is written beside its final name and renamed when complete, so that
+one which was cut off is never read. With it goes a fingerprint of what it holds: neither orbax nor
+the format under it notices a flipped bit.
+"""
+
+import hashlib
+import shutil
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from absl import logging
+
+from sempart_jax.host.write_errors import WriteError, writing
+from sempart_jax.runs.damaged_checkpoints import (
+    UNLISTED_ERRORS,
+    move_aside,
+    one_line,
+    unlisted_steps,
+)
+
+_FINGERPRINT = "fingerprint"
+_UNFINISHED = "*.orbax-checkpoint-tmp"
+"""What orbax calls a checkpoint that is not complete."""
+
+
+@runtime_checkable
+class SteppedState(Protocol):
+    """Everything that a training step changes; a tree of arrays."""
+
+    @property
+    def step(self) -> Any:
+        """Number of steps taken, int32 array."""
+
+
+State = TypeVar("State", bound=SteppedState)
+
+
+class DamagedCheckpointError(ValueError):
+    """A checkpoint does not hold what was saved."""
+
+
+class Checkpoints:
+    """The newest, or the best, states of a run, written in the background.
+
+    Of several processes of a run, only one writes; whoever reads or writes waits for no other. Use
+    as a context manager: leaving it waits for what is being written.
+    """
+
+    def __init__(
+        self,
+        workdir: str | Path,
+        *,
+        name: str = "checkpoints",
+        keep: int = 3,
+        best: bool = False,
+        read_only: bool = False,
+    ) -> None:
+        """Open a directory of checkpoints.
+
+        Args:
+            workdir: directory of the run.
+            name: directory below ``workdir``.
+            keep: number of checkpoints that stay.
+            best: keep those of the highest score instead of the newest.
+            read_only: touch nothing. Otherwise the directory is made if absent, and what a killed
+                process has left unfinished is removed.
+
+        Raises:
+            DamagedCheckpointError: if what orbax notes of checkpoints cannot be read: of any where
+                nothing may be touched, otherwise of all. Where some are good, damaged ones are
+                renamed ``<step>.damaged``, with a warning.
+            WriteError: if the directory cannot be made.
+        """
+        self.directory = Path(workdir).resolve() / name
+        self._best = best
+        if not read_only:
+            with writing(self.directory):
+                self.directory.mkdir(parents=True, exist_ok=True)
+                for unfinished in self.directory.glob(_UNFINISHED):
+                    shutil.rmtree(unfinished)
+        self._keep = keep
+        try:
+            self._manager = self._open(self.directory)
+        except UNLISTED_ERRORS as error:
+            self._tell_or_set_aside(error, read_only=read_only)
+            self._manager = self._open(self.directory)
+
+    def _open(self, directory: Path) -> ocp.CheckpointManager:
+        process = jax.process_index()
+        return ocp.CheckpointManager(
+            directory,
+            item_handlers=ocp.StandardCheckpointHandler(),
+            options=ocp.CheckpointManagerOptions(
+                max_to_keep=self._keep,
+                best_fn=(lambda metrics: metrics["score"]) if self._best else None,
+                best_mode="max",
+                create=False,  # orbax would have all processes do it together
+                enable_async_checkpointing=True,
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    primary_host=process, active_processes={process}
+                ),
+            ),
+        )
+
+    def _tell_or_set_aside(self, error: Exception, *, read_only: bool) -> None:
+        """Find which checkpoints orbax cannot list; rename them if others are left."""
+        steps = [int(path.name) for path in self.directory.iterdir() if path.name.isdecimal()]
+        damaged = unlisted_steps(self.directory, steps, self._open)
+        if read_only or not damaged or len(damaged) == len(steps):
+            listed = "\n  ".join(damaged.values()) or one_line(error)
+            raise DamagedCheckpointError(
+                f"a checkpoint has lost its score or its description:\n  {listed}\n"
+                "Bring it back from a copy, or move it away."
+            ) from error
+        for step, reason in damaged.items():
+            logging.warning("%s. It is now %s", reason, move_aside(self.directory / str(step)))
+
+    def __enter__(self) -> "Checkpoints":
+        """Return self."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        """Wait for pending writes and close.
+
+        Raises:
+            WriteError: if a write has failed, unless there is an error already.
+        """
+        # Of two errors the first is told: it is why the run ends.
+        with suppress(WriteError) if error else nullcontext(), self._writing():
+            self._manager.close()
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest checkpoint that is complete or being written, or ``None``."""
+        step: int | None = self._manager.latest_step()
+        return step
+
+    def save(self, state: SteppedState, score: float | None = None) -> None:
+        """Start to write a state, after the one before is complete; training may go on at once.
+
+        Args:
+            state: unreplicated state. A step that is on disk already is not written again.
+            score: what the best checkpoints are chosen by.
+
+        Raises:
+            WriteError: if this state or the one before cannot be written. Older checkpoints stay.
+        """
+        step = int(state.step)
+        if step in self._manager.all_steps():
+            return
+        with self._writing():
+            # Or orbax would make it again, with nothing else of the run beside it.
+            if not self.directory.is_dir():
+                raise FileNotFoundError("the directory has been removed")
+            state = jax.device_get(state)
+            self._manager.save(
+                step,
+                args=ocp.args.StandardSave(state),
+                metrics=None if score is None else {"score": score},
+                custom_metadata={_FINGERPRINT: fingerprint_params(state)},
+            )
+
+    def wait(self) -> None:
+        """Wait until all is written.
+
+        Raises:
+            WriteError: if it cannot be written.
+        """
+        with self._writing():
+            self._manager.wait_until_finished()
+
+    def resume(self, like: State) -> State | None:
+        """Read the newest checkpoint that is not damaged.
+
+        Damaged ones that are newer are renamed ``<step>.damaged``, with a warning: training is
+        going to write these steps again.
+
+        Args:
+            like: state of the same structure and shapes, such as a fresh one.
+
+        Returns:
+            State on the host; ``None`` if there is no checkpoint at all.
+
+        Raises:
+            DamagedCheckpointError: if all checkpoints are damaged.
+            WriteError: if a damaged one cannot be renamed.
+        """
+        damaged: dict[int, str] = {}
+        for step in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                state = self.restore(like, step)
+            except DamagedCheckpointError as error:
+                damaged[step] = str(error)
+                continue
+            for newer, reason in damaged.items():
+                aside = self._set_aside(newer)
+                logging.warning("%s. It is now %s; continuing from step %d", reason, aside, step)
+            return state
+        if damaged:
+            listed = "\n  ".join(damaged.values())
+            raise DamagedCheckpointError(
+                f"no checkpoint in {self.directory} can be read:\n  {listed}\n"
+                "Bring one back from a copy, or start anew in another --workdir."
+            )
+        return None
+
+    def restore(self, like: State, step: int | None = None) -> State:
+        """Read a checkpoint.
+
+        Args:
+            like: state of the same structure and shapes, such as a fresh one.
+            step: which; by default the newest, or the best where the best are kept.
+
+        Returns:
+            State on the host.
+
+        Raises:
+            FileNotFoundError: if there is no such checkpoint.
+            DamagedCheckpointError: if it does not hold what was saved. One from before there were
+                fingerprints is only noticed where its files cannot be read.
+        """
+        if step is None:
+            step = self._best_step() if self._best else self.latest_step
+        if step is None or step not in self._manager.all_steps():
+            wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+            raise FileNotFoundError(f"{wanted} in {self.directory}")
+        abstract = jax.tree.map(np.asarray, jax.device_get(like))
+        damaged = f"{self.directory / str(step)} is damaged"
+        try:
+            description = self._manager.metadata(step)
+            restored: State = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+        except MemoryError:
+            raise
+        # Of damaged files orbax raises whatever stumbles over them first.
+        except Exception as error:
+            raise DamagedCheckpointError(f"{damaged}: {one_line(error)}") from error
+        if description.init_timestamp_nsecs is None:
+            raise DamagedCheckpointError(f"{damaged}: its metadata is missing or cut off")
+        expected = description.custom_metadata.get(_FINGERPRINT)
+        if expected not in (None, fingerprint_params(restored)):
+            raise DamagedCheckpointError(f"{damaged}: it does not hold what was saved")
+        return restored
+
+    def _best_step(self) -> int | None:
+        for step in self._manager.all_steps():
+            if not self._manager.metrics(step):
+                raise DamagedCheckpointError(
+                    f"{self.directory / str(step)} is damaged: it has lost its score. Name one of "
+                    f"{self.directory} to take it in any case"
+                )
+        best: int | None = self._manager.best_step()
+        return best
+
+    def _set_aside(self, step: int) -> Path:
+        aside = move_aside(self.directory / str(step))
+        self._manager.reload()
+        return aside
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Tell what orbax raises when it cannot write, which need not be an ``OSError``."""
+        with writing(self.directory):
+            try:
+                yield
+            except ValueError as error:
+                raise WriteError(f"cannot write {self.directory}: {one_line(error)}") from error
+
+
+def fingerprint_params(params: Any) -> str:
+    """Short hash of a tree's names, shapes and values.
+
+    Args:
+        params: tree of arrays.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,97 @@
+"""What every network here is to those who train it and those who use it."""
+
+import abc
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from sempart_jax.two_tricks.filters import grey_guide, guided_filter
+
+Variables = dict[str, Any]
+
+
+class Prediction(NamedTuple):
+    """What a network says of a batch of images.
+
+    Attributes:
+        coarse: mask on patches ``[B, h, w, 1]`` in [0, 1]; 1 is foreground.
+        fine: mask on pixels ``[B, H, W, 1]`` in [0, 1].
+        batch_stats: running averages of batch norm after this call; empty without batch norm.
+        keys: keys of the frozen backbone ``[B, h, w, D]``, without gradient; ``None`` where there
+            is none.
+    """
+
+    coarse: Array
+    fine: Array
+    batch_stats: Variables
+    keys: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskNetwork(abc.ABC):
+    """A network from an RGB image in [0, 1] to masks in [0, 1], and the guided filter behind it.
+
+    Attributes:
+        radius: radius of the guided filter in pixels.
+        filter_eps: regularisation of the guided filter.
+    """
+
+    radius: int = dataclasses.field(default=9, kw_only=True)
+    filter_eps: float = dataclasses.field(default=1e-3, kw_only=True)
+
+    @property
+    @abc.abstractmethod
+    def patch_size(self) -> int:
+        """Side of the backbone's patches in pixels, which divides the sides of every image."""
+
+    @abc.abstractmethod
+    def init(self, key: Array, frozen_params: Variables, image_size: int) -> Variables:
+        """Draw the first values of what is trained.
+
+        Args:
+            key: random key.
+            frozen_params: parameters that are not trained.
+            image_size: side of a square image in pixels that the patch divides.
+
+        Returns:
+            ``{"params", "batch_stats"}``; ``batch_stats`` is empty without batch norm.
+        """
+
+    @abc.abstractmethod
+    def predict(
+        self,
+        frozen_params: Variables,
+        variables: Variables,
+        image: Float[Array, "B H W 3"],
+        *,
+        train: bool = False,
+    ) -> Prediction:
+        """Predict both masks.
+
+        Args:
+            frozen_params: parameters that are not trained; no gradient flows into them.
+            variables: ``{"params", "batch_stats"}`` of what is trained.
+            image: RGB ``[B, H, W, 3]`` in [0, 1], sides divisible by the patch.
+            train: batch norm by the statistics of the batch instead of the running averages.
+
+        Returns:
+            Masks and running averages.
+        """
+
+    def refine(
+        self, image: Float[Array, "B H W 3"], mask: Float[Array, "B H W 1"]
+    ) -> Float[Array, "B H W 1"]:
+        """Sharpen a mask by the guided filter (trick 1) and clip it to [0, 1].
+
+        Args:
+            image: RGB ``[B, H, W, 3]`` in [0, 1].
+            mask: mask ``[B, H, W, 1]`` in [0, 1].
+
+        Returns:
+            Mask ``[B, H, W, 1]`` in [0, 1].
+        """
+        filtered = guided_filter(grey_guide(image), mask, self.radius, self.filter_eps)
+        return jnp.clip(filtered, 0.0, 1.0)

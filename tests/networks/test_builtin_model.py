@@ -1,0 +1,115 @@
+"""The model of the package: where it is used, and what it is like."""
+
+import fnmatch
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors
+
+import sempart_jax
+from sempart_jax.data.images import read_grey, read_image
+from sempart_jax.data.synthetic import synthetic_scene, write_scenes
+from sempart_jax.networks import builtin_model
+from sempart_jax.networks.builtin_model import FILE, FOLDER, LARGEST, builtin_model_path
+from sempart_jax.networks.model_format import HEAD, read_description, read_tensors
+from sempart_jax.predict.segmenter import load_segmenter
+from tests.commands import REPOSITORY, own_words, run_with_builtin_model
+from tests.small_model import write_small_model
+
+PACKAGED = FOLDER / FILE
+
+MISSING = "error: this installation of sempart_jax has no built-in model"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return write_small_model(tmp_path_factory.mktemp("builtin") / FILE)
+
+
+def test_it_is_used_where_no_source_is_named(model, monkeypatch):
+    monkeypatch.setattr(builtin_model, "FOLDER", model.parent)
+    image = synthetic_scene(np.random.default_rng(0), 40)[0]
+    ours, named = load_segmenter(resolution=24), load_segmenter(model, resolution=24)
+    assert ours.settings() == named.settings()
+    np.testing.assert_array_equal(ours(image), named(image))
+
+
+def test_an_installation_without_it_says_what_to_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(builtin_model, "FOLDER", tmp_path)
+    for load in (builtin_model_path, load_segmenter):
+        with pytest.raises(FileNotFoundError, match=r"no built-in model: name a run .*--workdir"):
+            load()
+
+
+@pytest.mark.slow
+def test_segment_uses_it_without_workdir(model, tmp_path):
+    write_scenes(tmp_path, 2, size=48)
+    out = tmp_path / "out"
+    arguments = ("segment", tmp_path / "images", "--out", out, "--outputs=mask", "--batch_size=1")
+    missing = run_with_builtin_model(tmp_path / "nothing", *arguments)
+    assert missing.returncode == 1
+    assert own_words(missing.stderr).startswith(
+        "error: this installation of sempart_jax has no built-in"
+    )
+    assert not out.exists()
+    finished = run_with_builtin_model(model.parent, *arguments)
+    assert finished.returncode == 0, finished.stderr
+    named = load_segmenter(model, batch_size=1)
+    for path in (tmp_path / "images").iterdir():
+        mask = named(read_image(path)) > 0.5
+        assert 0 < mask.mean() < 1
+        written = read_grey(out / "masks" / f"{path.stem}.png") > 0
+        # Another optimisation of the compiler rounds otherwise.
+        assert np.mean(written != mask) < 0.01
+
+
+@pytest.mark.slow
+def test_the_page_uses_it_without_workdir(model, tmp_path):
+    missing = run_with_builtin_model(tmp_path, "app", "--port=0")
+    assert missing.returncode == 1
+    assert own_words(missing.stderr).startswith(
+        "error: this installation of sempart_jax has no built-in"
+    )
+    # The page itself needs gradio, which need not be installed: it is given the network here.
+    instead = f"""
+import numpy as np
+import sempart_jax.web.server as server
+
+def serve(predict, listener, *, examples, **options):
+    np.savez({str(tmp_path / "shown.npz")!r}, image=examples[0], mask=predict(examples[0]))
+
+server.serve, server.require_gradio = serve, lambda: None
+"""
+    finished = run_with_builtin_model(model.parent, "app", "--port=0", first=instead)
+    assert finished.returncode == 0, finished.stderr
+    with np.load(tmp_path / "shown.npz") as shown:
+        (mask,) = load_segmenter(model, batch_size=1).predictor([shown["image"]])
+        np.testing.assert_allclose(shown["mask"], mask, atol=1e-3)
+
+
+def test_it_is_among_the_files_of_the_package():
+    settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = settings["tool"]["setuptools"]["package-data"]["sempart_jax"]
+    name = str(PACKAGED.relative_to(Path(sempart_jax.__file__).parent))
+    assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+
+
+@pytest.mark.skipif(not PACKAGED.is_file(), reason="this installation has no built-in model")
+def test_the_packaged_model_is_small_and_works():
+    assert PACKAGED.stat().st_size <= LARGEST
+    description = read_description(PACKAGED)
+    assert (description.backbone, description.patch_size) == ("vit_tiny8", 8)
+    assert (description.network, description.compute_dtype) == ("sempart", "float32")
+    assert "pretrained by DINO" in description.origin
+    with safetensors.safe_open(PACKAGED, framework="numpy") as file:
+        for name in file.keys():  # noqa: SIM118 - the file is no dictionary
+            tensor = file.get_slice(name)
+            expected = "BF16" if len(tensor.get_shape()) > 1 else "F32"
+            assert tensor.get_dtype() == expected, name
+    assert any(name.startswith(HEAD) for name in read_tensors(PACKAGED))
+    image, truth = synthetic_scene(np.random.default_rng(1), 128)
+    mask = load_segmenter()(image)
+    assert mask.shape == truth.shape[:2]
+    assert mask.std() > 0.1, "it tells parts of the image apart"

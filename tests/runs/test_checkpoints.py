@@ -1,0 +1,309 @@
+"""Checkpoints: whole, chosen, and found out when damaged."""
+
+import json
+import shutil
+from contextlib import suppress
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from sempart_jax.host.write_errors import WriteError
+from sempart_jax.runs.checkpoints import Checkpoints, DamagedCheckpointError, fingerprint_params
+from sempart_jax.two_tricks.train_step import create_train_state
+
+
+def make_state(step=0, value=0.0):
+    variables = {
+        "params": {"layer": {"kernel": jnp.full((2, 3), value), "bias": jnp.arange(3.0)}},
+        "batch_stats": {"norm": {"mean": jnp.full((3,), value / 3)}},
+    }
+    state = create_train_state(variables, optax.adamw(1e-3))
+    return state.replace(step=jnp.asarray(step, jnp.int32))
+
+
+# Reading what is damaged ends before all that it has begun has ended.
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+def assert_same(ours, expected):
+    jax.tree.map(np.testing.assert_array_equal, ours, expected)
+
+
+def test_a_state_comes_back_bit_for_bit(tmp_path):
+    state = make_state(5, value=1 / 3)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step is None
+        checkpoints.save(state)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 5
+        restored = checkpoints.restore(make_state())
+    assert_same(restored, state)
+    assert type(restored.opt_state[0]) is type(state.opt_state[0])
+
+
+def test_the_newest_are_kept(tmp_path):
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        for step in (1, 2, 3, 4):
+            checkpoints.save(make_state(step, value=float(step)))
+    with Checkpoints(tmp_path, keep=2) as checkpoints:
+        assert_same(checkpoints.restore(make_state()), make_state(4, 4.0))
+        assert_same(checkpoints.restore(make_state(), step=3), make_state(3, 3.0))
+        with pytest.raises(FileNotFoundError, match="no checkpoint of step 2"):
+            checkpoints.restore(make_state(), step=2)
+
+
+@pytest.mark.parametrize("keep", [1, 2])
+def test_the_best_is_kept_and_restored(tmp_path, keep):
+    """With two kept, the newest of them is not the best."""
+    with Checkpoints(tmp_path, name="best", keep=keep, best=True) as checkpoints:
+        for step, score in ((1, 0.3), (2, 0.8), (3, 0.5)):
+            checkpoints.save(make_state(step, value=float(step)), score=score)
+    with Checkpoints(tmp_path, name="best", keep=keep, best=True) as checkpoints:
+        assert_same(checkpoints.restore(make_state()), make_state(2, 2.0))
+
+
+def test_saving_a_step_twice_writes_it_once(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(make_state(1, value=1.0))
+        checkpoints.save(make_state(1, value=2.0))
+    with Checkpoints(tmp_path) as checkpoints:
+        assert_same(checkpoints.restore(make_state()), make_state(1, 1.0))
+
+
+def test_an_unfinished_checkpoint_is_passed_over(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(make_state(1))
+    unfinished = tmp_path / "checkpoints" / "2.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    (unfinished / "half").write_text("cut off")
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.latest_step == 1
+    assert not unfinished.exists()
+
+
+def test_nothing_to_restore_is_an_error_that_names_the_place(tmp_path):
+    with (
+        Checkpoints(tmp_path) as checkpoints,
+        pytest.raises(FileNotFoundError, match=f"no checkpoint in {tmp_path}"),
+    ):
+        checkpoints.restore(make_state())
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A run's directory with checkpoints of the steps 1, 2 and 3."""
+    workdir = tmp_path_factory.mktemp("saved")
+    with Checkpoints(workdir) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(make_state(step, value=step / 7))
+    return workdir
+
+
+@pytest.fixture
+def workdir(saved, tmp_path):
+    return shutil.copytree(saved, tmp_path / "run")
+
+
+def stored_file(checkpoint, kind):
+    """The description of a checkpoint, the names of its arrays, or where these are."""
+    names = {
+        "description": "_CHECKPOINT_METADATA",
+        "names": "default/_METADATA",
+        "places": "default/manifest.ocdbt",
+    }
+    return checkpoint / names[kind]
+
+
+def damage(path, how):
+    content = path.read_bytes()
+    if how == "missing":
+        path.unlink()
+    elif how == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    else:
+        path.write_bytes(b"")
+
+
+def flip_bits(checkpoint, rng):
+    """Flip a bit in one of the files of a checkpoint that hold arrays."""
+    path = rng.choice(sorted(checkpoint.rglob("d/*")))
+    content = bytearray(path.read_bytes())
+    content[rng.integers(len(content))] ^= 1 << int(rng.integers(8))
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["missing", "truncated", "empty"])
+@pytest.mark.parametrize("kind", ["description", "names", "places"])
+def test_a_file_that_is_cut_off_or_missing_is_found_out(workdir, kind, how, caplog):
+    damage(stored_file(workdir / "checkpoints" / "3", kind), how)
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        with pytest.raises(DamagedCheckpointError, match=r"checkpoints/3 is damaged: \S"):
+            checkpoints.restore(make_state())
+        assert_same(checkpoints.restore(make_state(), step=2), make_state(2, 2 / 7))
+    with Checkpoints(workdir) as checkpoints:
+        assert_same(checkpoints.resume(make_state()), make_state(2, 2 / 7))
+    assert "checkpoints/3 is damaged" in caplog.text
+    assert "continuing from step 2" in caplog.text
+
+
+def test_no_file_may_be_missing_whatever_it_is(workdir):
+    """Each file of a checkpoint in its turn: the state is the same, or the damage is found out."""
+    checkpoint = workdir / "checkpoints" / "3"
+    found_out = 0
+    for path in [path for path in checkpoint.rglob("*") if path.is_file()]:
+        content = path.read_bytes()
+        path.unlink()
+        with Checkpoints(workdir, read_only=True) as checkpoints:
+            try:
+                assert_same(checkpoints.restore(make_state()), make_state(3, 3 / 7))
+            except DamagedCheckpointError:
+                found_out += 1
+        path.write_bytes(content)
+    assert found_out >= 4
+
+
+def test_flipped_bits_are_found_out_or_do_no_harm(tmp_path):
+    values = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    state, like = (make_state(3).replace(params={"a": array}) for array in (values, 0 * values))
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state)
+    checkpoint = tmp_path / "checkpoints" / "3"
+    whole = shutil.copytree(checkpoint, tmp_path / "whole")
+    for seed in range(20):
+        shutil.rmtree(checkpoint)
+        shutil.copytree(whole, checkpoint)
+        flip_bits(checkpoint, np.random.default_rng(seed))
+        with Checkpoints(tmp_path, read_only=True) as checkpoints, suppress(DamagedCheckpointError):
+            assert_same(checkpoints.restore(like), state)
+
+
+def test_whole_files_with_other_numbers_are_found_out(tmp_path):
+    """As a flipped bit may leave them: neither orbax nor its format notices."""
+    for name, value in {"run": 0.5, "other": 0.25}.items():
+        with Checkpoints(tmp_path / name) as checkpoints:
+            checkpoints.save(make_state(3, value))
+    arrays = tmp_path / "run" / "checkpoints" / "3" / "default"
+    shutil.rmtree(arrays)
+    shutil.copytree(tmp_path / "other" / "checkpoints" / "3" / "default", arrays)
+    with (
+        Checkpoints(tmp_path / "run", read_only=True) as checkpoints,
+        pytest.raises(DamagedCheckpointError, match="does not hold what was saved"),
+    ):
+        checkpoints.restore(make_state())
+
+
+def test_what_is_damaged_is_set_aside_and_its_step_is_written_again(workdir):
+    for step in (2, 3):
+        damage(stored_file(workdir / "checkpoints" / str(step), "names"), "truncated")
+    with Checkpoints(workdir, keep=2) as checkpoints:
+        assert int(checkpoints.resume(make_state()).step) == 1
+        for step in (2, 3):
+            checkpoints.save(make_state(step, value=float(step)))
+            checkpoints.wait()
+    names = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+    assert names == ["2", "2.damaged", "3", "3.damaged"]
+    damage(stored_file(workdir / "checkpoints" / "3", "names"), "truncated")
+    with Checkpoints(workdir, keep=2) as checkpoints:
+        assert_same(checkpoints.resume(make_state()), make_state(2, 2.0))
+    names = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+    assert names == ["2", "2.damaged", "3.damaged", "3.damaged2"]
+
+
+def test_where_all_are_damaged_all_are_named_and_none_is_touched(workdir):
+    for step in (1, 2, 3):
+        damage(stored_file(workdir / "checkpoints" / str(step), "names"), "truncated")
+    with Checkpoints(workdir) as checkpoints:
+        with pytest.raises(DamagedCheckpointError, match="can be read") as caught:
+            checkpoints.resume(make_state())
+        assert checkpoints.latest_step == 3
+    for step in (1, 2, 3):
+        assert f"checkpoints/{step} is damaged" in str(caught.value)
+    assert "another --workdir" in str(caught.value)
+
+
+def test_a_checkpoint_from_before_there_were_fingerprints_is_read(workdir):
+    description = stored_file(workdir / "checkpoints" / "3", "description")
+    fields = json.loads(description.read_text())
+    assert fields["custom_metadata"]["fingerprint"]
+    description.write_text(json.dumps(fields | {"custom_metadata": {}}))
+    with Checkpoints(workdir) as checkpoints:
+        assert_same(checkpoints.resume(make_state()), make_state(3, 3 / 7))
+
+
+def test_resuming_where_there_is_nothing_gives_nothing(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        assert checkpoints.resume(make_state()) is None
+
+
+@pytest.mark.parametrize("how", ["missing", "truncated"])
+def test_a_best_checkpoint_that_has_lost_its_score_is_an_error(tmp_path, how):
+    with Checkpoints(tmp_path, name="best", keep=2, best=True) as checkpoints:
+        for step, score in ((1, 0.3), (2, 0.8)):
+            checkpoints.save(make_state(step), score=score)
+    damage(tmp_path / "best" / "2" / "metrics" / "metrics", how)
+    with (
+        pytest.raises(DamagedCheckpointError, match="has lost its score"),
+        Checkpoints(tmp_path, name="best", best=True, read_only=True) as checkpoints,
+    ):
+        checkpoints.restore(make_state())
+
+
+@pytest.mark.parametrize("content", ["[]", "5", '{"custom_metadata": []}', '{"metrics": 5}'])
+def test_a_description_of_another_kind_is_set_aside(workdir, content, caplog):
+    """Orbax then opens none of them."""
+    newest = workdir / "checkpoints" / "3"
+    stored_file(newest, "description").write_text(content)
+    with pytest.raises(DamagedCheckpointError, match=rf"{newest} is damaged: \S.*\n.*from a copy"):
+        Checkpoints(workdir, read_only=True)
+    with Checkpoints(workdir) as checkpoints:
+        assert checkpoints.latest_step == 2
+        assert_same(checkpoints.resume(make_state()), make_state(2, 2 / 7))
+    assert f"It is now {newest}.damaged" in caplog.text
+    names = sorted(path.name for path in (workdir / "checkpoints").iterdir())
+    assert names == ["1", "2", "3.damaged"]
+
+
+def test_where_all_descriptions_are_damaged_none_is_touched(workdir):
+    for step in (1, 2, 3):
+        stored_file(workdir / "checkpoints" / str(step), "description").write_text("[]")
+    with pytest.raises(DamagedCheckpointError) as caught:
+        Checkpoints(workdir)
+    for step in (1, 2, 3):
+        assert f"checkpoints/{step} is damaged" in str(caught.value)
+        assert (workdir / "checkpoints" / str(step)).is_dir()
+
+
+def test_reading_touches_nothing(workdir, tmp_path):
+    (workdir / "checkpoints" / "4.orbax-checkpoint-tmp").mkdir()
+    before = sorted(path.relative_to(workdir) for path in workdir.rglob("*"))
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        assert int(checkpoints.restore(make_state()).step) == 3
+    with Checkpoints(workdir, name="best", best=True, read_only=True) as best:
+        assert best.latest_step is None
+        with pytest.raises(FileNotFoundError, match="no checkpoint in"):
+            best.restore(make_state())
+    assert sorted(path.relative_to(workdir) for path in workdir.rglob("*")) == before
+
+
+def test_a_directory_that_has_been_removed_is_an_error_and_not_made_again(workdir):
+    with Checkpoints(workdir) as checkpoints:
+        shutil.rmtree(workdir)
+        with pytest.raises(WriteError, match="checkpoints: the directory has been removed"):
+            checkpoints.save(make_state(4))
+    assert not workdir.exists()
+
+
+def test_fingerprint_sees_names_shapes_types_and_values():
+    tree = {"a": np.zeros((2, 3), np.float32)}
+    variants = [
+        tree,
+        {"b": tree["a"]},
+        {"a": tree["a"].T},
+        {"a": tree["a"].astype(np.float64)},
+        {"a": tree["a"] + 1},
+    ]
+    assert len({fingerprint_params(variant) for variant in variants}) == len(variants)
+    assert fingerprint_params(tree) == fingerprint_params({"a": jnp.zeros((2, 3))})

@@ -1,0 +1,228 @@
+"""Which mask belongs to which image, and how it is read."""
+
+import pickle
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sempart_jax.data.image_sizes import resize
+from sempart_jax.data.image_sources import MaskedSource
+from sempart_jax.data.images import UnreadableImageError, read_grey, read_image
+from sempart_jax.segmentation.collection import segment
+from sempart_jax.segmentation.pseudo_masks import MaskedImages, open_pseudo_masks
+from tests.segmentation.red_images import red_segmenter
+
+
+def write(root: Path, *names: str) -> None:
+    """Write images whose red, which is their mask to the segmenter, is their place in ``names``."""
+    for number, name in enumerate(names):
+        pixels = np.full((16, 24, 3), 60, np.uint8)
+        pixels[4:12, 2 + number : 10 + number] = (255, 40, 0)
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        with (root / name).open("wb") as file:
+            Image.fromarray(pixels).save(file, "PNG")
+
+
+def run_segment(out: Path, *arguments: Path) -> None:
+    summary = segment([str(path) for path in arguments], out, red_segmenter(), outputs=["mask"])
+    assert not summary.failed
+
+
+def test_the_fingerprint_follows_the_content_of_the_masks_alone(tmp_path):
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    write(images, "a.png", "b.png")
+    write(masks, "a.png", "b.png")
+    first = open_pseudo_masks(images, masks).mask_fingerprint()
+    shutil.copytree(masks, tmp_path / "moved")
+    assert open_pseudo_masks(images, tmp_path / "moved").mask_fingerprint() == first
+    swapped = tmp_path / "swapped"
+    write(swapped, "b.png", "a.png")
+    assert open_pseudo_masks(images, swapped).mask_fingerprint() != first
+    source = open_pseudo_masks(images, masks)
+    (masks / "a.png").unlink()
+    assert source.mask_fingerprint() != first
+
+
+def check_all_their_own(source: MaskedImages, count: int) -> None:
+    """Each mask is the red of its image."""
+    assert len(source.names) == count
+    for index in range(count):
+        image = source.read(index)
+        mask = source.read_mask(index, *image.shape[:2])
+        np.testing.assert_array_equal(mask > 127, image[..., 0] > 127, source.names[index])
+
+
+NESTED = ("a.png", "b.JPG", "deep/a.png", "deep/er/c.x.webp")
+CLASHING = ("a.png", "a.jpg", "A.webp", "b.png", "deep/a.jpg", "deep/a.png")
+
+
+@pytest.mark.parametrize("names", [NESTED, CLASHING])
+@pytest.mark.parametrize("inside", ["", "masks"])
+def test_masks_of_segment(tmp_path, names, inside, caplog):
+    write(tmp_path / "images", *names)
+    run_segment(tmp_path / "out", tmp_path / "images")
+    source = open_pseudo_masks(tmp_path / "images", tmp_path / "out" / inside)
+    assert isinstance(source, MaskedSource)
+    assert list(source.names) == sorted(names)
+    assert source.label(0) == str(tmp_path / "images" / sorted(names)[0])
+    check_all_their_own(source, len(names))
+    assert not caplog.messages
+
+
+def test_masks_of_segment_without_its_records(tmp_path):
+    write(tmp_path / "images", *CLASHING)
+    run_segment(tmp_path / "out", tmp_path / "images")
+    shutil.copytree(tmp_path / "out/masks", tmp_path / "copied")
+    check_all_their_own(open_pseudo_masks(tmp_path / "images", tmp_path / "copied"), len(CLASHING))
+
+
+def test_moved_folders_are_paired_by_names(tmp_path, caplog):
+    write(tmp_path / "images", *NESTED, "e.png", "e.jpg")
+    run_segment(tmp_path / "out", tmp_path / "images")
+    (tmp_path / "images").rename(tmp_path / "moved")
+    source = open_pseudo_masks(tmp_path / "moved", tmp_path / "out")
+    check_all_their_own(source, len(NESTED))
+    # Marks follow from the whole path.
+    (warning,) = caplog.messages
+    assert "2 of 6 images" in warning
+    assert "e.jpg has no mask, e.png has no mask" in warning
+
+
+@pytest.mark.parametrize("inside", ["", "masks"])
+def test_a_name_that_an_image_has_kept(tmp_path, inside):
+    write(tmp_path / "images", "a.png")
+    run_segment(tmp_path / "out", tmp_path / "images")
+    write(tmp_path / "images", "z.png", "a.jpg")
+    run_segment(tmp_path / "out", tmp_path / "images")
+    assert (tmp_path / "out/masks/a.png").exists()
+    check_all_their_own(open_pseudo_masks(tmp_path / "images", tmp_path / "out" / inside), 3)
+
+
+def test_a_mask_of_one_of_two_is_nobodys(tmp_path, caplog):
+    write(tmp_path / "images", "a.png", "b.png")
+    run_segment(tmp_path / "out", tmp_path / "images")
+    shutil.copytree(tmp_path / "out/masks", tmp_path / "copied")
+    write(tmp_path / "images", "x.png", "a.jpg")
+    source = open_pseudo_masks(tmp_path / "images", tmp_path / "copied")
+    assert list(source.names) == ["b.png"]
+    assert "3 of 4 images" in caplog.messages[0]
+
+
+TRAINING_IMAGES = "DUTS/DUTS-TR/DUTS-TR-Image"
+FOLDERS = ("DUTS", "DUTS/DUTS-TR", TRAINING_IMAGES)
+
+
+def duts(root: Path) -> None:
+    write(root / TRAINING_IMAGES, "a.jpg", "b.jpg")
+    write(root / "DUTS", "DUTS-TR/DUTS-TR-Mask/a.png", "DUTS-TE/DUTS-TE-Image/c.jpg")
+
+
+@pytest.mark.parametrize("segmented", FOLDERS)
+@pytest.mark.parametrize("opened", FOLDERS)
+def test_training_images_of_duts(tmp_path, segmented, opened):
+    duts(tmp_path)
+    run_segment(tmp_path / "out", tmp_path / segmented)
+    check_all_their_own(open_pseudo_masks(tmp_path / opened, tmp_path / "out"), 2)
+
+
+@pytest.mark.parametrize(
+    ("segmented", "opened"),
+    [
+        *((folder, folder) for folder in FOLDERS),
+        *((TRAINING_IMAGES, other) for other in FOLDERS[:2]),
+    ],
+)
+def test_training_images_of_duts_by_names_alone(tmp_path, segmented, opened):
+    duts(tmp_path)
+    run_segment(tmp_path / "out", tmp_path / segmented)
+    (tmp_path / "out/masks").rename(tmp_path / "moved")
+    check_all_their_own(open_pseudo_masks(tmp_path / opened, tmp_path / "moved"), 2)
+
+
+def test_ground_truth_of_duts(tmp_path):
+    write(tmp_path / "DUTS/DUTS-TR/DUTS-TR-Image", "a.jpg", "b.jpg")
+    write(tmp_path / "DUTS/DUTS-TR/DUTS-TR-Mask", "a.png")
+    source = open_pseudo_masks(tmp_path / "DUTS", tmp_path / "DUTS/DUTS-TR/DUTS-TR-Mask")
+    assert list(source.names) == ["DUTS-TR/DUTS-TR-Image/a.jpg"]
+
+
+def test_masks_of_other_origin(tmp_path, caplog):
+    write(tmp_path / "images", "A.jpg", "a.jpg", "b.jpg", *(f"{number}.jpg" for number in range(7)))
+    write(tmp_path / "masks", "a.png", "A.png", "b.png", "b.webp", "unused.png")
+    source = open_pseudo_masks(tmp_path / "images", tmp_path / "masks")
+    assert list(source.names) == ["A.jpg", "a.jpg"]
+    for index, mask in enumerate(["A.png", "a.png"]):
+        expected = read_grey(tmp_path / "masks" / mask)
+        np.testing.assert_array_equal(source.read_mask(index, 16, 24), expected)
+    (warning,) = caplog.messages
+    assert f"8 of 10 images in {tmp_path}/images are left out: 0.jpg has no mask" in warning
+    assert warning.endswith("and 3 more")
+    write(tmp_path / "images", "b.jpg")
+    for number in range(7):
+        (tmp_path / f"images/{number}.jpg").unlink()
+    open_pseudo_masks(tmp_path / "images", tmp_path / "masks")
+    assert "b.jpg has several masks, b.png and b.webp" in caplog.messages[1]
+
+
+def test_a_mask_is_brought_to_the_size_of_its_image(tmp_path):
+    write(tmp_path / "images", "a.png")
+    grey = np.random.default_rng(0).integers(0, 256, (8, 12), dtype=np.uint8)
+    (tmp_path / "masks").mkdir()
+    Image.fromarray(grey).save(tmp_path / "masks/a.png")
+    source = open_pseudo_masks(tmp_path / "images", tmp_path / "masks")
+    np.testing.assert_array_equal(source.read_mask(0, 8, 12), grey)
+    mask = source.read_mask(0, 16, 24)
+    assert mask.dtype == np.uint8
+    np.testing.assert_array_equal(mask, resize(grey, 16, 24))
+
+
+def test_a_damaged_mask_is_named(tmp_path):
+    write(tmp_path / "images", "a.png")
+    write(tmp_path / "masks", "a.png")
+    source = open_pseudo_masks(tmp_path / "images", tmp_path / "masks")
+    (tmp_path / "masks/a.png").write_bytes(b"no image")
+    with pytest.raises(UnreadableImageError) as caught:
+        source.read_mask(0, 16, 24)
+    assert caught.value.path == str(tmp_path / "masks/a.png")
+
+
+def test_for_other_processes(tmp_path):
+    write(tmp_path / "images", "a.png", "b.png")
+    write(tmp_path / "masks", "a.png", "b.png")
+    source = pickle.loads(pickle.dumps(open_pseudo_masks(tmp_path / "images", tmp_path / "masks")))
+    np.testing.assert_array_equal(source.read(1), read_image(tmp_path / "images/b.png"))
+    np.testing.assert_array_equal(source.read_mask(1, 16, 24), read_grey(tmp_path / "masks/b.png"))
+
+
+def test_no_mask_at_all(tmp_path):
+    write(tmp_path / "images", *(f"{number}.jpg" for number in range(7)))
+    write(tmp_path / "masks", "x.png")
+    with pytest.raises(
+        FileNotFoundError, match=r"none of the 7 images .*sempart_jax\.segment"
+    ) as e:
+        open_pseudo_masks(tmp_path / "images", tmp_path / "masks")
+    assert "0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more" in str(e.value)
+
+
+def test_folders_that_are_none(tmp_path):
+    write(tmp_path / "images", "a.png")
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
+        open_pseudo_masks(tmp_path / "images", tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError, match=r"no folder .*nowhere"):
+        open_pseudo_masks(tmp_path / "nowhere", tmp_path / "images")
+    with pytest.raises(ValueError, match="the images themselves"):
+        open_pseudo_masks(tmp_path / "images", tmp_path / "images")
+    duts(tmp_path)
+    with pytest.raises(ValueError, match="the images themselves"):
+        open_pseudo_masks(tmp_path / TRAINING_IMAGES, tmp_path / "DUTS")
+
+
+def test_an_output_folder_without_masks(tmp_path):
+    write(tmp_path / "images", "a.png")
+    images = [str(tmp_path / "images")]
+    segment(images, tmp_path / "out", red_segmenter(), outputs=["overlay"])
+    with pytest.raises(FileNotFoundError, match=r"no masks to .*mask among --outputs"):
+        open_pseudo_masks(tmp_path / "images", tmp_path / "out")
