@@ -12,7 +12,6 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from sempart_jax.data.image_sources import open_images
-from sempart_jax.host.stop_signals import StopSignals
 from sempart_jax.runs.run_config import last_step
 from sempart_jax.training import program
 from sempart_jax.training.pretraining_config import (
@@ -23,7 +22,7 @@ from sempart_jax.training.pretraining_config import (
 )
 
 
-def pretrain(config: ConfigDict, workdir: Path, signals: StopSignals | None = None) -> None:
+def pretrain(config: ConfigDict, workdir: Path) -> None:
     """Pretrain, or continue to pretrain, to the end of the configured steps.
 
     With every checkpoint, the teacher's backbone is written to ``workdir/backbone.safetensors``.
@@ -33,10 +32,10 @@ def pretrain(config: ConfigDict, workdir: Path, signals: StopSignals | None = No
     Args:
         config: configuration, see ``sempart_jax.training.pretraining_config``.
         workdir: directory of the run; that of process 0 is the one that counts.
-        signals: what asks a process that is alone to end.
 
     Raises:
-        ValueError: if the configuration is wrong, or as ``session.carry_out`` raises.
+        ValueError: if the configuration is wrong, or it is not that of the run
+            in ``workdir``, or not the same in all processes; or another process trains there.
         FileNotFoundError: if images are missing.
         NoReadableImageError: if no training image can be read.
         UnhealthyRunError: if the loss is no longer finite or the teacher has collapsed. The last
@@ -46,24 +45,24 @@ def pretrain(config: ConfigDict, workdir: Path, signals: StopSignals | None = No
     """
     # Not above: what is mistyped is told before JAX and what computes with it are imported.
     from sempart_jax.data.pipeline import fingerprint
-    from sempart_jax.training.pretraining_task import PretrainingTask
-    from sempart_jax.training.session import Plan, carry_out, check_devices
+    from sempart_jax.training.loop import check_devices, fit, registered_run
+    from sempart_jax.training.pretraining import PretrainingTask
 
     check_pretraining_config(config)
     check_devices(config)
     images = open_images(config.data.train)
     end = last_step(config, len(images.names))
-    plan = Plan(
-        config=config,
-        default=pretraining_config(),
-        task=PretrainingTask(config, images, end),
-        images=images,
+    task = PretrainingTask(config, images, end)
+    with registered_run(
+        workdir,
+        config,
+        {"training images": fingerprint(images.names)},
         last_step=end,
-        fingerprints={"training images": fingerprint(images.names)},
+        default=pretraining_config(),
         resumable_fields=RESUMABLE_FIELDS,
         process_fields=PROCESS_FIELDS,
-    )
-    carry_out(plan, workdir, signals)
+    ):
+        fit(task, config, images, workdir, end)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from sempart_jax.data.image_sources import ImageSource, open_images
 from sempart_jax.evaluation.results import Validations
-from sempart_jax.host.stop_signals import StopSignals
 from sempart_jax.runs.default_config import (
     PROCESS_FIELDS,
     check_config,
@@ -24,7 +23,7 @@ from sempart_jax.segmentation.pseudo_masks import open_pseudo_masks
 from sempart_jax.training import program
 
 
-def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None) -> Validations:
+def train(config: ConfigDict, workdir: Path) -> Validations:
     """Train, or continue to train, to the end of the configured steps.
 
     Where ``config.distributed`` is set, all processes of the run call it, each within
@@ -33,14 +32,14 @@ def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None)
     Args:
         config: configuration, see ``sempart_jax.runs.default_config``.
         workdir: directory of the run; that of process 0 is the one that counts.
-        signals: what asks a process that is alone to end.
 
     Returns:
         Scores of each kind of mask on the validation set, by step; empty without one, where the
         run was complete already, and in all processes but the first.
 
     Raises:
-        ValueError: if the configuration is wrong, or as ``session.carry_out`` raises.
+        ValueError: if the configuration is wrong, or it is not that of the run
+            in ``workdir``, or not the same in all processes; or another process trains there.
         FileNotFoundError: if images or weights are missing.
         ModuleNotFoundError: if the weights are a PyTorch file, and PyTorch is not installed.
         NoReadableImageError: if no training image can be read.
@@ -51,8 +50,8 @@ def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None)
     """
     # Not above: what is mistyped is told before JAX and what computes with it are imported.
     from sempart_jax.data.pipeline import fingerprint
-    from sempart_jax.training.segmentation_task import SegmentationTask
-    from sempart_jax.training.session import Plan, carry_out, check_devices
+    from sempart_jax.training.loop import check_devices, fit, registered_run
+    from sempart_jax.training.segmentation import SegmentationTask
 
     check_config(config)
     check_devices(config)
@@ -65,20 +64,20 @@ def train(config: ConfigDict, workdir: Path, signals: StopSignals | None = None)
         images = open_images(config.data.train)
     fingerprints["training images"] = fingerprint(images.names)
     end = last_step(config, len(images.names))
+    # Network, loss terms and optimizer; panels and validation.
     task = SegmentationTask(config, images, end)
     if task.weights_fingerprint is not None:
         fingerprints["backbone weights"] = task.weights_fingerprint
-    plan = Plan(
-        config=config,
-        default=default_config(),
-        task=task,
-        images=images,
+    with registered_run(
+        workdir,
+        config,
+        fingerprints,
         last_step=end,
-        fingerprints=fingerprints,
+        default=default_config(),
         resumable_fields=resumable_fields(config),
         process_fields=PROCESS_FIELDS,
-    )
-    carry_out(plan, workdir, signals)
+    ):
+        fit(task, config, images, workdir, end)
     return task.validations
 
 

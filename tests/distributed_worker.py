@@ -90,6 +90,5 @@ if __name__ == "__main__":
     address = os.environ.get("TEST_COORDINATOR", "")
     count = int(os.environ.get("TEST_COUNT", 0))
     index = int(os.environ.get("TEST_INDEX", -1))
-    distributed.JOINING_TIMEOUT_SECONDS = int(os.environ.get("TEST_JOINING_TIMEOUT", 120))
     with distributed.joined(address, count, index):
         globals()[sys.argv[1]](Path(sys.argv[2]))

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import re
 import shutil
 import signal
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from sempart_jax.data.synthetic import write_scenes
-from sempart_jax.host.stop_signals import StoppedRunError, StopSignals
+from sempart_jax.host.stop_signals import StoppedRunError
 from sempart_jax.networks import names
 from sempart_jax.networks.backbones import load_backbone
 from sempart_jax.networks.model_format import read_description
@@ -23,8 +24,8 @@ from sempart_jax.pretrain import pretrain
 from sempart_jax.runs.checkpoints import Checkpoints
 from sempart_jax.runs.run_record import ResumeError
 from sempart_jax.training.health import UnhealthyRunError
+from sempart_jax.training.pretraining import PretrainingTask
 from sempart_jax.training.pretraining_config import pretraining_config
-from sempart_jax.training.pretraining_task import PretrainingTask
 from tests.commands import run_module, run_train
 from tests.process_groups import Group, free_port
 from tests.test_train import read_metrics, read_parameters
@@ -179,15 +180,16 @@ def test_an_interrupted_run_ends_bit_for_bit_like_a_straight_one(
         save(checkpoints, state)
 
     monkeypatch.setattr(Checkpoints, "save", save_after_backbone)
-    signals, take_step = StopSignals(), PretrainingTask.take_step
+    take_step = PretrainingTask.take_step
 
     def take_last_step(task, *args):
-        signals.received = signal.SIGTERM
+        os.kill(os.getpid(), signal.SIGTERM)
         return take_step(task, *args)
 
     monkeypatch.setattr(PretrainingTask, "take_step", take_last_step)
     with pytest.raises(StoppedRunError, match="Step 1 is kept"):
-        pretrain(config_of(scenes), tmp_path, signals)
+        pretrain(config_of(scenes), tmp_path)
+    monkeypatch.setattr(PretrainingTask, "take_step", take_step)
     pretrain(config_of(scenes), tmp_path)
     assert saved == [1, 6]
     jax.tree.map(

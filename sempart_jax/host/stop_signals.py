@@ -3,8 +3,8 @@
 import contextlib
 import os
 import signal
+import threading
 import types
-from collections.abc import Iterator
 
 _STDERR = 2
 
@@ -13,10 +13,11 @@ class StoppedRunError(RuntimeError):
     """A signal has asked the run to end; it has kept what it has done.
 
     Attributes:
-        exit_status: what the program is to end with.
+        exit_status: what the program is to end with: 0 after SIGTERM, by which schedulers end a
+            job, and 130 after SIGINT, as shells do.
     """
 
-    def __init__(self, message: str, number: int = signal.SIGTERM) -> None:
+    def __init__(self, message: str, number: int | None = None) -> None:
         """Say what is kept.
 
         Args:
@@ -24,15 +25,14 @@ class StoppedRunError(RuntimeError):
             number: signal that has asked.
         """
         super().__init__(message)
-        self.exit_status = _exit_status(number)
-
-
-class LookInterruptedError(Exception):
-    """A signal has come while a state was drawn or scored; nothing of it is written."""
+        self.exit_status = 128 + number if number == signal.SIGINT else 0
 
 
 class StopSignals:
-    """Signals that have come to this process, and are answered when it suits.
+    """Notes SIGTERM and SIGINT while it is open, in the main thread alone; a context manager.
+
+    A second SIGINT ends the process at once. SIGTERM may come twice for one request: to a group of
+    processes, and from the one that passes it on.
 
     Attributes:
         received: the first one; ``None`` so far.
@@ -41,57 +41,28 @@ class StopSignals:
     def __init__(self) -> None:
         """Start without."""
         self.received: int | None = None
-        self._deferred = False
 
-    @contextlib.contextmanager
-    def noticed(self) -> Iterator[None]:
-        """Take signals until the block ends; in the main thread alone.
+    def __enter__(self) -> "StopSignals":
+        """Take both signals."""
+        self._before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._before[number] = signal.signal(number, self._take)
+        return self
 
-        Raises:
-            SystemExit: at a signal that comes before :meth:`defer`.
-        """
-        numbers = (signal.SIGTERM, signal.SIGINT)
-        before = {number: signal.signal(number, self._take) for number in numbers}
-        try:
-            yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-
-    def defer(self) -> None:
-        """Only note signals from now on: whoever trains asks :attr:`received` after each step.
-
-        A second SIGINT ends the process at once. SIGTERM may come twice for one request: to a group
-        of processes, and from the one that passes it on.
-        """
-        self._deferred = True
-
-    def interrupt_look(self) -> None:
-        """Raise LookInterruptedError if a signal has come."""
-        if self.received is not None:
-            raise LookInterruptedError
+    def __exit__(self, *error: object) -> None:
+        """Give them back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _take(self, number: int, frame: types.FrameType | None) -> None:
-        name = signal.Signals(number).name
-        if not self._deferred:
-            _say(f"{name}: ended before training went on; the same command starts it again")
-            # No Exception: whoever looks for damaged files must not take it for one.
-            raise SystemExit(_exit_status(number))
         self.received = self.received or number
         more = ""
         if number == signal.SIGINT:
             # The system itself answers the next one, whatever this process is busy with.
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             more = "; once more ends at once"
-        _say(f"{name}: ending after this step{more}")
-
-
-def _exit_status(number: int) -> int:
-    """Return 0 after SIGTERM, by which schedulers end a job, and 130 after SIGINT, as shells do."""
-    return 128 + number if number == signal.SIGINT else 0
-
-
-def _say(line: str) -> None:
-    # No print: the signal may have come in the middle of one.
-    with contextlib.suppress(OSError):
-        os.write(_STDERR, f"\n{line}\n".encode())
+        # No print: the signal may have come in the middle of one.
+        with contextlib.suppress(OSError):
+            line = f"\n{signal.Signals(number).name}: ending after this step{more}\n"
+            os.write(_STDERR, line.encode())

@@ -9,7 +9,7 @@ import json
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from sempart_jax.runs.run_config import changed_fields
 
 _KEPT_STEP = "kept step"
 _LAST_STEP = "last step"
-_MISSED_LOOK = "step without its look"
 
 
 class OtherTaskError(ValueError):
@@ -132,51 +131,14 @@ def note_kept_step(workdir: str | Path, step: int) -> None:
     Raises:
         WriteError: if the directory cannot be written to, or has been removed.
     """
-    kept = {_KEPT_STEP: step}
-    _change_record(workdir, lambda fields: _without_older_look(fields, step) | kept)
-
-
-def note_missed_look(workdir: str | Path, step: int | None) -> None:
-    """Record that a state is kept, or is about to be, that has not been drawn and scored.
-
-    Args:
-        workdir: directory of the run, which is registered.
-        step: step of the state; ``None`` once that has been made up for.
-
-    Raises:
-        WriteError: if the directory cannot be written to, or has been removed.
-    """
-    missed = {} if step is None else {_MISSED_LOOK: step}
-    _change_record(workdir, lambda fields: _without_older_look(fields, None) | missed)
-
-
-def missed_look(workdir: str | Path) -> int | None:
-    """Return the step whose state was kept without being drawn and scored, or ``None``.
-
-    Args:
-        workdir: directory of the run, which is registered.
-
-    Raises:
-        ValueError: if its record is damaged.
-    """
-    step: int | None = _read_record(Path(workdir)).get(_MISSED_LOOK)
-    return step
-
-
-def _without_older_look(fields: dict[str, Any], step: int | None) -> dict[str, Any]:
-    """What an earlier state has missed is nothing that this one could make up for."""
-    return {name: value for name, value in fields.items() if name != _MISSED_LOOK or value == step}
-
-
-def _change_record(workdir: str | Path, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
     path = Path(workdir) / "run.json"
     with writing(path):
         recorded = _read_record(Path(workdir))
-    write_atomically(path, json.dumps(change(recorded), indent=2) + "\n")
+    write_atomically(path, json.dumps(recorded | {_KEPT_STEP: step}, indent=2) + "\n")
 
 
 def is_complete(workdir: str | Path) -> bool:
-    """Say whether the last step of a run has been kept and scored.
+    """Say whether the last step of a run has been kept.
 
     One that was told to end has not failed, and ends as one that is complete.
 
@@ -188,12 +150,7 @@ def is_complete(workdir: str | Path) -> bool:
     """
     path = Path(workdir) / "run.json"
     recorded = _read_record(Path(workdir)) if path.exists() else {}
-    kept = recorded.get(_KEPT_STEP, 0)
-    return (
-        _LAST_STEP in recorded
-        and kept >= recorded[_LAST_STEP]
-        and recorded.get(_MISSED_LOOK) != kept
-    )
+    return _LAST_STEP in recorded and recorded.get(_KEPT_STEP, 0) >= recorded[_LAST_STEP]
 
 
 def check_nothing_lost(workdir: str | Path) -> None:
@@ -256,7 +213,7 @@ def _read_record(workdir: Path) -> dict[str, Any]:
     path = workdir / "run.json"
     fields = _read_json(path)
     for name, value in fields.items():
-        wanted = int if name in (_KEPT_STEP, _LAST_STEP, _MISSED_LOOK) else str
+        wanted = int if name in (_KEPT_STEP, _LAST_STEP) else str
         if type(value) is not wanted:
             raise ValueError(f"{path}: {name!r} is {value!r}; restore it from a copy")
     return fields

@@ -1,15 +1,15 @@
 """Several processes of one training run, by ``jax.distributed``.
 
 They find each other, compare what they were given, and start from the state of process 0, which
-alone writes files. When one of them is lost, the others cannot take another step: each ends, says
-so, and the same command continues the run.
+alone writes files. When one of them is lost, ``jax.distributed`` notices by its heartbeat and
+aborts the others. The same command, started again for all, continues the run from its last
+checkpoint.
 """
 
 import contextlib
 import json
 import os
 import socket
-import subprocess
 import sys
 import time
 import traceback
@@ -44,31 +44,6 @@ _LOST = (
     "outside. Start all processes again with the same command: the run continues from its last "
     "checkpoint"
 )
-
-
-class LastWords:
-    """A message on stderr for the case that this process is ended before it can speak for itself.
-
-    ``jax.distributed`` aborts a process that has lost the others; no Python runs any more. A shell
-    waits for this process in its place.
-    """
-
-    def __init__(self, message: str) -> None:
-        """Have the message printed unless it is taken back.
-
-        Args:
-            message: one line.
-        """
-        self._shell = subprocess.Popen(
-            ["/bin/sh", "-c", 'read -r _ || printf "%s\\n" "$1" >&2', "sh", message],
-            stdin=subprocess.PIPE,
-            # A signal to the whole group shall not end it before it has spoken.
-            start_new_session=True,
-        )
-
-    def take_back(self) -> None:
-        """Print nothing."""
-        self._shell.communicate(b"\n")
 
 
 def is_writer() -> bool:
@@ -117,14 +92,7 @@ def joined(
     """
     if process_id == 0 and coordinator_address:
         _check_port(coordinator_address)
-    last_words = LastWords(f"error: {_NOT_JOINED}")
-    try:
-        _initialize(coordinator_address, num_processes, process_id)
-    except BaseException:
-        last_words.take_back()
-        raise
-    last_words.take_back()
-    last_words = LastWords(f"error: {_LOST}")
+    _initialize(coordinator_address, num_processes, process_id)
     try:
         _check_devices()
         # Devices connect at their first common call and then wait for 30 seconds alone, on a CPU,
@@ -138,9 +106,8 @@ def joined(
             stopped = error
         multihost_utils.sync_global_devices("end of run")
     except (Exception, KeyboardInterrupt) as error:
-        _end_without_the_others(error, last_words)
+        _end_without_the_others(error)
     jax.distributed.shutdown()
-    last_words.take_back()
     if stopped is not None:
         raise stopped
 
@@ -260,9 +227,8 @@ def _this_process() -> str:
     return f"process {jax.process_index()} of {jax.process_count()}"
 
 
-def _end_without_the_others(error: BaseException, last_words: LastWords) -> NoReturn:
+def _end_without_the_others(error: BaseException) -> NoReturn:
     """Say why, and end this process."""
-    last_words.take_back()
     if isinstance(error, KeyboardInterrupt):
         said = "interrupted. The same command continues the run from its last checkpoint"
     elif isinstance(error, EXPECTED_ERRORS):

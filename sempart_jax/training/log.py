@@ -2,17 +2,22 @@
 
 import contextlib
 import json
+import socket
 import sys
+import time
 import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tensorboardX import summary
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary
+from tensorboardX.record_writer import RecordWriter
 from tqdm import tqdm
 
 from sempart_jax.host.atomic_write import write_atomically
-from sempart_jax.host.event_file import EventFile
 from sempart_jax.host.write_errors import writing
 from sempart_jax.report.panels import save_png
 from sempart_jax.report.training_curves import draw_curves, read_curves
@@ -47,7 +52,16 @@ class TrainingLog:
         write_atomically(self._metrics_file, "".join(f"{line}\n" for line in kept))
         with writing(self._metrics_file):
             self._metrics = self._metrics_file.open("a")
-        self._board = EventFile(self._workdir / "tensorboard", purge_step=last_kept + 1)
+        self._board_folder = self._workdir / "tensorboard"
+        with writing(self._board_folder):
+            self._board_folder.mkdir(exist_ok=True)
+            # Not SummaryWriter, whose thread dies on a full disk and leaves the training waiting.
+            name = f"events.out.tfevents.{time.time():.0f}.{socket.gethostname()}"
+            self._board = RecordWriter(str(self._board_folder / name))
+        self._write_event(Event(file_version="brain.Event:2"))
+        # TensorBoard hides what older files hold from this step on.
+        purge = Event(step=last_kept + 1, session_log=SessionLog(status=SessionLog.START))
+        self._write_event(purge)
         self._progress = tqdm(
             total=last_step * batch_size,
             initial=first_step * batch_size,
@@ -71,7 +85,10 @@ class TrainingLog:
         """Close the files."""
         self._progress.close()
         # Of two errors the first is told: it is why the run ends.
-        with contextlib.suppress(OSError) if error else contextlib.nullcontext():
+        with (
+            contextlib.suppress(OSError) if error else contextlib.nullcontext(),
+            writing(self._board_folder),
+        ):
             self._board.close()
         with (
             contextlib.suppress(OSError) if error else contextlib.nullcontext(),
@@ -94,7 +111,7 @@ class TrainingLog:
         row: dict[str, Any] = {"step": step}
         for name, value in values.items():
             row[f"{prefix}/{name}"] = value
-            self._board.add_scalar(f"{prefix}/{name}", value, step)
+            self._write_event(Event(step=step, summary=summary.scalar(f"{prefix}/{name}", value)))
         with writing(self._metrics_file):
             self._metrics.write(json.dumps(row) + "\n")
             self._metrics.flush()
@@ -110,11 +127,18 @@ class TrainingLog:
             once: name of a picture that a run has one of; empty: there is one of each such step.
         """
         save_png(picture, self._workdir / "panels" / f"{once or f'step_{step:07d}'}.png")
-        self._board.add_image(once or "panel", picture, step)
+        image: Summary = summary.image(once or "panel", picture, dataformats="HWC")
+        self._write_event(Event(step=step, summary=image))
 
     def curves(self) -> None:
         """Draw all numbers so far to ``curves.png``."""
         save_png(draw_curves(read_curves(self._metrics_file)), self._workdir / "curves.png")
+
+    def _write_event(self, event: Event) -> None:
+        event.wall_time = time.time()
+        with writing(self._board_folder):
+            self._board.write(event.SerializeToString())
+            self._board.flush()
 
     def say(self, message: str) -> None:
         """Print a line above the progress bar."""

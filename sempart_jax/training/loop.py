@@ -1,223 +1,389 @@
-"""The training loop of one process: batches, steps, and a watch over their metrics."""
+"""The training loop: batches, steps, log, checkpoints, in one process or several."""
 
 import contextlib
-import signal
 import time
+from collections.abc import Container, Iterator, Mapping
+from pathlib import Path
 from typing import Generic
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.data.pipeline import Batch, training_batches
+from sempart_jax.host.folder_lock import locked
 from sempart_jax.host.shown_names import printable
-from sempart_jax.host.stop_signals import (
-    LookInterruptedError,
-    StoppedRunError,
-    StopSignals,
-)
-from sempart_jax.runs.checkpoints import State
+from sempart_jax.host.stop_signals import StoppedRunError, StopSignals
+from sempart_jax.runs.checkpoints import Checkpoints, State
+from sempart_jax.runs.run_config import without
+from sempart_jax.runs.run_record import check_nothing_lost, note_kept_step, register_run
 from sempart_jax.training import distributed
-from sempart_jax.training.awaited_batches import AwaitedBatches
-from sempart_jax.training.health import CollapsedRunError
+from sempart_jax.training.health import START_ANEW, CollapsedRunError, UnhealthyRunError
 from sempart_jax.training.log import SilentLog, TrainingLog
-from sempart_jax.training.plateau import plateau_advice
-from sempart_jax.training.recorder import RunRecorder
 from sempart_jax.training.task import TrainingTask
 from sempart_jax.two_tricks.objective_base import Examples
-from sempart_jax.two_tricks.train_step import Metrics, replicate, shard
+from sempart_jax.two_tricks.train_step import Metrics, replicate, shard, unreplicate
 
 _STEPS_IN_FLIGHT = 2
 """Steps that wait on the device; more would only make the progress bar run ahead of it."""
 
 
-class TrainingRun(Generic[State]):
-    """The state on the devices, and what happens to it step by step."""
+@contextlib.contextmanager
+def registered_run(
+    workdir: Path,
+    config: ConfigDict,
+    fingerprints: Mapping[str, str],
+    *,
+    last_step: int,
+    default: ConfigDict,
+    resumable_fields: Container[str],
+    process_fields: Container[str],
+) -> Iterator[None]:
+    """Hold the folder of a run, and check that this is the run that was begun there.
+
+    Args:
+        workdir: directory of the run; that of process 0 is the one that counts.
+        config: configuration of the run, checked.
+        fingerprints: hashes of what the configuration points to, by name.
+        last_step: steps at the end of the run.
+        default: the configuration of the task with nothing changed.
+        resumable_fields: fields that may differ when the run is resumed.
+        process_fields: fields that may differ between its processes.
+
+    Raises:
+        ValueError: if no run can be in ``workdir``; if the configuration or a fingerprint is not
+            that of the run there, or not the same in all processes; if another process trains
+            there.
+        WriteError: if ``workdir`` cannot be written to.
+    """
+    shared = {f"config.{name}": value for name, value in without(config, process_fields).items()}
+    distributed.check_agreement(shared | dict(fingerprints))
+    if not distributed.is_writer():
+        yield
+        return
+    check_workdir(workdir)
+    with locked(workdir, "--workdir"):
+        register_run(
+            workdir,
+            config,
+            fingerprints,
+            last_step=last_step,
+            default=default,
+            resumable_fields=resumable_fields,
+        )
+        yield
+
+
+def fit(
+    task: TrainingTask[State], config: ConfigDict, images: ImageSource, workdir: Path, end: int
+) -> None:
+    """Train, or continue to train, to the end; all processes of a run call it.
+
+    SIGTERM and SIGINT end a process that is alone after its step, which is kept. A second SIGINT
+    ends it at once.
+
+    Args:
+        task: what is trained.
+        config: configuration of the run, which is registered.
+        images: training images.
+        workdir: directory of the run.
+        end: steps at the end of the run.
+
+    Raises:
+        ValueError: if the checkpoints of the run are damaged or gone.
+        FileNotFoundError: if weights are missing.
+        NoReadableImageError: if no training image can be read.
+        UnhealthyRunError: if the loss is no longer finite or what is trained has collapsed. The
+            last good checkpoint stays; where there is none yet, a collapse leaves one, for it may
+            be a false alarm.
+        StoppedRunError: if this process, or one of several, was told to end; what is done is kept.
+        WriteError: if ``workdir`` cannot be written to. Older checkpoints stay.
+    """
+    with contextlib.ExitStack() as stack:
+        state = task.empty_state()
+        if distributed.is_writer():
+            checkpoints = stack.enter_context(Checkpoints(workdir, keep=config.checkpoint.keep))
+            state = _resume(workdir, checkpoints, task, state)
+        state = distributed.broadcast_from_writer(state)
+        step = int(state.step)
+        log: TrainingLog | SilentLog = SilentLog(jax.process_index())
+        keeper: _Keeper[State] | None = None
+        if distributed.is_writer():
+            log = training_log = stack.enter_context(
+                TrainingLog(workdir, first_step=step, last_step=end, batch_size=config.batch_size)
+            )
+            log.say(
+                f"{len(images.names)} images, {task.described}, steps {step} to {end} of "
+                f"{config.batch_size} images, on {_describe_devices()}; the first step takes "
+                "longest, it compiles"
+            )
+            keeper = _Keeper(task, config, workdir, checkpoints, training_log)
+            stack.enter_context(keeper.best)
+        signals = StopSignals()
+        if not config.distributed:  # jax.distributed takes SIGTERM, and tells all processes
+            stack.enter_context(signals)
+        state = replicate(state)
+        if keeper and step == 0:
+            keeper.look(step, state, at_end=step == end)
+        batches = stack.enter_context(
+            contextlib.closing(
+                training_batches(
+                    images,
+                    batch_size=config.batch_size,
+                    image_size=config.data.image_size,
+                    resize_size=config.data.resize_size,
+                    seed=config.seed,
+                    start_step=step,
+                    workers=config.data.workers,
+                    cache_bytes=round(config.data.cache_gigabytes * 1e9),
+                    process_index=jax.process_index(),
+                    process_count=jax.process_count(),
+                )
+            )
+        )
+        steps = _Steps(task, config, log, end)
+        while step < end:
+            try:
+                batch = next(batches)
+            except Exception:
+                # Only the images have failed: what was learned is kept.
+                if steps.unlogged:
+                    steps.log_mean(step)
+                if keeper and step:
+                    keeper.save(state, wait=True)
+                raise
+            state = steps.take(state, batch)
+            step += 1
+            at_end = step == end
+            stop = bool(distributed.asked_to_stop(step) or signals.received)
+            save = at_end or stop or step % config.checkpoint.every_steps == 0
+            if save or step % config.log.every_steps == 0:
+                try:
+                    steps.log_mean(step)
+                except CollapsedRunError:
+                    # Not at the end: a run whose last step is kept counts as done.
+                    if keeper and not at_end:
+                        keeper.save_first(state)
+                    raise
+            if keeper:
+                with steps.paused():
+                    # Whoever asks to end waits for seconds, and a look may take minutes.
+                    if at_end or not stop:
+                        keeper.look(step, state, at_end=at_end)
+                    # Last, so that a run killed before it does all of the above again.
+                    if save:
+                        keeper.save(state, wait=at_end or stop)
+            if stop and not at_end:
+                raise StoppedRunError(
+                    f"ended from outside. Step {step} is kept: the same command continues the run "
+                    "from there",
+                    signals.received,
+                )
+
+
+class _Steps(Generic[State]):
+    """Takes steps without waiting for each, and logs the mean of their metrics."""
 
     def __init__(
         self,
-        config: ConfigDict,
         task: TrainingTask[State],
-        state: State,
-        *,
-        images: ImageSource,
+        config: ConfigDict,
         log: TrainingLog | SilentLog,
-        recorder: RunRecorder[State] | None,
-        signals: StopSignals | None = None,
+        end: int,
     ) -> None:
-        """Put the parts of a run together.
-
-        Args:
-            config: configuration of the run.
-            task: what is trained.
-            state: where it starts, the same in all processes.
-            images: training images.
-            log: where metrics go.
-            recorder: what keeps and looks at states; ``None`` where another process does.
-            signals: what asks a process that is alone to end.
-        """
-        self._config, self._task, self._images = config, task, images
-        self._log, self._recorder = log, recorder
-        self._signals = signals or StopSignals()
-        self._state: State = replicate(state)
-        self._step, self._last_step = int(state.step), 0
-        self._unlogged: list[Metrics] = []
+        self._task, self._config, self._log, self._end = task, config, log, end
+        self.unlogged: list[Metrics] = []
         self._unreadable = 0
-        self._clock_started = time.monotonic()
+        self._started = time.monotonic()
 
-    def to_end(self, last_step: int) -> None:
-        """Take all steps that are left.
-
-        Args:
-            last_step: steps at the end of the run.
-
-        Raises:
-            NoReadableImageError: if no training image can be read.
-            UnhealthyRunError: if the loss is no longer finite or what is trained has collapsed. The
-                last good checkpoint stays; where there is none yet, a collapse leaves one, for it
-                may be a false alarm.
-            StoppedRunError: if this process, or one of several, was told to end; the last step is
-                kept.
-            WriteError: if a log or a checkpoint cannot be written. Older checkpoints stay.
-        """
-        config, self._last_step = self._config, last_step
-        self._signals.defer()
-        if self._recorder is not None and (
-            self._step == 0 or self._recorder.misses_look(self._step)
-        ):
-            self._make_up_for_look(self._recorder, at_end=self._step == last_step)
-        batches = training_batches(
-            self._images,
-            batch_size=config.batch_size,
-            image_size=config.data.image_size,
-            resize_size=config.data.resize_size,
-            seed=config.seed,
-            start_step=self._step,
-            workers=config.data.workers,
-            cache_bytes=round(config.data.cache_gigabytes * 1e9),
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        )
-        with contextlib.closing(AwaitedBatches(batches)) as awaited:
-            self._clock_started = time.monotonic()
-            while self._step < last_step:
-                self._take_step(self._next_batch(awaited))
-                at_end = self._step == last_step
-                stop = self._asked_to_stop()
-                save = at_end or stop or self._step % config.checkpoint.every_steps == 0
-                if save or self._step % config.log.every_steps == 0:
-                    self._log_steps(at_end=at_end)
-                if self._recorder is not None:
-                    stop = self._record(self._recorder, at_end=at_end, save=save, stop=stop)
-                if stop:
-                    raise self._stopped()
-
-    def _asked_to_stop(self) -> bool:
-        return distributed.asked_to_stop(self._step) or self._signals.received is not None
-
-    def _stopped(self) -> StoppedRunError:
-        kept = f"Step {self._step} is kept" if self._step else "Nothing was trained yet"
-        return StoppedRunError(
-            f"ended from outside. {kept}: the same command continues the run from there",
-            self._signals.received or signal.SIGTERM,
-        )
-
-    def _make_up_for_look(self, recorder: RunRecorder[State], *, at_end: bool) -> None:
-        try:
-            recorder.look(
-                self._step, self._state, at_end=at_end, between_parts=self._signals.interrupt_look
-            )
-        except LookInterruptedError:
-            # The state is kept already, or has not learned anything.
-            raise self._stopped() from None
-        if self._step:
-            recorder.note_missed_look(None)
-
-    def _next_batch(self, awaited: AwaitedBatches) -> Batch:
-        try:
-            batch = awaited.next(given_up=lambda: self._signals.received is not None)
-        except Exception:
-            # Only the images have failed.
-            self._keep()
-            raise
-        if batch is None:
-            self._keep()
-            raise self._stopped()
-        return batch
-
-    def _keep(self) -> None:
-        """Write the state between two steps, where there is anything to write."""
-        if self._unlogged:
-            self._log_steps(at_end=False)
-        if self._recorder is not None and self._step:
-            self._recorder.save(self._state, wait=True)
-
-    def _record(
-        self, recorder: RunRecorder[State], *, at_end: bool, save: bool, stop: bool
-    ) -> bool:
-        """Look at a state and keep it; returns whether to stop, which a look may have learned."""
-        before_pause = time.monotonic()
-        step, state = self._step, self._state
-        look_due = recorder.is_look_due(step, at_end=at_end)
-        if look_due and not stop:
-            try:
-                recorder.look(
-                    step, state, at_end=at_end, between_parts=self._signals.interrupt_look
-                )
-                look_due = False
-            except LookInterruptedError:
-                stop = True
-        if stop and look_due:
-            # Whoever asks to end waits for seconds, and a look may take minutes.
-            recorder.note_missed_look(step)
-        if stop and self._unlogged:
-            self._log_steps(at_end=at_end)
-        # Last, so that a run killed before it does all of the above again.
-        if save or stop:
-            recorder.save(state, wait=at_end or stop)
-            if self._config.log.panel_images:
-                self._log.curves()
-        # The rate of training is not that of drawing and scoring.
-        self._clock_started += time.monotonic() - before_pause
-        return stop
-
-    def _take_step(self, batch: Batch) -> None:
+    def take(self, state: State, batch: Batch) -> State:
         for path, reason in batch.unreadable:
             self._unreadable += 1
             self._log.warn(
                 f"skipped {printable(path)}: {reason} ({self._unreadable} unreadable so far)"
             )
         examples = Examples(*shard((batch.image, batch.mask), jax.local_device_count()))
-        self._state, metrics = self._task.take_step(self._state, examples)
-        self._unlogged.append(metrics)
-        if len(self._unlogged) > _STEPS_IN_FLIGHT:
-            jax.block_until_ready(self._unlogged[-1 - _STEPS_IN_FLIGHT])
-        self._step += 1
+        state, metrics = self._task.take_step(state, examples)
+        self.unlogged.append(metrics)
+        if len(self.unlogged) > _STEPS_IN_FLIGHT:
+            jax.block_until_ready(self.unlogged[-1 - _STEPS_IN_FLIGHT])
         self._log.advance()
+        return state
 
-    def _log_steps(self, *, at_end: bool) -> None:
+    def log_mean(self, step: int) -> None:
         """Check the steps since the last log one by one, and write their mean."""
         rows = [
             {name: float(value[0]) for name, value in metrics.items()}
-            for metrics in jax.device_get(self._unlogged)
+            for metrics in jax.device_get(self.unlogged)
         ]
-        first = self._step - len(rows) + 1
-        self._unlogged.clear()
-        try:
-            for offset, row in enumerate(rows):
-                self._task.check_health(first + offset, row)
-        except CollapsedRunError:
-            # Not at the end: a run whose last step is kept counts as done.
-            if self._recorder is not None and not at_end:
-                self._recorder.save_first(self._state)
-            raise
-        if self._recorder is not None and "ncut" in rows[0]:
-            advice = plateau_advice(first, [row["ncut"] for row in rows], self._last_step)
-            if advice is not None:
-                self._log.warn(advice)
+        first = step - len(rows) + 1
+        self.unlogged.clear()
+        for offset, row in enumerate(rows):
+            self._task.check_health(first + offset, row)
+        if distributed.is_writer() and (advice := self._task.advise(first, rows)):
+            self._log.warn(advice)
         mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-        seconds = time.monotonic() - self._clock_started
+        seconds = time.monotonic() - self._started
         mean["images_per_second"] = len(rows) * self._config.batch_size / seconds
-        self._log.scalars(self._step, mean)
-        self._clock_started = time.monotonic()
+        self._log.scalars(step, mean)
+        self._started = time.monotonic()
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the time inside out of the rate: drawing and scoring are no training."""
+        before = time.monotonic()
+        yield
+        self._started += time.monotonic() - before
+
+
+class _Keeper(Generic[State]):
+    """Looks at states and keeps them, in the one process of a run that writes."""
+
+    def __init__(
+        self,
+        task: TrainingTask[State],
+        config: ConfigDict,
+        workdir: Path,
+        checkpoints: Checkpoints,
+        log: TrainingLog,
+    ) -> None:
+        self._task, self._config, self._workdir, self._log = task, config, workdir, log
+        self._checkpoints = checkpoints
+        task.open_views()
+        self.best = Checkpoints(workdir, name="best", keep=1, best=True)
+
+    def look(self, step: int, state: State, *, at_end: bool) -> None:
+        """Draw and validate what is due: at both ends, and every so often."""
+        at_either_end = at_end or step == 0
+        panel_due = at_either_end or _is_due(step, self._config.log.panels_every_steps)
+        validation_due = at_either_end or _is_due(step, self._config.validation.every_steps)
+        if panel_due or validation_due:
+            check_finite_state(unreplicate(state))
+        if panel_due:
+            self._task.draw_panel(step, state, self._log)
+        if validation_due:
+            scores, best = self._task.validate(step, state)
+            if scores:
+                values = {f"iou {name}": score for name, score in scores.items()}
+                self._log.scalars(step, values, "validation")
+                listed = ", ".join(f"{name} {score:.4f}" for name, score in scores.items())
+                self._log.say(f"step {step}, validation IoU: {listed}")
+            if best is not None:
+                self.best.save(unreplicate(state), score=best)
+
+    def save(self, state: State, *, wait: bool) -> None:
+        """Keep a replicated state; without ``wait``, a failure is told by the next time."""
+        host_state: State = jax.device_get(unreplicate(state))
+        check_finite_state(host_state)
+        # First, so that a run whose last checkpoint is there has its last export, too.
+        self._task.write_export(host_state, self._workdir)
+        before = self._checkpoints.latest_step
+        self._checkpoints.save(host_state)
+        if wait:
+            self._checkpoints.wait()
+            before = self._checkpoints.latest_step
+        if before is not None:
+            note_kept_step(self._workdir, before)
+        if self._config.log.panel_images:
+            self._log.curves()
+
+    def save_first(self, state: State) -> None:
+        """Keep a replicated state where none is kept yet, unless it is not finite."""
+        if self._checkpoints.latest_step is None:
+            with contextlib.suppress(UnhealthyRunError):
+                self.save(state, wait=True)
+
+
+def check_finite_state(state: State) -> None:
+    """Refuse a state that the last update has broken: its loss has been finite still.
+
+    Args:
+        state: unreplicated state.
+
+    Raises:
+        UnhealthyRunError: if an array holds NaN or infinity.
+    """
+    state = jax.device_get(state)
+    broken = [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact) and not np.isfinite(leaf).all()
+    ]
+    if broken:
+        raise UnhealthyRunError(
+            f"step {int(state.step)}: {len(broken)} arrays of the state, {broken[0]} first, are "
+            f"not finite. {START_ANEW}"
+        )
+
+
+def check_devices(config: ConfigDict) -> None:
+    """Refuse what the devices of all processes cannot share evenly.
+
+    Args:
+        config: configuration of a run.
+
+    Raises:
+        ValueError: they do not divide the batch, or ``config.accumulation`` does not divide the
+            images of each; or ``config.distributed`` is set and this process is alone.
+    """
+    if config.distributed and not jax.distributed.is_initialized():
+        raise ValueError(
+            "config.distributed is set and this process is alone: train within "
+            "sempart_jax.training.distributed.joined"
+        )
+    devices = jax.device_count()
+    if config.batch_size % devices:
+        raise ValueError(
+            f"config.batch_size must be a multiple of the number of devices, {devices}, "
+            f"got {config.batch_size}"
+        )
+    if config.batch_size % (devices * config.accumulation):
+        raise ValueError(
+            f"config.accumulation must divide the {config.batch_size // devices} images of each "
+            f"device, got {config.accumulation}"
+        )
+
+
+def check_workdir(workdir: Path) -> None:
+    """Refuse at once what checkpoints could not be written to, hours later.
+
+    Args:
+        workdir: directory of a run, which need not exist.
+
+    Raises:
+        ValueError: it is a file, lies in one, or its name is no UTF-8, which orbax wants.
+    """
+    for path in (workdir, *workdir.parents):
+        if path.exists() and not path.is_dir():
+            raise ValueError(
+                f"--workdir={printable(workdir)}: {printable(path)} is a file. Name a folder"
+            )
+    try:
+        str(workdir.resolve()).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"--workdir={printable(workdir)}: its whole name must be UTF-8. Name another folder"
+        ) from error
+
+
+def _resume(
+    workdir: Path, checkpoints: Checkpoints, task: TrainingTask[State], empty: State
+) -> State:
+    resumed = checkpoints.resume(empty)
+    if resumed is None:
+        check_nothing_lost(workdir)
+        return task.initial_state()
+    note_kept_step(workdir, int(resumed.step))
+    return resumed
+
+
+def _is_due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
+
+
+def _describe_devices() -> str:
+    devices, processes = jax.devices(), jax.process_count()
+    described = f"{len(devices)} x {devices[0].device_kind}"
+    return described if processes == 1 else f"{described} in {processes} processes"

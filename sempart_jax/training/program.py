@@ -9,12 +9,12 @@ from ml_collections import ConfigDict, config_flags
 
 from sempart_jax.data.folder import image_folder
 from sempart_jax.host import command_line
-from sempart_jax.host.stop_signals import StoppedRunError, StopSignals
+from sempart_jax.host.stop_signals import StoppedRunError
 from sempart_jax.host.write_errors import WriteError
 
 
 def run(
-    train: Callable[[ConfigDict, Path, StopSignals | None], object],
+    train: Callable[[ConfigDict, Path], object],
     check: Callable[[ConfigDict], None],
     default: Callable[[], ConfigDict],
     *,
@@ -52,24 +52,21 @@ def run(
         # What is mistyped has been told before JAX and what computes with it are imported.
         from sempart_jax.host.compilation_cache import enable_compilation_cache
         from sempart_jax.training import distributed
-        from sempart_jax.training.awaited_batches import leave_program
 
         enable_compilation_cache()
         try:
             if not config.distributed:
-                signals = StopSignals()
-                with signals.noticed():
-                    train(config, workdir, signals)
+                train(config, workdir)
             else:
                 with distributed.joined(
                     config.coordinator_address, config.num_processes, config.process_id
                 ):
-                    train(config, workdir, None)
+                    train(config, workdir)
                     if not distributed.is_writer():
                         return
         except StoppedRunError as stopped:
             print(f"stopped: {stopped}")
-            leave_program(stopped.exit_status)
+            sys.exit(stopped.exit_status)
         except WriteError as error:
             sys.exit(
                 f"error: {error}. Once it can be written, the same command continues the run from "

@@ -1,19 +1,21 @@
-"""What a run trains, as its loop, its checkpoints and its log see it."""
+"""What a run trains, as the training loop sees it."""
 
 import abc
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Generic
 
-from sempart_jax.runs.checkpoints import Checkpoints, State
+from sempart_jax.runs.checkpoints import State
 from sempart_jax.training.log import TrainingLog
-from sempart_jax.training.recorder import RunRecorder
 from sempart_jax.two_tricks.objective_base import Examples
 from sempart_jax.two_tricks.train_step import Metrics
 
 
 class TrainingTask(abc.ABC, Generic[State]):
-    """States, steps and records of whatever is trained.
+    """States and steps of what is trained, and how to look at it.
+
+    The process that writes the run calls :meth:`open_views` once, then :meth:`draw_panel`,
+    :meth:`validate` and :meth:`write_export`; the others call none of these.
 
     Attributes:
         described: what is trained, in a few words, for the log.
@@ -51,13 +53,25 @@ class TrainingTask(abc.ABC, Generic[State]):
         """
 
     @abc.abstractmethod
-    def recorder(
-        self, workdir: Path, checkpoints: Checkpoints, log: TrainingLog
-    ) -> AbstractContextManager[RunRecorder[State]]:
-        """Open what records the run in the process that writes.
+    def open_views(self) -> None:
+        """Read the images of the panels, and find those of the validation."""
 
-        Args:
-            workdir: directory of the run.
-            checkpoints: where the newest states go.
-            log: where panels and scores go.
+    @abc.abstractmethod
+    def draw_panel(self, step: int, state: State, log: TrainingLog) -> None:
+        """Draw what a replicated state does with a few images; WriteError if it cannot be kept."""
+
+    @abc.abstractmethod
+    def validate(self, step: int, state: State) -> tuple[dict[str, float], float | None]:
+        """Score a replicated state on the validation set.
+
+        Returns:
+            IoU by name, none without a validation set; and the score by which the best checkpoint
+            is chosen, or ``None`` where none is.
         """
+
+    def write_export(self, state: State, workdir: Path) -> None:
+        """Write what others can use of a state on the host, before it is kept: nothing here."""
+
+    def advise(self, first_step: int, rows: Sequence[dict[str, float]]) -> str | None:
+        """Say what would help a training that goes badly, given the metrics of some steps."""
+        return None

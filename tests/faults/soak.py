@@ -11,7 +11,7 @@ import psutil
 
 from configs.tricks import get_config
 from sempart_jax.train import train
-from sempart_jax.training.loop import TrainingRun
+from sempart_jax.training.segmentation import SegmentationTask
 
 LOOK_EVERY = 20
 """Steps between two looks at the memory."""
@@ -37,14 +37,16 @@ def main(workdir, fields):
     jax.monitoring.register_event_duration_secs_listener(
         lambda event, seconds, **_: compiled.append(seconds) if event == _COMPILED else None
     )
-    take_step = TrainingRun._take_step
+    take_step, taken = SegmentationTask.take_step, []
 
-    def take_step_and_look(self, batch):
-        take_step(self, batch)
-        if self._step % LOOK_EVERY == 0:
-            looks.append((self._step, own_bytes(), len(compiled)))
+    def take_step_and_look(self, state, examples):
+        after = take_step(self, state, examples)
+        taken.append(None)
+        if len(taken) % LOOK_EVERY == 0:
+            looks.append((len(taken), own_bytes(), len(compiled)))
+        return after
 
-    TrainingRun._take_step = take_step_and_look
+    SegmentationTask.take_step = take_step_and_look
     train(config, Path(workdir))
     print(json.dumps(looks))
 

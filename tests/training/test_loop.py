@@ -2,8 +2,7 @@
 
 import os
 import signal
-import threading
-import time
+from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,15 +11,12 @@ from flax import struct
 
 from sempart_jax.data.image_sources import ImageFiles
 from sempart_jax.data.pipeline import Batch
-from sempart_jax.host.stop_signals import StoppedRunError, StopSignals
-from sempart_jax.runs.checkpoints import Checkpoints
+from sempart_jax.host.stop_signals import StoppedRunError
 from sempart_jax.runs.default_config import default_config
-from sempart_jax.runs.run_record import is_complete, missed_look, register_run
-from sempart_jax.training import awaited_batches, loop
-from sempart_jax.training.health import UnhealthyRunError
-from sempart_jax.training.log import TrainingLog
-from sempart_jax.training.loop import TrainingRun
-from sempart_jax.training.recorder import RunRecorder, in_parts
+from sempart_jax.runs.run_record import is_complete
+from sempart_jax.training import loop
+from sempart_jax.training.health import CollapsedRunError, UnhealthyRunError
+from sempart_jax.training.loop import check_finite_state, check_workdir, fit, registered_run
 from sempart_jax.training.task import TrainingTask
 from sempart_jax.two_tricks.train_step import replicate, unreplicate
 from tests.test_train import read_metrics
@@ -42,10 +38,12 @@ def counter(step=0):
 
 
 class Counting(TrainingTask):
-    """Takes steps at once."""
+    """Takes steps at once, and notes what it is asked to look at."""
 
     described = "a counter"
     after_step = staticmethod(lambda step: None)
+    while_validating = staticmethod(lambda step: None)
+    health = staticmethod(lambda step: None)
 
     def empty_state(self):
         return counter()
@@ -60,30 +58,17 @@ class Counting(TrainingTask):
 
     def check_health(self, step, metrics):
         assert metrics == {"total": 1}
+        self.health(step)
 
-    recorder = None
+    def open_views(self):
+        pass
 
-
-class Looking(RunRecorder):
-    """Looks by calling a function every few images."""
-
-    while_validating = staticmethod(lambda step: None)
-
-    def __init__(self, config, workdir, checkpoints, log):
-        super().__init__(config, workdir, checkpoints)
-        self._log = log
-
-    def draw_panel(self, step, state):
+    def draw_panel(self, step, state, log):
         assert int(unreplicate(state.step)) == step
 
-    def validate(self, step, state, between_parts):
-        def predict(images):
-            self.while_validating(step)
-            return [np.zeros((2, 2), np.float32)] * len(images)
-
-        images = [np.zeros((2, 2, 3), np.uint8)] * 40
-        assert len(in_parts(predict, 2, between_parts)(images)) == 40
-        self._log.scalars(step, {"iou": 0.5}, "validation")
+    def validate(self, step, state):
+        self.while_validating(step)
+        return {"fine": 0.5}, 0.5
 
 
 def images_without_end(**_):
@@ -100,29 +85,23 @@ def config():
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, config):
-    """Register, resume and train as a session does; returns steps of checkpoints."""
+    """Train, or continue to train, a counter."""
 
-    def run(batches=images_without_end, after_step=None, while_validating=None):
+    def run(batches=images_without_end, **hooks):
         monkeypatch.setattr(loop, "training_batches", lambda images, **options: batches(**options))
         task = Counting()
-        task.after_step = after_step or Counting.after_step
-        register_run(tmp_path, config, {}, last_step=LAST_STEP, default=config, resumable_fields=())
-        signals = StopSignals()
-        with signals.noticed(), Checkpoints(tmp_path) as checkpoints:
-            state = checkpoints.resume(counter()) or counter()
-            first = int(state.step)
-            with TrainingLog(tmp_path, first_step=first, last_step=LAST_STEP, batch_size=8) as log:
-                recorder = Looking(config, tmp_path, checkpoints, log)
-                recorder.while_validating = while_validating or Looking.while_validating
-                TrainingRun(
-                    config,
-                    task,
-                    state,
-                    images=ImageFiles([], tmp_path),
-                    log=log,
-                    recorder=recorder,
-                    signals=signals,
-                ).to_end(LAST_STEP)
+        for name, hook in hooks.items():
+            setattr(task, name, hook)
+        with registered_run(
+            tmp_path,
+            config,
+            {},
+            last_step=LAST_STEP,
+            default=config,
+            resumable_fields=(),
+            process_fields=(),
+        ):
+            fit(task, config, ImageFiles([], tmp_path), tmp_path, LAST_STEP)
 
     return run
 
@@ -135,7 +114,7 @@ def kept_steps(workdir):
 
 def rows(workdir):
     return [
-        (row["step"], "validation" if "validation/iou" in row else "train")
+        (row["step"], "validation" if "validation/iou fine" in row else "train")
         for row in read_metrics(workdir)
     ]
 
@@ -154,73 +133,45 @@ def test_an_undisturbed_run_looks_at_both_ends(run, tmp_path):
     assert is_complete(tmp_path)
 
 
-def test_a_signal_while_the_last_state_is_validated_keeps_it_and_validates_it_later(run, tmp_path):
-    validated = []
-
-    def slowly(step):
-        validated.append(step)
-        if step == 3:
-            terminate()
-
-    with pytest.raises(StoppedRunError, match="Step 3 is kept") as stopped:
-        run(while_validating=slowly)
-    assert stopped.value.exit_status == 0
-    assert validated.count(3) == 1
-    assert kept_steps(tmp_path) == [3]
-    assert rows(tmp_path) == ALL_ROWS[:-1]
-    assert not is_complete(tmp_path)
-    assert missed_look(tmp_path) == 3
-
-    run()
-    assert rows(tmp_path) == ALL_ROWS
-    assert is_complete(tmp_path)
-    assert missed_look(tmp_path) is None
-    run()
-    assert rows(tmp_path) == ALL_ROWS
-
-
-def test_a_signal_that_is_pending_is_answered_before_a_look(run, tmp_path, config):
+def test_a_signal_ends_the_run_after_its_step_without_a_look(run, tmp_path, config):
     config.validation.every_steps = 1
 
     def look(step):
         assert step != 2
 
-    with pytest.raises(StoppedRunError, match="Step 2 is kept"):
+    with pytest.raises(StoppedRunError, match="Step 2 is kept") as stopped:
         run(after_step=lambda step: terminate() if step == 2 else None, while_validating=look)
+    assert stopped.value.exit_status == 0
     assert kept_steps(tmp_path) == [2]
+    assert not is_complete(tmp_path)
     run()
-    expected = [(0, "validation")]
-    for step in (1, 2, 3):
-        expected += [(step, "train"), (step, "validation")]
-    assert rows(tmp_path) == expected
+    expected = [(0, "validation"), (1, "train"), (1, "validation"), (2, "train")]
+    assert rows(tmp_path) == [*expected, (3, "train"), (3, "validation")]
 
 
-def test_a_signal_while_nothing_is_trained_yet_keeps_nothing(run, tmp_path):
-    with pytest.raises(StoppedRunError, match="Nothing was trained yet: the same command"):
+def test_a_signal_during_a_look_is_answered_after_the_next_step(run, tmp_path):
+    with pytest.raises(StoppedRunError, match="Step 1 is kept"):
         run(while_validating=lambda step: terminate())
-    assert kept_steps(tmp_path) == []
+    assert kept_steps(tmp_path) == [1]
     run()
     assert rows(tmp_path) == ALL_ROWS
 
 
-def test_a_signal_ends_the_wait_for_a_batch_that_never_comes(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(awaited_batches, "_GRACE_SECONDS", 0.1)
-    answer = threading.Event()
+def test_a_signal_in_the_last_step_leaves_a_complete_run(run, tmp_path):
+    run(after_step=lambda step: terminate() if step == LAST_STEP else None)
+    assert rows(tmp_path) == ALL_ROWS
+    assert is_complete(tmp_path)
 
-    def stuck(**_):
-        yield from (next(images_without_end()) for _ in range(2))
-        threading.Timer(0.2, terminate).start()
-        assert answer.wait(60)
 
-    started = time.monotonic()
-    with pytest.raises(StoppedRunError, match="Step 2 is kept"):
-        run(batches=stuck)
-    assert time.monotonic() - started < 20
-    assert kept_steps(tmp_path) == [2]
-    assert awaited_batches.is_stuck()
-    answer.set()
-    while awaited_batches.is_stuck():
-        time.sleep(0.01)
+@pytest.mark.parametrize("step", [2, LAST_STEP])
+def test_a_collapse_leaves_a_first_checkpoint_but_none_of_the_last_step(run, tmp_path, step):
+    def collapse(at):
+        if at == step:
+            raise CollapsedRunError("flat")
+
+    with pytest.raises(CollapsedRunError):
+        run(health=collapse)
+    assert kept_steps(tmp_path) == [2] * (step == 2)
 
 
 def test_what_is_trained_is_kept_where_images_fail(run, tmp_path):
@@ -231,7 +182,6 @@ def test_what_is_trained_is_kept_where_images_fail(run, tmp_path):
     with pytest.raises(OSError, match="the disk has gone"):
         run(batches=failing)
     assert kept_steps(tmp_path) == [2]
-    assert not awaited_batches.is_stuck()
     run()
     assert rows(tmp_path) == ALL_ROWS
 
@@ -258,3 +208,39 @@ def test_batches_are_closed_at_the_end(run):
 
     run(batches=batches)
     assert closed == [True]
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_state_that_is_not_finite_is_refused_with_its_array(dtype, value):
+    good = jnp.ones((2, 3), dtype)
+    check_finite_state(counter().replace(value={"kernel": good, "count": jnp.arange(3)}))
+    broken = counter(7).replace(value={"kernel": good.at[1, 2].set(value), "bias": good})
+    message = r"step 7: 1 arrays of the state, value.kernel first.*in a new --workdir"
+    with pytest.raises(UnhealthyRunError, match=message):
+        check_finite_state(broken)
+
+
+def test_folders_and_what_is_not_there_yet_are_taken(tmp_path):
+    check_workdir(tmp_path)
+    check_workdir(tmp_path / "new" / "käse 日本")
+
+
+@pytest.mark.parametrize("below", ["", "run"])
+def test_a_file_is_no_place_for_a_run(tmp_path, below):
+    file = tmp_path / "afile"
+    file.write_text("text")
+    with pytest.raises(ValueError, match=f"{file} is a file. Name a folder"):
+        check_workdir(file / below)
+
+
+def test_a_name_that_orbax_cannot_write_is_refused(tmp_path, monkeypatch):
+    name = os.fsdecode(b"caf\xe9")
+    refused = r"--workdir='.*caf\\udce9.*': its whole name must be UTF-8"
+    with pytest.raises(ValueError, match=refused):
+        check_workdir(tmp_path / name / "run")
+    # Also where it is only the folder that this process is in.
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(ValueError, match="its whole name must be UTF-8"):
+        check_workdir(Path("run"))

@@ -3,7 +3,7 @@
 import numpy as np
 
 from sempart_jax.training.multi_crop import Crops
-from sempart_jax.training.pretraining_recorder import attention_columns, crop_columns
+from sempart_jax.training.pretraining import attention_columns, crop_columns
 
 
 def test_attention_becomes_a_map_of_each_head_and_of_their_mean():

@@ -1,0 +1,158 @@
+"""A network that learns to segment, as the training loop sees it."""
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from sempart_jax.data.folder import find_pairs
+from sempart_jax.data.image_sources import ImageSource
+from sempart_jax.data.samples import read_samples
+from sempart_jax.evaluation.results import CENTRE_BOX, Validations
+from sempart_jax.evaluation.validation import validate
+from sempart_jax.predict.predictor import (
+    AnySizePredictor,
+    Predictor,
+    panel_columns,
+    trained_variables,
+)
+from sempart_jax.report.panels import draw_panel
+from sempart_jax.runs.checkpoints import fingerprint_params
+from sempart_jax.runs.experiment import build_experiment
+from sempart_jax.training.health import HealthMonitor
+from sempart_jax.training.log import TrainingLog
+from sempart_jax.training.plateau import plateau_advice
+from sempart_jax.training.task import TrainingTask
+from sempart_jax.two_tricks.objective import SempartObjective
+from sempart_jax.two_tricks.objective_base import Examples
+from sempart_jax.two_tricks.train_step import (
+    Metrics,
+    TrainState,
+    make_train_step,
+    replicate,
+)
+
+_VALIDATED_MASKS = {"none": "fine", "guided": "refined", CENTRE_BOX: CENTRE_BOX}
+"""Name in the log of each post-processing, and of the box that they are compared with."""
+
+
+class SegmentationTask(TrainingTask[TrainState]):
+    """Sempart, FOUND's decoder or SelfMask.
+
+    Attributes:
+        weights_fingerprint: hash of the frozen parameters; ``None`` where all are trained.
+        validations: scores of each kind of mask on the validation set, by step, so far.
+    """
+
+    def __init__(self, config: ConfigDict, images: ImageSource, last_step: int) -> None:
+        """Build what the configuration names, and load the weights of a frozen backbone.
+
+        Args:
+            config: checked configuration.
+            images: training images.
+            last_step: steps at the end of the run.
+
+        Raises:
+            ValueError: as ``build_experiment`` raises.
+            FileNotFoundError: if the frozen backbone's weights cannot be had.
+        """
+        self.described = config.backbone.name
+        self.validations: Validations = {}
+        self._config, self._images, self._last_step = config, images, last_step
+        self._experiment = experiment = build_experiment(config, last_step)
+        is_frozen = experiment.load_encoder is None
+        self.weights_fingerprint = (
+            fingerprint_params(experiment.frozen_params) if is_frozen else None
+        )
+        self._step = make_train_step(
+            experiment.network,
+            experiment.objective,
+            experiment.optimizer,
+            seed=config.seed,
+            augmentation=experiment.augmentation,
+            accumulation=config.accumulation,
+        )
+        self._health = HealthMonitor(
+            config.health.collapse_steps,
+            config.health.lowest_mean_mask,
+            config.health.highest_mean_mask,
+        )
+        # From the host to the devices once, for the steps and for what is shown of them.
+        self._frozen_params = replicate(experiment.frozen_params)
+
+    def empty_state(self) -> TrainState:
+        """Return a state of zeros, see :class:`TrainingTask`."""
+        return self._experiment.empty_state(self._config.data.image_size)
+
+    def initial_state(self) -> TrainState:
+        """Draw the state of step 0, see :class:`TrainingTask`."""
+        return self._experiment.initial_state(self._config.seed, self._config.data.image_size)
+
+    def take_step(self, state: TrainState, examples: Examples) -> tuple[TrainState, Metrics]:
+        """Take a step, see :class:`TrainingTask`."""
+        return self._step(state, self._frozen_params, examples)
+
+    def check_health(self, step: int, metrics: dict[str, float]) -> None:
+        """Look for NaN and for collapsed masks, see :class:`TrainingTask`."""
+        self._health.check(step, metrics)
+
+    def open_views(self) -> None:
+        """Read the images of the panels, see :class:`TrainingTask`."""
+        config = self._config
+        self._predictor = Predictor(self._experiment.network, self._frozen_params)
+        self._samples = read_samples(
+            self._images,
+            config.log.panel_images,
+            image_size=config.data.image_size,
+            resize_size=config.data.resize_size,
+        )
+        self._validation_pairs = (
+            find_pairs(config.validation.images, config.validation.masks)
+            if config.validation.images
+            else []
+        )
+
+    def draw_panel(self, step: int, state: TrainState, log: TrainingLog) -> None:
+        """Draw the masks of a few training images, see :class:`TrainingTask`."""
+        if len(self._samples.image) == 0:
+            return
+        objective, size = self._experiment.objective, self._config.data.image_size
+        crop_size, filtered = None, False
+        if isinstance(objective, SempartObjective) and objective.crop_fraction is not None:
+            crop_size, filtered = objective.crop_size(size, size), objective.filtered_teacher
+        columns = panel_columns(
+            self._predictor,
+            trained_variables(state),
+            self._samples.image,
+            pseudo_masks=self._samples.mask,
+            crop_size=crop_size,
+            filtered_teacher=filtered,
+        )
+        log.panel(step, draw_panel(columns))
+
+    def validate(self, step: int, state: TrainState) -> tuple[dict[str, float], float | None]:
+        """Score the masks of the validation set; the fine mask's IoU chooses the best state."""
+        if not self._validation_pairs:
+            return {}, None
+        predictor = AnySizePredictor(
+            self._predictor,
+            trained_variables(state),
+            short_side=self._config.data.image_size,
+            patch_size=self._experiment.network.patch_size,
+        )
+        scored = validate(
+            self._validation_pairs,
+            predictor,
+            foreground_rule=self._config.validation.foreground_rule,
+            resize_size=self._config.data.resize_size,
+            crop_size=self._config.data.image_size,
+            postprocessings=("none", "guided"),
+        )
+        scores = {_VALIDATED_MASKS[name]: result for name, result in scored.items()}
+        self.validations[step] = scores
+        return {name: score.iou for name, score in scores.items()}, scores["fine"].iou
+
+    def advise(self, first_step: int, rows: Sequence[dict[str, float]]) -> str | None:
+        """Say what helps a Sempart that has not left the plateau of the N-cut."""
+        if "ncut" not in rows[0]:
+            return None
+        return plateau_advice(first_step, [row["ncut"] for row in rows], self._last_step)
