@@ -5,7 +5,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from sempart_jax.baselines.found_decoder import FoundDecoder
+from sempart_jax.baselines.found import FoundDecoder
 from sempart_jax.baselines.maskformer import MaskFormer
 from sempart_jax.baselines.selfmask_network import SelfMaskNetwork
 from sempart_jax.networks.backbones import backbone_module, load_backbone

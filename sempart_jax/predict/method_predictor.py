@@ -14,7 +14,7 @@ from jax import Array
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from sempart_jax.baselines.found_decoder import decoder_weights
+from sempart_jax.baselines.found import decoder_weights
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.kernels.normalization import from_bytes, normalize
 from sempart_jax.networks.backbones import load_backbone

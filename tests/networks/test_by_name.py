@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import pytest
 
-from sempart_jax.baselines.found_decoder import FoundDecoder
+from sempart_jax.baselines.found import FoundDecoder
 from sempart_jax.baselines.maskformer import MaskFormer
 from sempart_jax.networks.backbones import backbone_module
 from sempart_jax.networks.by_name import create_network, load_frozen, name_network

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from sempart_jax.baselines.found_decoder import FoundDecoder
+from sempart_jax.baselines.found import FoundDecoder
 from sempart_jax.baselines.found_objective import FoundObjective
 from sempart_jax.two_tricks.augment import Augmentation
 from sempart_jax.two_tricks.head import SegmentationHead
