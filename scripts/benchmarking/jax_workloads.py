@@ -8,8 +8,8 @@ import numpy as np
 
 from sempart_jax.predict.postprocessing import guided
 from sempart_jax.two_tricks.filters import grey_guide, guided_filter
+from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.losses import normalized_cut
-from sempart_jax.two_tricks.objective_base import Examples
 
 from .child import Work
 from .inputs import filter_inputs, patch_inputs

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sempart_jax.two_tricks.objective_base import Examples
+from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.train_step import replicate
 
 from .sempart_programs import B1, DTYPES, first_variables, make_segmenter, make_step

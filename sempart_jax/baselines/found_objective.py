@@ -15,8 +15,7 @@ from scipy.ndimage import binary_fill_holes, zoom
 from sempart_jax.baselines.bilateral import bilateral_solver
 from sempart_jax.baselines.found import background_mask
 from sempart_jax.kernels.normalization import normalize
-from sempart_jax.two_tricks.interfaces import Prediction, Variables
-from sempart_jax.two_tricks.objective_base import Evaluation, Examples, Objective
+from sempart_jax.two_tricks.interfaces import Evaluation, Examples, Objective, Prediction, Variables
 from sempart_jax.two_tricks.segmenter import Segmenter
 
 

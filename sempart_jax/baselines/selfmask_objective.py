@@ -7,8 +7,7 @@ from jax import Array
 
 from sempart_jax.baselines.selfmask_losses import selfmask_loss
 from sempart_jax.baselines.selfmask_network import SelfMaskNetwork
-from sempart_jax.two_tricks.interfaces import Variables
-from sempart_jax.two_tricks.objective_base import Evaluation, Examples, Objective
+from sempart_jax.two_tricks.interfaces import Evaluation, Examples, Objective, Variables
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,9 +16,8 @@ from sempart_jax.networks.backbones import load_backbone
 from sempart_jax.networks.by_name import create_network, load_frozen
 from sempart_jax.networks.names import FOUND, HANDCRAFTED, SELFMASK, SEMPART
 from sempart_jax.two_tricks.augment import Augmentation
-from sempart_jax.two_tricks.interfaces import MaskNetwork, Variables
+from sempart_jax.two_tricks.interfaces import MaskNetwork, Objective, Variables
 from sempart_jax.two_tricks.objective import LossWeights, SempartObjective
-from sempart_jax.two_tricks.objective_base import Objective
 from sempart_jax.two_tricks.train_step import (
     DEVICE_AXIS,
     TrainState,

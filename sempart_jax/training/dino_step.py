@@ -23,7 +23,7 @@ from sempart_jax.training.dino_loss import (
     teacher_probabilities,
     update_center,
 )
-from sempart_jax.training.schedules import Schedules
+from sempart_jax.training.dino_optimizer import Schedules
 from sempart_jax.two_tricks.train_step import DEVICE_AXIS, Metrics, image_keys
 from sempart_jax.two_tricks.vit import VisionTransformer
 

@@ -23,7 +23,7 @@ from sempart_jax.training import distributed
 from sempart_jax.training.health import START_ANEW, CollapsedRunError, UnhealthyRunError
 from sempart_jax.training.log import SilentLog, TrainingLog
 from sempart_jax.training.task import TrainingTask
-from sempart_jax.two_tricks.objective_base import Examples
+from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.train_step import Metrics, replicate, shard, unreplicate
 
 _STEPS_IN_FLIGHT = 2

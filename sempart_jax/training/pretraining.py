@@ -24,14 +24,13 @@ from sempart_jax.networks.projection_head import ProjectionHead
 from sempart_jax.predict.method_predictor import MethodPredictor
 from sempart_jax.predict.methods import METHODS
 from sempart_jax.report.panels import draw_panel
-from sempart_jax.training.collapse import CollapseMonitor
+from sempart_jax.training.dino_optimizer import dino_optimizer, dino_schedules
 from sempart_jax.training.dino_step import DinoState, create_dino_state, make_dino_step
+from sempart_jax.training.health import CollapseMonitor
 from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.multi_crop import Crops, MultiCrop, multi_crop_batch
-from sempart_jax.training.optimizer import dino_optimizer
-from sempart_jax.training.schedules import dino_schedules
 from sempart_jax.training.task import TrainingTask
-from sempart_jax.two_tricks.objective_base import Examples
+from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.train_step import Metrics, unreplicate, zero_state
 
 

@@ -18,12 +18,11 @@ from sempart_jax.predict.predictor import (
 from sempart_jax.report.panels import draw_panel
 from sempart_jax.runs.checkpoints import fingerprint_params
 from sempart_jax.runs.experiment import build_experiment
-from sempart_jax.training.health import HealthMonitor
+from sempart_jax.training.health import HealthMonitor, plateau_advice
 from sempart_jax.training.log import TrainingLog
-from sempart_jax.training.plateau import plateau_advice
 from sempart_jax.training.task import TrainingTask
+from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.objective import SempartObjective
-from sempart_jax.two_tricks.objective_base import Examples
 from sempart_jax.two_tricks.train_step import (
     Metrics,
     TrainState,

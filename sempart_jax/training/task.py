@@ -7,7 +7,7 @@ from typing import Generic
 
 from sempart_jax.runs.checkpoints import State
 from sempart_jax.training.log import TrainingLog
-from sempart_jax.two_tricks.objective_base import Examples
+from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.train_step import Metrics
 
 

@@ -8,9 +8,8 @@ from jaxtyping import Float, Int
 
 from sempart_jax.kernels.normalization import normalize
 from sempart_jax.two_tricks import losses
-from sempart_jax.two_tricks.interfaces import Variables
+from sempart_jax.two_tricks.interfaces import Evaluation, Examples, Objective, Variables
 from sempart_jax.two_tricks.multiscale import crop_and_zoom, random_corners, teacher_target
-from sempart_jax.two_tricks.objective_base import Evaluation, Examples, Objective
 from sempart_jax.two_tricks.segmenter import Segmenter
 
 

@@ -13,8 +13,7 @@ from jax import Array, lax
 from sempart_jax.kernels.micro_batches import accumulate
 from sempart_jax.kernels.normalization import from_bytes
 from sempart_jax.two_tricks.augment import Augmentation, augment_batch, augment_mask_batch
-from sempart_jax.two_tricks.interfaces import MaskNetwork, Variables
-from sempart_jax.two_tricks.objective_base import Examples, Objective
+from sempart_jax.two_tricks.interfaces import Examples, MaskNetwork, Objective, Variables
 
 DEVICE_AXIS = "device"
 

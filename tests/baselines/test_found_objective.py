@@ -18,7 +18,7 @@ from sempart_jax.baselines.found_objective import (
     refined_in_step,
 )
 from sempart_jax.kernels.normalization import normalize
-from sempart_jax.two_tricks.objective_base import Examples
+from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.segmenter import Segmenter
 from sempart_jax.two_tricks.train_step import replicate
 from sempart_jax.two_tricks.vit import VisionTransformer

@@ -9,7 +9,7 @@ from sempart_jax.baselines.maskformer import MaskFormer
 from sempart_jax.baselines.selfmask_losses import selfmask_loss
 from sempart_jax.baselines.selfmask_network import SelfMaskNetwork
 from sempart_jax.baselines.selfmask_objective import SelfMaskObjective
-from sempart_jax.two_tricks.objective_base import Examples
+from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.vit import VisionTransformer
 
 pytestmark = pytest.mark.compile_bound

@@ -10,8 +10,8 @@ import pytest
 
 from sempart_jax.kernels.stochastic_depth import draw_branch_scale
 from sempart_jax.networks.projection_head import ProjectionHead
+from sempart_jax.training.dino_optimizer import dino_schedules
 from sempart_jax.training.dino_step import create_dino_state, make_dino_step
-from sempart_jax.training.schedules import dino_schedules
 from sempart_jax.two_tricks.train_step import replicate, shard, unreplicate
 from sempart_jax.two_tricks.vit import VisionTransformer
 

@@ -1,9 +1,20 @@
 """When a run is stopped, and what the error says."""
 
+import math
+import re
+
 import pytest
 
+from sempart_jax.host.config_fields import flatten
 from sempart_jax.runs.default_config import default_config
-from sempart_jax.training.health import CollapsedRunError, HealthMonitor, UnhealthyRunError
+from sempart_jax.training.health import (
+    CollapsedRunError,
+    CollapseMonitor,
+    HealthMonitor,
+    UnhealthyRunError,
+    plateau_advice,
+)
+from sempart_jax.training.pretraining_config import pretraining_config
 from tests.training.advice import assert_advice_can_be_followed
 
 
@@ -62,3 +73,116 @@ def test_advice_can_be_followed_to_the_letter(mean):
     with pytest.raises(UnhealthyRunError) as stopped:
         HealthMonitor(collapse_steps=1).check(1, {"mean_fine": mean})
     assert_advice_can_be_followed(str(stopped.value), default_config())
+
+
+OUTPUTS = 1000
+HEALTHY = {"total": 6.0, "teacher_entropy": 4.0, "kl": 2.0, "mean_entropy": 6.5}
+LOG_K = math.log(OUTPUTS)
+UNIFORM = {
+    "total": LOG_K,
+    "teacher_entropy": 0.99995 * LOG_K,
+    "kl": 1e-4 * LOG_K,
+    "mean_entropy": LOG_K,
+}
+SINGLE = {"total": 1e-3, "teacher_entropy": 0.0, "kl": 1e-3, "mean_entropy": 0.01 * LOG_K}
+
+
+def monitor() -> CollapseMonitor:
+    return CollapseMonitor(OUTPUTS, collapse_steps=3, first_step=10)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_value_that_is_not_finite_stops_the_run_at_once_of_a_teacher(value):
+    with pytest.raises(UnhealthyRunError, match=r"^step 2: kl not finite"):
+        monitor().check(2, HEALTHY | {"kl": value})
+
+
+@pytest.mark.parametrize(
+    ("metrics", "message"),
+    [
+        (
+            UNIFORM,
+            r"uniform distribution .*\(entropy 0.99995 log K.* for 3 steps.*"
+            r"a lower --config\.dino\.teach",
+        ),
+        (
+            SINGLE,
+            r"one output .*mean 0.01000 log K\) for 3 steps in a row.*"
+            r"a higher --config\.dino\.teach",
+        ),
+    ],
+)
+def test_collapse_is_told_after_as_many_steps_as_asked_of_a_teacher(metrics, message):
+    watch = monitor()
+    for step in range(12):
+        watch.check(step, metrics)
+    with pytest.raises(CollapsedRunError, match=f"^step 12: .*{message}.*health.collapse_steps"):
+        watch.check(12, metrics)
+
+
+@pytest.mark.parametrize("collapsed", [UNIFORM, SINGLE])
+def test_bad_steps_count_from_the_last_good_one_of_a_teacher(collapsed):
+    watch = monitor()
+    for step, metrics in enumerate([collapsed, collapsed, HEALTHY, collapsed, collapsed], 20):
+        watch.check(step, metrics)
+
+
+def test_two_kinds_of_collapse_do_not_add_up():
+    watch = monitor()
+    for step, metrics in enumerate([UNIFORM, SINGLE] * 4, 20):
+        watch.check(step, metrics)
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        HEALTHY,
+        # A uniform teacher whom the student still has to follow is about to change.
+        UNIFORM | {"kl": 0.01 * LOG_K},
+        # Sharp for each image, and different for different ones, is what is wanted.
+        SINGLE | {"mean_entropy": 0.5 * LOG_K},
+    ],
+)
+def test_healthy_runs_go_on(metrics):
+    watch = monitor()
+    for step in range(100):
+        watch.check(step, metrics)
+
+
+@pytest.mark.parametrize("metrics", [UNIFORM, SINGLE, HEALTHY | {"kl": float("nan")}])
+def test_advice_can_be_followed_to_the_letter_of_a_teacher(metrics):
+    watch = CollapseMonitor(OUTPUTS, collapse_steps=1, first_step=0)
+    with pytest.raises(UnhealthyRunError) as stopped:
+        watch.check(1, metrics)
+    assert_advice_can_be_followed(str(stopped.value), pretraining_config())
+
+
+def advise(ncuts, last_step, every):
+    """What is said in a run that passes its steps on as many at a time."""
+    starts = range(0, len(ncuts), every)
+    return [plateau_advice(start + 1, ncuts[start : start + every], last_step) for start in starts]
+
+
+@pytest.mark.parametrize("every", [1, 7, 50, 100])
+@pytest.mark.parametrize("last_step", [1, 10, 95, 100])
+def test_a_flat_run_is_told_once(every, last_step):
+    said = advise([1.0] * last_step, last_step, every)
+    assert len([advice for advice in said if advice is not None]) == 1
+
+
+@pytest.mark.parametrize("left_at", [0, 5, 9])
+def test_a_run_that_has_left_by_then_is_told_nothing(left_at):
+    ncuts = [1.0] * left_at + [0.6] * (100 - left_at)
+    assert advise(ncuts, 100, 5) == [None] * 20
+
+
+def test_a_resumed_run_is_not_told_again():
+    assert plateau_advice(11, [1.0] * 50, 100) is None
+
+
+def test_the_advice_names_fields_that_there_are():
+    advice = plateau_advice(1, [1.0] * 50, 300)
+    fields = re.findall(r"--config\.([a-z_.]*[a-z_])", advice)
+    assert len(fields) == 3
+    assert set(fields) <= set(flatten(default_config()))
+    assert "consistency_warmup_steps=100" in advice

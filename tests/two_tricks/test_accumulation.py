@@ -12,8 +12,8 @@ from sempart_jax.baselines.found import FoundDecoder
 from sempart_jax.baselines.found_objective import FoundObjective
 from sempart_jax.two_tricks.augment import Augmentation
 from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.objective import SempartObjective
-from sempart_jax.two_tricks.objective_base import Examples
 from sempart_jax.two_tricks.segmenter import Segmenter
 from sempart_jax.two_tricks.train_step import (
     DEVICE_AXIS,

@@ -9,8 +9,8 @@ import pytest
 from sempart_jax.networks.handcrafted import HandcraftedBackbone
 from sempart_jax.two_tricks.augment import Augmentation
 from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.objective import SempartObjective
-from sempart_jax.two_tricks.objective_base import Examples
 from sempart_jax.two_tricks.segmenter import Segmenter
 from sempart_jax.two_tricks.train_step import (
     DEVICE_AXIS,
