@@ -91,7 +91,7 @@ def shell_commands(text):
 
 
 def test_commands_are_found():
-    assert len(shell_commands(DOCUMENTS["README.md"])) >= 8
+    assert len(shell_commands(DOCUMENTS["README.md"])) >= 6
     assert len(shell_commands(DOCUMENTS["docs/scaling.md"])) >= 3
 
 
