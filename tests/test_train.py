@@ -9,7 +9,7 @@ from PIL import Image
 
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.runs.checkpoints import Checkpoints
-from tests.commands import run_module, run_train
+from tests.commands import run_train
 
 
 def read_metrics(workdir):
@@ -75,26 +75,6 @@ def test_a_run_leaves_metrics_panels_board_and_checkpoints(straight_run):
 
 
 @pytest.mark.slow
-def test_resuming_with_another_config_is_refused(straight_run, scenes):
-    workdir, _ = straight_run
-    before = read_metrics(workdir)
-    finished = run_train(workdir, scenes / "images", steps=40, batch_size=2, loss__tau=0.3)
-    assert finished.returncode == 1
-    assert "batch_size: 4 -> 2" in finished.stderr
-    assert "loss.tau: 0.4 -> 0.3" in finished.stderr
-    assert "Traceback" not in finished.stderr
-    assert read_metrics(workdir) == before
-
-
-@pytest.mark.slow
-def test_a_complete_run_has_nothing_left_to_do(straight_run, scenes):
-    workdir, _ = straight_run
-    finished = run_train(workdir, scenes / "images", steps=40, checkpoint__every_steps=20)
-    assert finished.returncode == 0, finished.stderr
-    assert sorted(int(path.name) for path in (workdir / "checkpoints").iterdir()) == [20, 40]
-
-
-@pytest.mark.slow
 def test_unreadable_images_are_named_counted_and_skipped(tmp_path):
     images = tmp_path / "images"
     write_scenes(tmp_path, 5, size=40, seed=0)
@@ -107,43 +87,6 @@ def test_unreadable_images_are_named_counted_and_skipped(tmp_path):
     for name in ("broken.png", "cut off.png"):
         assert len(re.findall(rf"skipped \S*.*{name}", output)) == 1
     assert "2 unreadable so far" in output
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"learning_rate": 0.1}, r"did you mean config\.optimizer\.learning_rate"),
-        (
-            {"data.imagesize": 64},
-            r"unknown field config\.data\.imagesize.*config\.data\.image_size",
-        ),
-        ({"batch_size": "many"}, "batch_size=many: invalid literal for int"),
-        (
-            {"batch_size": 0, "loss.tau": 2.0},
-            r"batch_size must be at least 1, got 0(.|\n)*loss\.tau",
-        ),
-        ({"backbone.name": "resnet50"}, "unknown backbone 'resnet50'.*dino_vits8"),
-        ({"data.image_size": 30}, "multiple of the patch.*8.*got 30"),
-        ({"data.train": "/nowhere"}, "/nowhere"),
-        ({"backbone.name": "dino_vits8", "backbone.weights": "/no/file.pth"}, "/no/file.pth"),
-    ],
-)
-def test_bad_fields_are_clear_errors(tmp_path, scenes, fields, message):
-    finished = run_train(tmp_path, scenes / "images", steps=1, **fields)
-    assert finished.returncode == 1
-    assert re.search(message, finished.stderr), finished.stderr
-    assert "Traceback" not in finished.stderr
-    assert not (tmp_path / "config.json").exists()
-
-
-@pytest.mark.slow
-def test_a_missing_experiment_is_a_clear_error(tmp_path):
-    name = "configs/no_such_experiment.py"
-    finished = run_module("train", "--config", name, "--workdir", tmp_path)
-    assert finished.returncode == 1
-    assert name in finished.stderr
-    assert "Traceback" not in finished.stderr
 
 
 @pytest.mark.slow
