@@ -63,11 +63,11 @@ faults: $(INSTALLED)
 demo: $(INSTALLED)
 	$(BIN)/python scripts/demo.py
 
-# Ours on an NVIDIA GPU: rates, memory, largest batch, losses in bfloat16; see docs/performance.md.
+# Rates, memory and largest batch on an NVIDIA GPU; see docs/performance.md.
 CUDA ?= cuda12
 accelerator: $(INSTALLED)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "jax[$(CUDA)]"
-	$(BIN)/python scripts/benchmark_accelerator.py $(ACCELERATOR_FLAGS)
+	$(BIN)/python scripts/benchmark.py --device=gpu --only=gpu $(ACCELERATOR_FLAGS)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

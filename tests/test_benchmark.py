@@ -7,99 +7,60 @@ import sys
 
 import pytest
 
-from tests.commands import REPOSITORY
+from tests.commands import REPOSITORY, command_environment
 
 
-def benchmark(*arguments):
+def run(*command):
+    path = os.pathsep.join(map(str, (REPOSITORY, REPOSITORY / "scripts")))
     return subprocess.run(
-        [sys.executable, "scripts/benchmark.py", *map(str, arguments)],
+        [sys.executable, *map(str, command)],
         cwd=REPOSITORY,
-        env={**os.environ, "XLA_FLAGS": ""},
+        env={**command_environment(), "PYTHONPATH": path},
         capture_output=True,
         text=True,
-        timeout=800,
+        timeout=600,
         check=False,
     )
 
 
-@pytest.mark.slow
-def test_ours_is_compared_to_pytorch(tmp_path):
-    pytest.importorskip("torch")
-    path = tmp_path / "found.json"
-    finished = benchmark("--only=ncut", "--side=64", "--samples=2", f"--json={path}")
+def test_rows_are_a_table_and_a_file(tmp_path):
+    path = tmp_path / "results.json"
+    finished = run(
+        "scripts/benchmark.py",
+        "--only=guided_filter,ncut",
+        "--small",
+        "--device=cpu",
+        f"--out={path}",
+    )
     assert finished.returncode == 0, finished.stderr
-    found = json.loads(path.read_text())
-    assert found["agreement"]["loss terms"] < 1e-4
-    assert found["machine"]["versions"]["torch"]
-    (comparison,) = found["comparisons"]
-    assert comparison["name"] == "N-cut, value and gradient, 8x8 patches, batch 8"
-    for side in comparison["sides"].values():
-        assert len(side["samples"]) == 2
-        assert all(sample["wall"] > 0 for sample in side["samples"])
-    assert f"| {comparison['name']}" in finished.stdout
-    assert comparison["remark"].startswith("results differ by")
-    assert {name: device["platform"] for name, device in found["devices"].items()} == {
-        "JAX": "cpu",
-        "PyTorch": "cpu",
-    }
+    _, table = finished.stdout.split("| row |")
+    head, _, *rows = table.splitlines()
+    assert head.endswith("| peak memory |")
+    measured = json.loads(path.read_text())["rows"]
+    assert [row.split("|")[1].strip() for row in rows] == [row["row"] for row in measured]
+    names = {row["row"] for row in measured}
+    assert "N-cut, value and gradient, 8x8 patches, batch 8" in names
+    assert "guided filter, jitted, 64x64" in names
+    assert all(row["seconds"] > 0 and len(row["samples"]) == 2 for row in measured)
 
 
-def test_unknown_groups_are_refused():
-    finished = benchmark("--only=training,everything")
-    assert finished.returncode == 1
-    assert "--only=training,everything: choose among training, parts," in finished.stderr
-
-
-def test_input_asks_for_images():
-    finished = benchmark("--only=input")
-    assert finished.returncode == 1
-    assert "give --images" in finished.stderr
-
-
-def test_batch_sizes_are_positive_integers():
-    finished = benchmark("--device_table", "--batch_sizes=2,all")
-    assert finished.returncode == 1
-    assert "error: --batch_sizes=2,all: give positive integers" in finished.stderr
-
-
-def test_pairs_that_fail_are_rows_and_the_rest_goes_on(tmp_path):
-    path = tmp_path / "found.json"
+@pytest.mark.parametrize(("other", "ends"), [("1.0", 0), ("1.1", 1), ("float('nan')", 1)])
+def test_sides_that_disagree_are_not_timed(other, ends):
     lines = [
-        "import sys",
-        "sys.path.insert(0, 'scripts')",
-        "import benchmark",
-        "from benchmarking.checks import agree",
-        "from benchmarking.paired import Pair, Side",
-        "def toy(kind, **options):",
-        "    return Side(kind, f'tests.benchmarking.toy_workloads:{kind}', options)",
-        "def note(result):",
-        f"    return toy('note', log={str(tmp_path / 'log')!r}, name='n', result=result)",
-        "benchmark.planned_pairs = lambda cache: [",
-        "    Pair('kernels', 'broken', toy('fail'), toy('fail')),",
-        "    Pair('kernels', 'apart', note(0.0), note(1.0), check=agree),",
-        "    Pair('kernels', 'whole', note(1.0), note(1.0), check=agree),",
-        "]",
+        "import sys, benchmark",
+        "from benchmark import Row, Side",
+        f"row = Row('toy', Side('ours', lambda: [1.0]), Side('theirs', lambda: [{other}]))",
+        "benchmark.ROWS['ncut'] = lambda size: iter([row])",
+        "sys.argv[1:] = ['--only=ncut', '--small', '--device=cpu']",
         "benchmark.command_line.run(benchmark._main)",
     ]
-    finished = subprocess.run(
-        [sys.executable, "-c", "\n".join(lines), "--samples=1", f"--json={path}"],
-        cwd=REPOSITORY,
-        env={**os.environ, "XLA_FLAGS": "", "PYTHONPATH": str(REPOSITORY)},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+    finished = run("-c", "\n".join(lines))
+    assert finished.returncode == ends, finished.stderr
+    assert ("| toy |" in finished.stdout) == (not ends)
+    assert ("error: toy: ours and theirs differ by" in finished.stderr) == bool(ends)
+
+
+def test_unknown_rows_are_refused():
+    finished = run("scripts/benchmark.py", "--only=ncut,everything", "--device=cpu")
     assert finished.returncode == 1
-    assert "error: 2 of 3 comparisons failed" in finished.stderr
-    # With its traceback.
-    assert "toy_workloads.py" in finished.stderr
-    broken, apart, whole = json.loads(path.read_text())["comparisons"]
-    assert "no toy today" in broken["error"]
-    assert apart["error"] == "the results differ by 1.0e+00, more than 1e-04"
-    assert whole["remark"] == "results differ by 0e+00 at most"
-    *_, first, second, third, _, _ = finished.stdout.splitlines()
-    assert first.startswith("| broken")
-    assert "failed: ValueError: no toy today" in first
-    assert "failed: the results differ by" in second
-    assert third.startswith("| whole")
+    assert "error: --only=ncut,everything: choose among memory, gpu, ncut," in finished.stderr

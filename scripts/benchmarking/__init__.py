@@ -1,1 +1,0 @@
-"""What ``scripts/benchmark.py`` and ``scripts/benchmark_accelerator.py`` measure, and how."""
