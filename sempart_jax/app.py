@@ -8,6 +8,10 @@ Open the address that it prints. Pictures go to this program and nowhere else. N
 [app]: pip install 'sempart_jax[app]'.
 """
 
+import os
+import signal
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +20,6 @@ from absl import flags
 from sempart_jax.host import command_line
 from sempart_jax.networks.builtin_model import builtin_model_path
 from sempart_jax.predict.network_source import check_source
-
-_EXAMPLES = 4
 
 
 def define_flags() -> None:
@@ -38,9 +40,7 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "host", "127.0.0.1", "Where to listen; 0.0.0.0 lets other machines in, without a password."
     )
-    flags.DEFINE_integer(
-        "port", 7860, "Port, or the next free one; 0 for any.", lower_bound=0, upper_bound=65535
-    )
+    flags.DEFINE_integer("port", None, "Port; by default the first free one from 7860.", 1, 65535)
     flags.DEFINE_float(
         "max_megabytes", 32.0, "Largest picture file that is taken.", lower_bound=0.01
     )
@@ -50,40 +50,50 @@ def _main() -> None:
     workdir = flags.FLAGS.workdir
     source = builtin_model_path() if workdir is None else workdir
     check_source(source)
-    _serve(source)
+    signal.signal(signal.SIGTERM, _leave)
+    with tempfile.TemporaryDirectory(prefix="sempart_jax_app_") as folder:
+        # Gradio serves the files in these folders, and looks up their names when it is imported.
+        os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = folder
+        _serve(source)
 
 
 def _serve(source: str | Path) -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
+    from sempart_jax.data.synthetic import synthetic_scene
     from sempart_jax.host.compilation_cache import enable_compilation_cache
     from sempart_jax.predict.segmenter import load_segmenter
-    from sempart_jax.web.finishing import example_scenes
-    from sempart_jax.web.server import listen, private_folder, require_gradio, serve
 
     enable_compilation_cache()
+    # What is missing shows before a network is loaded.
+    try:
+        from sempart_jax.web.serving import serve
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"the web page needs the extra [app] ({error}): pip install 'sempart_jax[app]'"
+        ) from error
     given = flags.FLAGS
-    with private_folder():
-        # What is missing shows before a network is loaded.
-        require_gradio()
-        with listen(given.host, given.port) as listener:
-            segmenter = load_segmenter(
-                source,
-                backbone=given.backbone,
-                weights=given.weights,
-                resolution=given.resolution,
-                batch_size=1,
-            )
+    segmenter = load_segmenter(
+        source,
+        backbone=given.backbone,
+        weights=given.weights,
+        resolution=given.resolution,
+        batch_size=1,
+    )
+    side = max(96, segmenter.network.short_side)
+    serve(
+        lambda image: segmenter.predictor([image])[0],
+        host=given.host,
+        port=given.port,
+        examples=[synthetic_scene(np.random.default_rng([7, i]), side)[0] for i in range(4)],
+        max_megabytes=given.max_megabytes,
+    )
 
-            def predict(image: np.ndarray) -> np.ndarray:
-                return segmenter.predictor([image])[0]
 
-            serve(
-                predict,
-                listener,
-                host=given.host,
-                examples=example_scenes(_EXAMPLES, max(96, segmenter.network.short_side)),
-                max_megabytes=given.max_megabytes,
-            )
+def _leave(number: int, frame: object) -> None:
+    del frame
+    # Another one would interrupt what removes the files.
+    signal.signal(number, signal.SIG_IGN)
+    sys.exit(128 + number)
 
 
 if __name__ == "__main__":

@@ -4,16 +4,13 @@ import importlib.util
 import io
 import json
 import shutil
-import signal
-import socket
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sempart_jax.data.synthetic import synthetic_scene, write_scenes
-from tests.commands import REPOSITORY, own_words, run_module, run_train
+from tests.commands import own_words, run_module, run_train
 from tests.web.running_server import MAX_MEGABYTES, Server, wait_for
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
@@ -131,10 +128,6 @@ class Browser:
     def page(self):
         return self.driver.find_element("css selector", "body").text
 
-    @property
-    def can_save(self):
-        return not wait_for(lambda: self.ask("#save_cutout", "e.disabled"))[0]
-
     def slide(self, name, key):
         from selenium.webdriver.common.keys import Keys
 
@@ -241,16 +234,13 @@ def test_problems_are_told_and_the_page_goes_on(browser, scene, tmp_path):
     assert many.stat().st_size < MAX_MEGABYTES * 2**20
     browser.open().drop(many)
     wait_for(lambda: "limit" in browser.status)
-    assert not browser.can_save
 
     calls = server.network_calls
     browser.open().drop(scene)
     wait_for(lambda: "my scene_1.png" in browser.status)
     assert server.network_calls == calls + 1
-    assert browser.can_save
     browser.find("#upload button[aria-label=Clear]").click()
-    wait_for(lambda: "No picture yet" in browser.status)
-    assert not browser.can_save
+    wait_for(lambda: "No picture is kept" in browser.status)
     for word in ("Traceback", "Error"):
         assert word not in server.text
         assert word not in browser.page
@@ -295,46 +285,3 @@ def test_the_page_fits_its_screen(browser, scene, width, scheme):
     color = run("return getComputedStyle(document.body).backgroundColor")
     lightness = np.mean([float(part) for part in color.strip("rgba()").split(",")[:3]])
     assert (lightness > 128) == (scheme == "light")
-
-
-@needs_gradio
-@pytest.mark.slow
-def test_no_file_can_be_read_but_what_was_uploaded(server, workdir):
-    for path in ("/etc/hostname", str(REPOSITORY / "README.md"), str(workdir / "config.json")):
-        assert Path(path).exists()
-        status, content = server.get(f"/gradio_api/file={path}")
-        assert status in (403, 404)
-        assert Path(path).read_bytes()[:20] not in content
-    calls = server.network_calls
-    picture = {"path": str(workdir.parent / "scenes/images/scene_0000.png")}
-    settings = [None, "guided", 9, -3, "auto", "hard", 0.5]
-    join = {"data": [{**picture, "meta": {"_type": "gradio.FileData"}}, *settings], "fn_index": 0}
-    body = json.dumps({**join, "session_hash": "abc"}).encode()
-    headers = {"content-type": "application/json"}
-    assert server.get("/gradio_api/queue/join", body, **headers)[0] == 403
-    assert server.network_calls == calls
-    assert server.get("/gradio_api/file=http://example.org/a.png")[0] == 404
-    assert server.get("/download/guess/cutout")[0] == 404
-    assert server.get("/")[0] == 200
-    assert server.get("/", Host="evil.example")[0] == 421
-    assert server.outside.requests == []
-
-
-@needs_gradio
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 128 + signal.SIGTERM)]
-)
-def test_the_server_ends_quietly_and_leaves_no_file(workdir, tmp_path, number, status):
-    server = Server(workdir, tmp_path)
-    # A visitor's open page does not hold it up.
-    with socket.create_connection(("127.0.0.1", int(server.address.rsplit(":", 1)[1]))) as visitor:
-        request = b"GET /gradio_api/heartbeat/abc HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
-        visitor.sendall(request)
-        assert visitor.recv(15).startswith(b"HTTP/1.1 200")
-        assert any(server.temporary.iterdir())
-        before = server.text
-        server.process.send_signal(number)
-        assert server.process.wait(timeout=20) == status
-    assert server.text == before
-    assert list(server.temporary.glob("sempart_jax_app_*")) == []

@@ -127,7 +127,7 @@ def test_what_is_mistyped_is_told_at_once(module, arguments, message, folder):
         (EVALUATE, ["--workdir=DIR/model.safetensors"]),
         (TRAIN, [TRICKS, "--config.data.train=DIR/empty", "--workdir=DIR/run"]),
         (PRETRAIN, [DINO, "--config.data.train=DIR/empty", "--workdir=DIR/run"]),
-        (APP, ["--workdir=DIR/model.safetensors", "--port=0"]),
+        (APP, ["--workdir=DIR/model.safetensors"]),
     ],
 )
 def test_what_makes_sense_imports_jax_and_keeps_what_it_compiles(module, arguments, folder):

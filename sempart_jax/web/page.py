@@ -1,183 +1,242 @@
-"""What happens when something on the page is touched."""
+"""The page: what stands where, and what happens when it is touched."""
 
-from collections.abc import Sequence
+import dataclasses
+import functools
+import html
+import tempfile
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import numpy as np
-from jaxtyping import UInt8
+from absl import logging
+from gradio.utils import get_upload_folder
+from jaxtyping import Float, UInt8
+from PIL import Image
 
-from sempart_jax.data.images import UnreadableImageError
+from sempart_jax.data.images import UnreadableImageError, read_image
+from sempart_jax.predict.pictures import INVERSIONS
 from sempart_jax.predict.postprocessing import guided_radius
 from sempart_jax.segmentation.drawing import eight_bits
-from sempart_jax.web.finishing import Finish, cut_out, on_checkerboard, preview
-from sempart_jax.web.layout import NO_PICTURE, lay_out, message
-from sempart_jax.web.sessions import Predict, Session, SessionStore, open_session, read_upload
+from sempart_jax.web.finishing import cut_out, finish_mask, preview
 
-_FORGOTTEN = "This picture is no longer kept: drop it again."
-_CLEANING_INTERVAL, _OLDEST_FILE = 600, 3600  # seconds
+Predict = Callable[[np.ndarray], np.ndarray]
+"""RGB uint8 ``[H, W, 3]`` to a soft mask, float32 ``[H, W]`` in [0, 1]."""
+
+_HEADING = """# Cut out the foreground
+
+Drop a picture. A network that never saw a human label finds what stands out in it, and a filter
+draws the mask to the picture's edges. Pictures stay on the computer that runs this page."""
+_NO_PICTURE = "No picture is kept: drop one, or take an example."
+_FILE_SECONDS, _PICTURE_SECONDS = 3600, 24 * 3600
+"""How long files, and pictures on open pages, are kept; gradio forgets closed ones in an hour."""
 _WAITING = 16
+"""Calls that may wait; more are told that the page is busy."""
+_CLICK_FILE = "() => document.querySelector('#file').click()"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Picture:
+    """A visitor's picture. The network has seen it once; its mask is finished again at will.
+
+    Attributes:
+        name: what its file is called.
+        image: RGB.
+        mask: what the network predicts, in [0, 1].
+        seconds: what the prediction took.
+    """
+
+    name: str
+    image: UInt8[np.ndarray, "H W 3"]
+    mask: Float[np.ndarray, "H W"]
+    seconds: float
 
 
 def build_page(
-    predict: Predict,
-    store: SessionStore,
-    *,
-    examples: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-    max_megabytes: float,
+    predict: Predict, *, examples: Sequence[UInt8[np.ndarray, "_ _ 3"]], max_megabytes: float
 ) -> gr.Blocks:
     """Make the page.
 
     Args:
         predict: the network; at most one call runs at a time.
-        store: keeps the pictures of the visitors.
         examples: pictures for those who have none at hand.
-        max_megabytes: size above which a file is refused, in units of 1024² bytes.
+        max_megabytes: what the page says of the largest file, in units of 1024² bytes.
     """
     with gr.Blocks(
         title="sempart_jax",
         analytics_enabled=False,
-        delete_cache=(_CLEANING_INTERVAL, _OLDEST_FILE),
+        delete_cache=(600, _FILE_SECONDS),
         fill_width=True,
     ) as page:
-        token = gr.State(None, delete_callback=store.discard)
-        given, results, settings = lay_out(examples, max_megabytes)
+        gr.Markdown(_HEADING, elem_id="heading")
+        kept = gr.State(None, time_to_live=_PICTURE_SECONDS)
+        with gr.Row(elem_id="layout"):
+            with gr.Column(elem_id="input", min_width=0):
+                upload = gr.File(
+                    label=f"Picture, up to {max_megabytes:g} MB",
+                    file_types=["image"],
+                    height=150,
+                    elem_id="upload",
+                )
+                gallery = gr.Gallery(
+                    list(examples),
+                    show_label=False,
+                    columns=len(examples),
+                    height="auto",
+                    allow_preview=False,
+                    interactive=False,
+                    format="png",
+                    buttons=[],
+                    elem_id="examples",
+                )
+            with gr.Column(elem_id="results", min_width=0):
+                status = gr.Markdown(_message(_NO_PICTURE), elem_id="status")
+                with gr.Row():
+                    shown, soft = _panel("Picture", "picture"), _panel("Soft mask", "soft")
+                with gr.Row():
+                    refined, cutout = _panel("Refined mask", "refined"), _panel("Cut-out", "cutout")
+                with gr.Row():
+                    save_cutout = gr.Button(
+                        "Download the cut-out", variant="primary", elem_id="save_cutout"
+                    )
+                    save_mask = gr.Button("Download the mask", elem_id="save_mask")
+                file = gr.DownloadButton(visible="hidden", elem_id="file")
+            with gr.Column(elem_id="settings", min_width=0):
+                names = [("Guided", "guided"), ("Bilateral", "bilateral"), ("None", "none")]
+                refine = gr.Radio(names, value="guided", label="Refine", elem_id="refine")
+                with gr.Group() as guided_only:
+                    radius = gr.Slider(1, 40, 9, step=1, label="Radius (pixels)", elem_id="radius")
+                    eps = gr.Slider(-6, 0, -3, step=0.25, label="eps (log10)", elem_id="eps")
+                with gr.Group():
+                    names = [("Hard", "hard"), ("Soft", "soft")]
+                    edges = gr.Radio(
+                        names, value="hard", label="Edges of the cut-out", elem_id="edges"
+                    )
+                    threshold = gr.Slider(
+                        0, 1, 0.5, step=0.01, label="Threshold", elem_id="threshold"
+                    )
+                invert = gr.Radio(
+                    [(name.capitalize(), name) for name in INVERSIONS],
+                    value="auto",
+                    label="Invert the mask",
+                    info="Auto: the smaller part is the foreground.",
+                    elem_id="invert",
+                )
+        settings = [refine, radius, eps, invert, edges, threshold]
+        panels = [shown, soft, refined, cutout]
 
-        def forget(old: str | None, status: str) -> dict[Any, Any]:
-            store.discard(old)
-            pictures = (results.picture, results.soft, results.refined, results.cutout)
+        def finish(picture: Picture, *chosen: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            name, pixels, exponent, side, kind, level = chosen
+            chosen_side, filtered = finish_mask(
+                picture.image,
+                picture.mask,
+                refine=name,
+                radius=int(pixels),
+                eps=10.0**exponent,
+                invert=side,
+            )
+            cut = cut_out(picture.image, filtered, level if kind == "hard" else None)
+            return eight_bits(chosen_side), eight_bits(filtered), cut
+
+        def show(picture: Picture, *chosen: Any) -> dict[Any, Any]:
+            started = time.perf_counter()
+            first, second, cut = finish(picture, *chosen)
+            seconds = time.perf_counter() - started
+            height, width = second.shape
+            told = (
+                f"{picture.name} · {width} × {height} pixels · {(second > 127).mean():.0%} "
+                f"foreground · network {picture.seconds:.2f} s · refinement {seconds:.2f} s"
+            )
             return {
-                token: None,
-                **dict.fromkeys(pictures),
-                results.save_cutout: gr.update(link="", interactive=False),
-                results.save_mask: gr.update(link="", interactive=False),
-                results.status: status,
+                soft: preview(first),
+                refined: preview(second),
+                cutout: preview(cut),
+                status: _message(told),
+                # What a choice leaves without effect is not to be seen.
+                guided_only: gr.update(visible=chosen[0] == "guided"),
+                threshold: gr.update(visible=chosen[4] == "hard"),
             }
 
-        def show(session: Session) -> dict[Any, Any]:
-            finished = session.finished
-            cut = cut_out(session.image, finished.refined, finished.threshold)
-            return {
-                results.soft: preview(eight_bits(finished.soft)),
-                results.refined: preview(eight_bits(finished.refined)),
-                results.cutout: on_checkerboard(preview(cut)),
-                results.status: message(describe(session)),
-            }
+        def forget(told: str = _NO_PICTURE, *, problem: bool = False) -> dict[Any, Any]:
+            return {kept: None, status: _message(told, problem=problem), **dict.fromkeys(panels)}
 
-        def segment(old: str | None, name: str, image: np.ndarray, *chosen: Any) -> dict[Any, Any]:
-            refine, _, *others = chosen
+        def segment(name: str, image: np.ndarray, *chosen: Any) -> dict[Any, Any]:
+            started = time.perf_counter()
+            picture = Picture(name, image, predict(image), time.perf_counter() - started)
+            logging.info("predicted %s, %dx%d pixels", name, image.shape[1], image.shape[0])
             # Another picture, another radius: the paper's, scaled to it.
-            radius = guided_radius(*image.shape[:2])
-            store.discard(old)
-            session = open_session(name, image, predict, chosen_finish(refine, radius, *others))
-            new = store.add(session)
+            scaled = guided_radius(*image.shape[:2])
             return {
-                **show(session),
-                token: new,
-                results.picture: preview(image),
-                settings.radius: gr.update(value=radius, maximum=max(20, 5 * radius)),
-                results.save_cutout: gr.update(link=f"/download/{new}/cutout", interactive=True),
-                results.save_mask: gr.update(link=f"/download/{new}/mask", interactive=True),
+                **show(picture, chosen[0], scaled, *chosen[2:]),
+                kept: picture,
+                shown: preview(image),
+                radius: gr.update(value=scaled, maximum=max(20, 5 * scaled)),
             }
 
-        def on_upload(path: str, old: str | None, *chosen: Any) -> dict[Any, Any]:
+        def on_upload(path: str, *chosen: Any) -> dict[Any, Any]:
+            name = Path(path).name
             try:
-                image = read_upload(Path(path), max_megabytes)
+                return segment(name, read_image(path), *chosen)
             except UnreadableImageError as error:
-                told = f"{error.path} is no picture that can be read: {error.reason}."
-                return forget(old, message(told, problem=True))
-            return segment(old, Path(path).name, image, *chosen)
+                told = f"{name} is no picture that can be read: {error.reason}."
+                return forget(told, problem=True)
 
-        def on_example(event: gr.SelectData, old: str | None, *chosen: Any) -> dict[Any, Any]:
-            index = int(event.index)
-            shown = segment(old, f"scene_{index + 1}.png", examples[index], *chosen)
-            return {**shown, given.upload: None}
+        def on_example(event: gr.SelectData, *chosen: Any) -> dict[Any, Any]:
+            name = f"scene_{event.index + 1}.png"
+            return {upload: None, **segment(name, examples[event.index], *chosen)}
 
-        def on_clear(old: str | None) -> dict[Any, Any]:
-            return forget(old, message(NO_PICTURE))
+        def on_setting(picture: Picture | None, *chosen: Any) -> dict[Any, Any]:
+            if picture is None:
+                return {status: _message(_NO_PICTURE)}
+            return show(picture, *chosen)
 
-        def on_setting(here: str | None, *chosen: Any) -> dict[Any, Any]:
-            session = store.get(here)
-            if session is None:
-                return {
-                    results.status: message(NO_PICTURE)
-                    if here is None
-                    else message(_FORGOTTEN, problem=True)
-                }
-            session.finish(chosen_finish(*chosen))
-            return show(session)
+        def on_save(kind: str, picture: Picture | None, *chosen: Any) -> str:
+            if picture is None:
+                raise gr.Error(_NO_PICTURE, print_exception=False)
+            _, mask, cut = finish(picture, *chosen)
+            path = Path(tempfile.mkdtemp(dir=get_upload_folder()))
+            path /= f"{Path(picture.name).stem}_{kind}.png"
+            Image.fromarray(cut if kind == "cutout" else mask).save(path)
+            return str(path)
 
-        refreshed = [results.soft, results.refined, results.cutout, results.status]
-        everything = [
-            token,
-            results.picture,
-            results.save_cutout,
-            results.save_mask,
-            settings.radius,
-            *refreshed,
-        ]
-        state = [token, *settings.values]
+        refreshed = [status, *panels, guided_only, threshold]
         network: dict[str, Any] = {
+            "outputs": [*refreshed, kept, radius, upload],
             "concurrency_limit": 1,
             "concurrency_id": "network",
-            "show_progress_on": refreshed[:3],
+            "show_progress_on": panels[1:],
             "api_visibility": "private",
         }
-        at_once: dict[str, Any] = {
-            "concurrency_limit": None,
-            "show_progress": "hidden",
-            "api_visibility": "private",
-        }
-        given.upload.upload(on_upload, [given.upload, *state], everything, **network)
-        given.upload.clear(on_clear, token, everything, **at_once)
-        given.examples.select(on_example, state, [*everything, given.upload], **network)
-        for control in settings.values:
-            control.input(
-                on_setting,
-                state,
-                refreshed,
-                concurrency_limit=2,
-                concurrency_id="filter",
-                trigger_mode="always_last",
-                show_progress="hidden",
-                api_visibility="private",
-            )
-        # What a choice leaves without effect is not to be seen.
-        settings.refine.input(
-            lambda name: gr.update(visible=name == "guided"),
-            settings.refine,
-            settings.guided_only,
-            **at_once,
-        )
-        settings.edges.input(
-            lambda kind: gr.update(visible=kind == "hard"),
-            settings.edges,
-            settings.threshold,
-            **at_once,
-        )
-    page.queue(max_size=_WAITING)
+        upload.upload(on_upload, [upload, *settings], **network)
+        gallery.select(on_example, settings, **network)
+        quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        upload.clear(forget, None, [*refreshed, kept], **quiet)
+        state = [kept, *settings]
+        for control in settings:
+            control.input(on_setting, state, refreshed, trigger_mode="always_last", **quiet)
+        for button, kind in ((save_cutout, "cutout"), (save_mask, "mask")):
+            saved = button.click(functools.partial(on_save, kind), state, file, **quiet)
+            saved.success(None, js=_CLICK_FILE, api_visibility="private")
+    page.queue(max_size=_WAITING, api_open=False, default_concurrency_limit=2)
     return page
 
 
-def describe(session: Session) -> str:
-    """Say in a line what was done to a picture and how long it took."""
-    height, width = session.image.shape[:2]
-    share = float((session.finished.refined > 0.5).mean())
-    return (
-        f"{session.name} · {width} × {height} pixels · {share:.0%} foreground · "
-        f"network {session.network_seconds:.2f} s · refinement {session.finish_seconds:.2f} s"
-    )
+def _message(text: str, *, problem: bool = False) -> str:
+    """Write a line of status, whose words may be a visitor's own."""
+    attributes = ' class="problem" role="alert"' if problem else ' role="status"'
+    return f"<p{attributes}>{html.escape(text)}</p>"
 
 
-def chosen_finish(
-    refine: str, radius: float, exponent: float, invert: str, edges: str, threshold: float
-) -> Finish:
-    """Read the values of the page's controls."""
-    return Finish(
-        refine=refine,
-        radius=int(radius),
-        eps=10.0**exponent,
-        invert=invert,
-        threshold=float(threshold) if edges == "hard" else None,
+def _panel(label: str, name: str) -> gr.Image:
+    return gr.Image(
+        label=label,
+        elem_id=name,
+        elem_classes="panel",
+        interactive=False,
+        height=330,
+        min_width=260,
+        format="png",
+        buttons=["fullscreen"],
     )

@@ -1,19 +1,22 @@
 """The web page as a process of its own, which can reach no other machine."""
 
 import contextlib
+import json
 import os
 import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.error
-import urllib.request
+import uuid
 
 from tests.commands import REPOSITORY
 
 WAIT = 60
 MAX_MEGABYTES = 0.2
+SETTINGS = ("guided", 1, -3, "auto", "hard", 0.5)
+UPLOAD, RADIUS, SAVE_CUTOUT = 0, 4, 9
+"""Places of the page's events in its configuration."""
 
 
 class Outside:
@@ -40,17 +43,19 @@ class Server:
         self.temporary = folder / "temporary"
         self.temporary.mkdir()
         self.log = folder / "log.txt"
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
         proxy = f"http://127.0.0.1:{self.outside.socket.getsockname()[1]}"
-        names = ("http_proxy", "https_proxy", "all_proxy")
         environment = {
-            **{key: value for key, value in os.environ.items() if "proxy" not in key.lower()},
-            **dict.fromkeys([*names, *map(str.upper, names)], proxy),
-            "NO_PROXY": "127.0.0.1,localhost",
+            **os.environ,
+            **dict.fromkeys(("http_proxy", "https_proxy", "all_proxy"), proxy),
+            "no_proxy": "",
             "TMPDIR": str(self.temporary),
             "XLA_FLAGS": "",
         }
         command = [sys.executable, "-W", "error::DeprecationWarning:sempart_jax"]
-        command += ["-m", "sempart_jax.app", "--workdir", str(workdir), "--port", "0"]
+        command += ["-m", "sempart_jax.app", "--workdir", str(workdir), "--port", str(self.port)]
         command += ["--max_megabytes", str(max_megabytes), "--verbosity", "0"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
@@ -58,7 +63,6 @@ class Server:
             )
         wait_for(lambda: "open http" in self.text or self.process.poll() is not None)
         assert self.process.poll() is None, self.text
-        self.address = self.text.split("open ")[1].split()[0]
 
     @property
     def text(self):
@@ -68,14 +72,6 @@ class Server:
     def network_calls(self):
         return self.text.count("predicted ")
 
-    def get(self, path, data=None, **headers):
-        request = urllib.request.Request(self.address + path, data=data, headers=headers)
-        try:
-            with urllib.request.urlopen(request, timeout=WAIT) as answer:
-                return answer.status, answer.read()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read()
-
 
 def wait_for(condition):
     deadline = time.monotonic() + WAIT
@@ -83,3 +79,37 @@ def wait_for(condition):
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
     return found
+
+
+def file_data(path):
+    """Name a file as the page does."""
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+async def call(client, event, data, session):
+    """Touch the page; return what the server's last message says, or the status if it refuses."""
+    join = {"data": data, "fn_index": event, "session_hash": session}
+    answer = await client.post("/gradio_api/queue/join", json=join)
+    if answer.is_error:
+        return answer.status_code
+    events = client.stream("GET", "/gradio_api/queue/data", params={"session_hash": session})
+    async with events as stream:
+        async for line in stream.aiter_lines():
+            event = json.loads(line.removeprefix("data: ")) if line else {}
+            if event.get("msg") == "process_completed":
+                return event
+    raise AssertionError("the server has closed the stream")
+
+
+async def drop(client, name, content, session=None):
+    """Drop a picture; return what the page says of it, or why it does not take it."""
+    answer = await client.post("/gradio_api/upload", files={"files": (name, content)})
+    if answer.is_error:
+        return answer.status_code
+    file = file_data(answer.json()[0])
+    event = await call(client, UPLOAD, [file, *SETTINGS], session or uuid.uuid4().hex)
+    if isinstance(event, int):
+        return event
+    if not event["success"]:
+        return event["output"]["error"]
+    return next(text for text in map(str, event["output"]["data"]) if "role=" in text)
