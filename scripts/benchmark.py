@@ -5,12 +5,12 @@
 
 Both sides of a row are compiled and compared first: where their results differ by more than
 rounding, the run ends with an error. Then they run in turns, ours, theirs, ours, theirs, ...
-Shown are the median time of each side and the median of the ratios of neighbours with quartiles:
-on a machine with other load, trust these. A library that is not installed is left out.
+Shown are median times and the median of the ratios of neighbours with quartiles. The machine should
+be idle: other load slows PyTorch's threads more than ours. What is not installed is left out.
 
---only=ncut,vit picks rows. "memory" and "gpu" run in processes of their own: peak memory of a mask
-and of a training step, and on a GPU masks and training images a second in float32 and bfloat16,
-the batch doubled until it does not fit.
+--only=ncut,vit picks rows. "memory" and "gpu" run in processes of their own: time and peak memory
+of a mask and of a training step, and on a GPU, in float32 and bfloat16, with the batch doubled
+until it does not fit.
 """
 
 import concurrent.futures
@@ -57,11 +57,8 @@ _PLAIN = flags.DEFINE_bool("plain_torch", False, "No fused attention, channels f
 _OUT = flags.DEFINE_string("out", None, "JSON file for the machine and all samples.")
 
 BACKBONE, RADIUS = "dino_vits8", 9
-BATCHES = 12
-"""Batches that a sample of the input pipeline takes."""
 SAMPLE_SECONDS = 0.2
 """Shorter calls are repeated to fill a sample of so much."""
-PACKAGES = ("jax", "jaxlib", "flax", "numpy", "torch", "opencv-contrib-python-headless")
 HEAD = "| row | ours | a second | other | ours / other | peak memory |\n|---|---|---|---|---|---|"
 
 
@@ -123,18 +120,18 @@ def in_torch(size: Size, name: str, *arguments: Any) -> Side | None:
 
 
 def draw_scenes(size: Size) -> np.ndarray:
-    """Draw images, uint8 ``[B, side, side, 3]``."""
-    generators = map(np.random.default_rng, range(size.batch))
-    return np.stack([synthetic.synthetic_scene(rng, size.side)[0] for rng in generators])
+    """Draw images, uint8 ``[B, side, side, 3]``, eight that repeat."""
+    generators = map(np.random.default_rng, range(min(size.batch, 8)))
+    drawn = [synthetic.synthetic_scene(rng, size.side)[0] for rng in generators]
+    return np.resize(drawn, (size.batch, size.side, size.side, 3))
 
 
 def draw_keys(batch: int, grid: int) -> np.ndarray:
     """Draw keys ``[B, h, w, 384]`` that change from patch to patch as smoothly as a photograph."""
     rng = np.random.default_rng(0)
-    smooth = jax.image.resize(
-        rng.normal(size=(batch, 5, 5, 384)), (batch, grid, grid, 384), "cubic"
-    )
-    return np.asarray(smooth + 0.3 * rng.normal(size=smooth.shape), np.float32)
+    coarse = rng.normal(size=(batch, 5, 5, 384))
+    keys = np.array(jax.image.resize(coarse, (batch, grid, grid, 384), "cubic"))
+    return (keys + 0.3 * rng.normal(size=keys.shape)).astype(np.float32)
 
 
 def ncut(size: Size) -> Iterator[Row]:
@@ -150,19 +147,20 @@ def ncut(size: Size) -> Iterator[Row]:
 
 def guided_filters(size: Size) -> Iterator[Row]:
     """Guided filter of a mask by 8-bit RGB, jitted and on the host."""
+    cv2 = optional("cv2")
     for height, width in ((size.side, size.side), (3000, 4000))[: 1 if size.side < 320 else 2]:
         rng = np.random.default_rng(0)
         image = rng.integers(0, 256, (height, width, 3), np.uint8)
         mask = rng.uniform(size=(height, width)).astype(np.float32)
         jitted = ours(functools.partial(jitted_filter, image, mask))
         host = ours(functools.partial(postprocessing.guided, image, mask, radius=RADIUS))
+        opencv = Side("OpenCV", functools.partial(opencv_filter, image, mask)) if cv2 else None
         name = f"guided filter, {{}}, {height}x{width}"
         yield Row(name.format("jitted"), jitted, in_torch(size, "guided", image, mask, RADIUS))
-        if optional("cv2"):
-            opencv = Side("OpenCV", functools.partial(opencv_filter, image, mask))
-            # OpenCV mirrors the image at its border, ours clips the windows.
+        # OpenCV mirrors the image at its border, ours clips the windows.
+        if opencv:
             yield Row(name.format("jitted"), jitted, opencv, border=2 * RADIUS)
-            yield Row(name.format("on the host"), host, opencv, border=2 * RADIUS)
+        yield Row(name.format("on the host"), host, opencv, border=2 * RADIUS)
 
 
 @jax.jit
@@ -249,9 +247,8 @@ class MiddleObjective(objective.SempartObjective):
     def evaluate(self, network: Any, frozen: Any, variables: Any, examples: Any, **_: Any) -> Any:
         """Compute all terms."""
         corners = jnp.full((len(examples.image), 2), examples.image.shape[1] // 4)
-        return objective.evaluate_objective(
-            self, network, frozen, variables, examples.image, corners
-        )
+        of_network = (network, frozen, variables)
+        return objective.evaluate_objective(self, *of_network, examples.image, corners)
 
 
 def training_work(size: Size, dtype: str, compared: bool = False, tricks: bool = True) -> Any:
@@ -265,9 +262,8 @@ def training_work(size: Size, dtype: str, compared: bool = False, tricks: bool =
     augmented = None if compared else augment.Augmentation()
     adam = optax.adamw(1e-4, b1=0.9, b2=0.99, eps=1e-8, weight_decay=0.0)
     step = train_step.make_train_step(network, minimised, adam, seed=0, augmentation=augmented)
-    state, frozen = map(
-        train_step.replicate, (train_step.create_train_state(variables, adam), frozen)
-    )
+    state = train_step.replicate(train_step.create_train_state(variables, adam))
+    frozen = train_step.replicate(frozen)
     images = train_step.shard(draw_scenes(size), jax.local_device_count())
 
     def run() -> Any:
@@ -301,9 +297,8 @@ def mask_work(size: Size, dtype: str) -> Any:
 def masks(size: Size) -> Iterator[Row]:
     """Masks by the segmenter, with the guided filter."""
     network, frozen, variables = make_network()
-    whole = trained.TrainedNetwork(
-        network, frozen, variables, size.side, BACKBONE, "float32", "drawn"
-    )
+    origin = {"backbone": BACKBONE, "dtype": "float32", "origin": "drawn"}
+    whole = trained.TrainedNetwork(network, frozen, variables, size.side, **origin)
     segment = segmenter.ImageSegmenter(whole, invert="never", batch_size=size.batch)
     images = draw_scenes(size)
     side = in_torch(size, "masks", frozen, variables, images, size.plain)
@@ -323,8 +318,8 @@ def input_pipeline(size: Size) -> Iterator[Row]:
             for _ in range(count):
                 next(batches)
 
-        # What was made while the other side ran, at most, is taken before the clock starts.
-        return Side(label, lambda: take(BATCHES), lambda: take(5))
+        # What may have been made while the other side ran is taken before the clock starts.
+        return Side(label, lambda: take(12), lambda: take(5))
 
     for name, workers, cache in (("1 thread", 0, 0), ("1 worker", 1, 0), ("cached", 0, 10**9)):
         options = {**sizes, "workers": workers, "cache_bytes": cache}
@@ -334,7 +329,7 @@ def input_pipeline(size: Size) -> Iterator[Row]:
         twin, other = optional("benchmark_torch"), None
         if twin and not cache:
             other = side("PyTorch", twin.loader(paths, *sizes.values(), workers))
-        yield Row(f"input pipeline, {name}", side("ours", batches), other, 8 * BATCHES)
+        yield Row(f"input pipeline, {name}", side("ours", batches), other, 8 * 12)
         batches.close()
 
 
@@ -394,14 +389,12 @@ def time_row(row: Row, repeats: int) -> dict[str, Any]:
     return record
 
 
-def measure_work(
-    work: str, size: Size, dtype: str, repeats: int, doubled: bool = False
-) -> list[dict[str, Any]]:
+def measure_work(work: str, size: Size, dtype: str, repeats: int, doubled: bool) -> list[Any]:
     """Measure time and peak memory of a work; called in a process of its own.
 
     Where the batch is ``doubled``, until it does not fit, there is a record of each that fits.
     """
-    records: list[dict[str, Any]] = []
+    records: list[Any] = []
     try:
         while doubled or not records:
             name = f"{work}, {dtype}, {size.side} px, batch {size.batch}"
@@ -424,7 +417,7 @@ def measure_work(
 def measure(chosen: Sequence[str], size: Size, repeats: int) -> Iterator[dict[str, Any]]:
     """Measure the chosen rows, one after the other."""
     # First, while this process has little memory itself: Linux hands its peak on.
-    alone = [(work, size, "float32", 2) for work in WORKS if "memory" in chosen]
+    alone = [(work, size, "float32", 2, False) for work in WORKS if "memory" in chosen]
     for dtype in ("float32", "bfloat16") if "gpu" in chosen else ():
         alone += [(work, size, dtype, repeats, True) for work in WORKS]
     context = multiprocessing.get_context("spawn")
@@ -440,33 +433,31 @@ def describe_machine() -> dict[str, Any]:
     """Describe processor, cores, device and versions."""
     cpuinfo = Path("/proc/cpuinfo")
     model = re.search("model name.*: (.*)", cpuinfo.read_text() if cpuinfo.exists() else "")
+    packages = ("jax", "jaxlib", "flax", "numpy", "torch", "opencv-contrib-python-headless")
     installed = {each.name: each.version for each in importlib.metadata.distributions()}
     return {
         "processor": model[1] if model else platform.processor(),
         "cores": os.cpu_count(),
         "devices": ", ".join(device.device_kind for device in jax.local_devices()),
         "python": platform.python_version(),
-        **{name: installed[name] for name in PACKAGES if name in installed},
+        **{name: installed[name] for name in packages if name in installed},
     }
 
 
 def table_row(record: dict[str, Any]) -> str:
     """Format a row of the table."""
-    other = ratio = memory = ""
-    if "other" in record:
-        other = f"{record['other']} {duration(record['other_seconds'])}"
-        lower, median, upper = record["ratio"]
-        ratio = f"{median:.2f} [{lower:.2f}, {upper:.2f}]"
-    if "peak_bytes" in record:
-        memory = f"{record['peak_bytes'] / 2**30:.2f} GiB"
+
+    def duration(seconds: float) -> str:
+        return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
+
     seconds = record["seconds"]
-    cells = [record["row"], duration(seconds), f"{1 / seconds:.3g}", other, ratio, memory]
+    cells = [record["row"], duration(seconds), f"{1 / seconds:.3g}", "", "", ""]
+    if "other" in record:
+        cells[3] = f"{record['other']} {duration(record['other_seconds'])}"
+        cells[4] = "{1:.2f} [{0:.2f}, {2:.2f}]".format(*record["ratio"])
+    if "peak_bytes" in record:
+        cells[5] = f"{record['peak_bytes'] / 2**30:.2f} GiB"
     return f"| {' | '.join(cells)} |"
-
-
-def duration(seconds: float) -> str:
-    """Format a duration with three digits."""
-    return f"{seconds:.3g} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
 
 
 def _main() -> None:
