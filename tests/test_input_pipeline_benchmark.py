@@ -35,20 +35,11 @@ def test_the_command_prints_a_table(folder):
     assert done.returncode == 0, done.stderr
     first, head, *rows = done.stdout.splitlines()
     assert first.startswith("6 images, ")
-    assert head.split() == ["decoded", "by", "cache", "images/s", "images/s", "of", "a", "core"]
-    names = [" ".join(row.split()[:3]) for row in rows]
-    assert names == [
-        "1 thread no",
-        "2 threads no",
-        "1 worker no",
-        "2 workers no",
-        "1 thread yes",
-        "2 threads yes",
-        "1 worker yes",
-        "2 workers yes",
-    ]
+    assert head.split() == ["decoded", "by", "images/s", "images/s", "of", "a", "core"]
+    names = [" ".join(row.split()[:2]) for row in rows]
+    assert names == ["1 thread", "2 threads", "1 worker", "2 workers"]
     for row in rows:
-        assert float(row.split()[3]) > 0
+        assert float(row.split()[2]) > 0
 
 
 def test_flags_choose_what_is_measured(folder, benchmark, monkeypatch, capsys):
@@ -56,19 +47,17 @@ def test_flags_choose_what_is_measured(folder, benchmark, monkeypatch, capsys):
 
     def measure(source, **settings):
         measured.append(settings)
-        return benchmark.Rate(settings["threads"], settings["workers"], settings["cached"], 9, 3)
+        return benchmark.Rate(settings["threads"], settings["workers"], 9, 3)
 
     monkeypatch.setattr(benchmark, "measure", measure)
     sizes = ["--image_size", "128", "--resize_size", "130", "--batch_size", "256"]
-    chosen = ["--threads", "--workers", "3", "8", "--cache", "yes", "--images", "512"]
+    chosen = ["--threads", "--workers", "3", "8", "--images", "512"]
     benchmark.main([str(folder), *sizes, *chosen])
     same = {"images": 512, "image_size": 128, "resize_size": 130, "batch_size": 256}
-    assert measured == [
-        same | {"threads": 0, "workers": workers, "cached": True} for workers in (3, 8)
-    ]
-    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()[2:]] == [
-        ["3", "workers", "yes"],
-        ["8", "workers", "yes"],
+    assert measured == [same | {"threads": 0, "workers": workers} for workers in (3, 8)]
+    assert [line.split()[:2] for line in capsys.readouterr().out.splitlines()[2:]] == [
+        ["3", "workers"],
+        ["8", "workers"],
     ]
 
 
@@ -99,12 +88,11 @@ def test_rates_count_what_was_taken(folder, benchmark, monkeypatch):
     rate = benchmark.measure(
         open_images(folder),
         threads=1,
-        cached=True,
         batch_size=4,
         images=30,
         image_size=16,
         resize_size=20,
     )
-    # One epoch of 6 and what a thread has ready; then 30 images in whole batches.
-    assert taken == [4 + 2, 8]
-    assert rate == benchmark.Rate(1, 0, True, 32 / 2, 32 / 4)
+    # What a thread has ready; then 30 images in whole batches.
+    assert taken == [4, 8]
+    assert rate == benchmark.Rate(1, 0, 32 / 2, 32 / 4)

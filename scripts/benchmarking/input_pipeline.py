@@ -2,11 +2,11 @@ r"""How fast the host makes training batches: decode, resize, crop, collate.
 
     python scripts/benchmarking/input_pipeline.py FOLDER
 
-Flags choose the sizes, the threads or worker processes that decode, and whether resized images are
-kept. As the built-in model's pretraining reads them:
+Flags choose the sizes and the threads or worker processes that decode. As the built-in model's
+pretraining reads them:
 
     python scripts/benchmarking/input_pipeline.py FOLDER --image_size 128 --resize_size 128 \
-        --batch_size 256 --threads --workers 8 --cache yes --images 20000
+        --batch_size 256 --threads --workers 8 --images 20000
 
 Prints images a second by the clock, and a second of processor time (of this process and its
 workers), which other load on the machine changes less.
@@ -33,14 +33,12 @@ class Rate(NamedTuple):
     Attributes:
         threads: threads that decoded; 0 where workers did.
         workers: worker processes; 0 where threads decoded.
-        cached: whether resized images came from the cache.
         per_second: images a second by the clock.
         per_core: images a second of processor time; not a number where workers' time is unknown.
     """
 
     threads: int
     workers: int
-    cached: bool
     per_second: float
     per_core: float
 
@@ -50,7 +48,6 @@ def measure(
     *,
     threads: int = 0,
     workers: int = 0,
-    cached: bool = False,
     batch_size: int = 16,
     images: int = 800,
     image_size: int = 320,
@@ -62,7 +59,6 @@ def measure(
         source: what to train on; its files should be in the system's cache already.
         threads: threads that decode, where there are no workers.
         workers: worker processes.
-        cached: keep resized images, and measure after the first epoch.
         batch_size: images a batch.
         images: how many are counted, in whole batches.
         image_size: pixels of a crop's side.
@@ -79,20 +75,17 @@ def measure(
         seed=0,
         workers=workers,
         threads=threads,
-        # Room for images of up to 3:1.
-        cache_bytes=9 * resize_size**2 * len(source.names) * max(workers, 1) if cached else 0,
     )
-    epoch = math.ceil(len(source.names) / batch_size)
     # Threads and workers hold some finished batches of before the start.
     ahead = 4 * max(threads, workers)
     counted = math.ceil(images / batch_size)
     with contextlib.closing(batches):
-        _take(batches, ahead + (epoch if cached else 0))
+        _take(batches, ahead)
         started, processor = time.perf_counter(), _processor_seconds()
         _take(batches, counted)
         seconds, used = time.perf_counter() - started, _processor_seconds() - processor
     taken = counted * batch_size
-    return Rate(threads, workers, cached, taken / seconds, taken / used if used else math.nan)
+    return Rate(threads, workers, taken / seconds, taken / used if used else math.nan)
 
 
 def table(rates: Sequence[Rate]) -> str:
@@ -104,12 +97,11 @@ def table(rates: Sequence[Rate]) -> str:
     Returns:
         A line for each under a head.
     """
-    lines = [f"{'decoded by':<12}{'cache':>7}{'images/s':>10}{'images/s of a core':>20}"]
+    lines = [f"{'decoded by':<12}{'images/s':>10}{'images/s of a core':>20}"]
     for rate in rates:
         count, unit = (rate.workers, "worker") if rate.workers else (rate.threads, "thread")
         name = f"{count} {unit}{'s' if count > 1 else ''}"
-        cached = "yes" if rate.cached else "no"
-        lines.append(f"{name:<12}{cached:>7}{rate.per_second:>10.0f}{rate.per_core:>20.0f}")
+        lines.append(f"{name:<12}{rate.per_second:>10.0f}{rate.per_core:>20.0f}")
     return "\n".join(lines)
 
 
@@ -158,12 +150,6 @@ def main(words: Sequence[str] | None = None) -> None:
     for name in ("threads", "workers"):
         described = f"counts of {name} that decode, or none (default: 1 2)"
         parser.add_argument(f"--{name}", type=_count, nargs="*", default=[1, 2], help=described)
-    parser.add_argument(
-        "--cache",
-        choices=("no", "yes", "both"),
-        default="both",
-        help="whether resized images are kept; then the first epoch is not counted (default: both)",
-    )
     arguments = parser.parse_args(words)
     if arguments.resize_size < arguments.image_size:
         parser.error(f"--resize_size must be at least --image_size, {arguments.image_size}")
@@ -173,19 +159,16 @@ def main(words: Sequence[str] | None = None) -> None:
         parser.error("name a count of --threads or --workers")
     source = open_images(arguments.folder)
     print(f"{len(source.names)} images, {os.cpu_count()} cores")
-    cached = {"no": (False,), "yes": (True,), "both": (False, True)}[arguments.cache]
     rates = [
         measure(
             source,
             threads=threads,
             workers=workers,
-            cached=keeps,
             batch_size=arguments.batch_size,
             images=arguments.images,
             image_size=arguments.image_size,
             resize_size=arguments.resize_size,
         )
-        for keeps in cached
         for threads, workers in decoders
     ]
     print(table(rates))

@@ -1,5 +1,8 @@
 """Square crops of the resized images of a source, and of their masks."""
 
+from collections.abc import Callable
+from typing import NamedTuple
+
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -11,7 +14,21 @@ from sempart_jax.data.image_sources import (
     PillowSource,
     read_labelled,
 )
-from sempart_jax.data.pixel_cache import Crop, PixelCache, Place
+
+Place = Callable[[int, int], tuple[int, int]]
+"""Height and width of a resized image to the top and left pixel of its crop."""
+
+
+class Crop(NamedTuple):
+    """A square of an image, and of its mask.
+
+    Attributes:
+        image: uint8 ``[side, side, 3]``, RGB.
+        mask: uint8 ``[side, side]``; None without a mask.
+    """
+
+    image: UInt8[np.ndarray, "side side 3"]
+    mask: UInt8[np.ndarray, "side side"] | None
 
 
 def resized_crop(
@@ -42,19 +59,15 @@ def resized_crop(
 class CropReader:
     """Crops by number of the image; safe for threads, picklable for other processes."""
 
-    def __init__(
-        self, source: ImageSource, *, side: int, resize_size: int, cache: PixelCache | None = None
-    ):
+    def __init__(self, source: ImageSource, *, side: int, resize_size: int):
         """Crop the images of a source.
 
         Args:
             source: the images; cut alike with their masks where it is a :class:`MaskedSource`.
             side: pixels of a crop's sides, at most ``resize_size``.
             resize_size: pixels of the short side of an image before the crop.
-            cache: where resized images are kept, if anywhere: one for this source and size alone.
         """
         self._source, self._side, self._resize_size = source, side, resize_size
-        self._cache = cache
         # Here, because asking an object for a protocol takes a tenth of a millisecond.
         self._masked = source if isinstance(source, MaskedSource) else None
         self._pillow = source if isinstance(source, PillowSource) else None
@@ -73,28 +86,12 @@ class CropReader:
             UnreadableImageError: the image or its mask cannot be decoded, or the image is longer
                 than ``sempart_jax.data.image_sizes.MAXIMUM_ASPECT_RATIO`` times its width.
         """
-        if self._cache is not None:
-            crop = self._cache.crop(index, self._side, place)
-            if crop is not None:
-                return crop
         image, mask = self._read_whole(index)
         height, width = short_side_shape(image.height, image.width, self._resize_size)
-        top, left = place(height, width)
-        side = self._side
-        if self._cache is None or not self._cache.reserve(height, width, 3 if mask is None else 4):
-            return Crop(*self._resized((image, mask), top, left, side, side))
-        whole, whole_mask = self._resized((image, mask), 0, 0, height, width)
-        self._cache.store(index, whole, whole_mask)
-        window = (slice(top, top + side), slice(left, left + side))
-        return Crop(whole[window], None if whole_mask is None else whole_mask[window])
-
-    def _resized(
-        self, pictures: tuple[Image.Image, Image.Image | None], *rectangle: int
-    ) -> tuple[UInt8[np.ndarray, "h w 3"], UInt8[np.ndarray, "h w"] | None]:
-        image, mask = pictures
-        return (
-            resized_crop(image, self._resize_size, *rectangle),
-            None if mask is None else resized_crop(mask, self._resize_size, *rectangle),
+        square = (*place(height, width), self._side, self._side)
+        return Crop(
+            resized_crop(image, self._resize_size, *square),
+            None if mask is None else resized_crop(mask, self._resize_size, *square),
         )
 
     def _read_whole(self, index: int) -> tuple[Image.Image, Image.Image | None]:

@@ -12,7 +12,6 @@ from sempart_jax.data.crops import CropReader, resized_crop
 from sempart_jax.data.image_sizes import MAXIMUM_ASPECT_RATIO, resize_short_side
 from sempart_jax.data.image_sources import ImageFiles, PillowSource
 from sempart_jax.data.images import UnreadableImageError, read_image
-from sempart_jax.data.pixel_cache import PixelCache
 from sempart_jax.segmentation.pseudo_masks import MaskedImages
 from tests.data.labelled_files import photo
 
@@ -118,38 +117,3 @@ def test_errors_are_labelled_as_the_source_does():
     with pytest.raises(UnreadableImageError, match="cut off") as caught:
         CropReader(Damaged(), **SIZES).read(0, corner)
     assert caught.value.path == "the array"
-
-
-@pytest.mark.parametrize("masked", [False, True])
-def test_what_was_read_once_comes_from_the_cache(tmp_path, pair, masked):
-    source = (
-        MaskedImages([pair], pair[0].parent) if masked else ImageFiles(pair[:1], pair[0].parent)
-    )
-    folder = tmp_path / "cache"
-    folder.mkdir()
-    expected = CropReader(source, **SIZES).read(0, corner)
-    reader = CropReader(source, **SIZES, cache=PixelCache(folder, 10**6))
-    first = reader.read(0, corner)
-    for path in pair:
-        path.unlink()
-    for crop in (first, reader.read(0, corner)):
-        np.testing.assert_array_equal(crop.image, expected.image)
-        if masked:
-            np.testing.assert_array_equal(crop.mask, expected.mask)
-        else:
-            assert crop.mask is None
-
-
-@pytest.mark.parametrize(("masked", "needed"), [(False, 20 * 30 * 3), (True, 20 * 30 * 4)])
-def test_what_finds_no_room_is_decoded(tmp_path, pair, masked, needed):
-    source = (
-        MaskedImages([pair], pair[0].parent) if masked else ImageFiles(pair[:1], pair[0].parent)
-    )
-    expected = CropReader(source, **SIZES).read(0, corner)
-    for limit, files in ((needed - 1, 0), (needed, 1)):
-        folder = tmp_path / f"{limit}"
-        folder.mkdir()
-        reader = CropReader(source, **SIZES, cache=PixelCache(folder, limit))
-        for _ in range(2):
-            np.testing.assert_array_equal(reader.read(0, corner).image, expected.image)
-        assert len(list(folder.iterdir())) == files

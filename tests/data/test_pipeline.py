@@ -220,6 +220,7 @@ def test_no_readable_image_at_all(paths, workers):
         ({"seed": -1}, "seed"),
         ({"start_step": -1}, "start_step"),
         ({"workers": -1}, "workers"),
+        ({"threads": -1}, "threads"),
     ],
 )
 def test_senseless_arguments_are_refused_at_once(paths, options, message):
