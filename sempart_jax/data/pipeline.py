@@ -18,9 +18,10 @@ import grain
 import numpy as np
 from absl import flags
 from jaxtyping import UInt8
+from PIL import Image
 
-from sempart_jax.data.crops import Crop, CropReader
-from sempart_jax.data.image_sources import ImageSource, MaskedSource
+from sempart_jax.data.image_sizes import resized_crop, short_side_shape
+from sempart_jax.data.image_sources import ImageSource, MaskedSource, read_pair
 from sempart_jax.data.images import NoReadableImageError, UnreadableImageError
 from sempart_jax.host.worker_processes import (
     check_shared_memory,
@@ -124,7 +125,6 @@ def training_batches(
         channels = 4 if isinstance(source, MaskedSource) else 3
         check_shared_memory(held * local_size * image_size * image_size * channels)
 
-    reader = CropReader(source, side=image_size, resize_size=resize_size)
     first = start_step * batch_size + process_index
     dataset = (
         grain.MapDataset.range(len(source.names))
@@ -132,7 +132,7 @@ def training_batches(
         .shuffle()
         .repeat()
         # Before the slice: the random crop is drawn by the position in the whole run.
-        .random_map(_Load(source, reader, image_size))
+        .random_map(_Load(source, image_size, resize_size))
         .slice(slice(first, None, process_count))
         .batch(local_size, drop_remainder=True, batch_fn=_collate)
     )
@@ -169,41 +169,47 @@ def fingerprint(names: Sequence[str]) -> str:
 
 
 class _Record(NamedTuple):
-    crop: Crop
+    image: UInt8[np.ndarray, "size size 3"]
+    mask: UInt8[np.ndarray, "size size"] | None
     unreadable: tuple[tuple[str, str], ...]
 
 
 class _Load(grain.transforms.RandomMap):
     """The index of an image to its random crop, or to that of the next readable image."""
 
-    def __init__(self, source: ImageSource, reader: CropReader, image_size: int):
-        self._source = source
-        self._reader = reader
-        self._image_size = image_size
+    def __init__(self, source: ImageSource, image_size: int, resize_size: int):
+        self._source, self._image_size, self._resize_size = source, image_size, resize_size
         self._unreadable: dict[int, tuple[str, str]] = {}
 
     def random_map(self, element: int, rng: np.random.Generator) -> _Record:
-        def place(height: int, width: int) -> tuple[int, int]:
-            last = np.array((height, width)) - self._image_size
-            top, left = rng.integers(0, last, endpoint=True)
-            return int(top), int(left)
-
         count = len(self._source.names)
         unreadable: list[tuple[str, str]] = []
         for index in ((element + offset) % count for offset in range(count)):
             # Known failures are not tried again: a folder of mostly broken files stays fast.
             if index not in self._unreadable:
                 try:
-                    return _Record(self._reader.read(index, place), tuple(unreadable))
+                    pair = read_pair(self._source, index)
+                    return _Record(*self._crop(*pair, rng), tuple(unreadable))
                 except UnreadableImageError as error:
                     self._unreadable[index] = (error.path, error.reason)
             unreadable.append(self._unreadable[index])
         raise NoReadableImageError(count, tuple(unreadable[:_SHOWN]))
 
+    def _crop(
+        self, image: Image.Image, mask: Image.Image | None, rng: np.random.Generator
+    ) -> tuple[UInt8[np.ndarray, "size size 3"], UInt8[np.ndarray, "size size"] | None]:
+        size, resize_size = self._image_size, self._resize_size
+        shape = short_side_shape(image.height, image.width, resize_size)
+        top, left = map(int, rng.integers(0, np.array(shape) - size, endpoint=True))
+        return (
+            resized_crop(image, resize_size, top, left, size),
+            None if mask is None else resized_crop(mask, resize_size, top, left, size),
+        )
+
 
 def _collate(records: Sequence[_Record]) -> Batch:
-    image = np.stack([record.crop.image for record in records])
-    masks = [record.crop.mask for record in records if record.crop.mask is not None]
+    image = np.stack([record.image for record in records])
+    masks = [record.mask for record in records if record.mask is not None]
     unreadable = tuple(failure for record in records for failure in record.unreadable)
     return Batch(image, unreadable, np.stack(masks) if masks else None)
 

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from sempart_jax.data.images import (
     UnreadableImageError,
     count_pixels,
     decode_grey,
     decode_image,
+    open_image,
 )
 from sempart_jax.data.labelled import LabelledImage, check_sizes, checked_index
 
@@ -65,7 +68,7 @@ class PreparedSet:
         return len(self.names)
 
     def __getitem__(self, index: int) -> LabelledImage:
-        image, record = self.image_label(index), self._read(index)
+        image, record = self.label(index), self._read(index)
         name = self.names[index]
         mask = f"{self._folder}/{self._split}/{name}/mask"
         return check_sizes(
@@ -84,7 +87,7 @@ class PreparedSet:
             return 0
         return max(count_pixels(record["image"]), count_pixels(record["mask"]))
 
-    def image_label(self, index: int) -> str:
+    def label(self, index: int) -> str:
         """Return what to call an image in messages.
 
         Args:
@@ -98,21 +101,10 @@ class PreparedSet:
         """
         return f"{self._folder}/{self._split}/{self.names[checked_index(index, len(self))]}/image"
 
-    def image_bytes(self, index: int) -> bytes:
-        """Return the image's file as it was before preparation.
-
-        Args:
-            index: 0 to ``len - 1``.
-
-        Returns:
-            Content of the file.
-
-        Raises:
-            IndexError: there is no such index.
-            UnreadableImageError: the record is damaged.
-        """
-        data: bytes = self._read(checked_index(index, len(self)))["image"]
-        return data
+    def read(self, index: int) -> Image.Image:
+        """Read an image without its mask, see ``sempart_jax.data.image_sources.ImageSource``."""
+        label = self.label(index)
+        return open_image(self._read(index)["image"], label)
 
     def _read(self, index: int) -> dict[str, bytes]:
         try:
@@ -121,7 +113,7 @@ class PreparedSet:
                 raise ValueError(f"this is the record of {record['name'].decode()}")
         except Exception as error:
             raise UnreadableImageError(
-                f"{self._folder}/{self._split}/{self.names[index]}",
+                self.label(index),
                 f"damaged record, prepare the data set again ({error})",
             ) from error
         return record

@@ -36,6 +36,15 @@ def names(root: Path, name: str) -> list[str]:
     return list(open_labelled_set(name, root).names)
 
 
+def records(root: Path, name: str):
+    """Read what was prepared with the library alone, undecoded."""
+    verbatim = tfds.decode.SkipDecoding()
+    folder = root / "tfds" / BENCHMARKS[name].prepared / "1.0.0"
+    return tfds.builder_from_directory(folder).as_data_source(
+        BENCHMARKS[name].split, decoders={"image": verbatim, "mask": verbatim}
+    )
+
+
 def prepare_files(root: Path, files: dict[str, tuple[bytes, bytes | None]]) -> Preparation:
     """Prepare ECSSD from images and masks by stem."""
     archives: dict[str, dict[str, bytes]] = {"images": {}, "ground_truth_mask": {}}
@@ -67,19 +76,16 @@ def test_every_data_set_is_prepared_from_its_authors_layout(tmp_path, zipped):
         assert isinstance(labelled, PreparedSet)
         assert list(labelled.names) == ["a", "b", "c"]
         # Image k was written from seed k.
-        assert [labelled.image_bytes(i) for i in range(3)] == [pair(k)[0] for k in (1, 2, 0)]
+        stored = [record["image"] for record in records(tmp_path, name)]
+        assert stored == [pair(k)[0] for k in (1, 2, 0)]
         np.testing.assert_array_equal(labelled[2].ground_truth, photo(0)[..., 0])
     assert sorted(path.name for path in (tmp_path / "tfds").iterdir()) == sorted(BUILDERS)
 
 
 def test_the_library_reads_what_was_written(tmp_path):
     write_archives("ecssd", tmp_path, STEMS)
-    done = prepare("ecssd", tmp_path, download=False)
-    verbatim = tfds.decode.SkipDecoding()
-    source = tfds.builder_from_directory(done.folder).as_data_source(
-        "test", decoders={"image": verbatim, "mask": verbatim}
-    )
-    record = source[1]
+    prepare("ecssd", tmp_path, download=False)
+    record = records(tmp_path, "ecssd")[1]
     assert (record["name"], record["image"], record["mask"]) == (b"b", *pair(2))
 
 
@@ -148,9 +154,10 @@ def test_what_can_be_read_is_kept_whatever_its_kind(tmp_path):
     done = prepare_files(tmp_path, files)
     assert done.left_out == {"test": {}}
     labelled = open_labelled_set("ecssd", tmp_path)
+    stored = records(tmp_path, "ecssd")
     for index, (stem, (data, _)) in enumerate(files.items()):
         assert labelled.names[index] == stem
-        assert labelled.image_bytes(index) == data
+        assert stored[index]["image"] == data
         np.testing.assert_array_equal(labelled[index].ground_truth, grey)
     np.testing.assert_array_equal(labelled[3].image, upright)
     assert (labelled[0].image == 255).all()
@@ -362,9 +369,10 @@ def test_real_files_come_back_byte_by_byte(tmp_path, reference_data, dataset, na
     assert list(labelled.names) == list(files.names)
     assert len(labelled) == count
     order = np.random.default_rng(0).permutation(count).tolist()
+    stored = records(tmp_path, name)
     for index in order:
         path = reference_data / BENCHMARKS[name].images / f"{labelled.names[index]}.jpg"
-        assert labelled.image_bytes(index) == path.read_bytes()
+        assert stored[index]["image"] == path.read_bytes()
     for index in order[:20]:
         for ours, theirs in zip(labelled[index], files[index], strict=True):
             np.testing.assert_array_equal(ours, theirs)

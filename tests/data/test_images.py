@@ -14,10 +14,9 @@ from sempart_jax.data.images import (
     UnreadableImageError,
     decode_grey,
     decode_image,
-    decode_pillow,
+    open_image,
     read_grey,
     read_image,
-    read_pillow,
     rgb_pixels,
 )
 
@@ -255,8 +254,8 @@ def test_forbidden_file(tmp_path, photo):
 def test_a_read_image_needs_its_file_no_more(tmp_path, photo, extension):
     path = save(tmp_path / f"x.{extension}", photo)
     expected = read_image(path)
-    image = read_pillow(path)
-    decoded = decode_pillow(path.read_bytes(), "x")
+    image = open_image(path)
+    decoded = open_image(path.read_bytes(), "x")
     path.unlink()
     for picture in (image, decoded):
         assert picture.mode == "RGB"

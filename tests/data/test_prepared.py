@@ -22,15 +22,6 @@ def test_an_index_outside(prepared, tmp_path, index):
             labelled[index]
 
 
-def test_bytes_of_an_image(prepared, tmp_path):
-    labelled = PreparedSet(prepared / "tfds/ecssd/1.0.0", "test")
-    data = (tmp_path / "files/ECSSD/images/c.jpg").read_bytes()
-    assert labelled.published_images is None
-    assert labelled.image_bytes(2) == data
-    with pytest.raises(IndexError):
-        labelled.image_bytes(4)
-
-
 def test_pixels_of_an_image_are_known_before_it_is_decoded(prepared):
     labelled = open_labelled_set("ecssd", prepared)
     for index in range(len(labelled)):
@@ -77,7 +68,7 @@ def test_names_that_are_not_those_of_the_records(prepared):
     path.write_text('{"test": ["a", "c", "b", "d"]}')
     labelled = open_labelled_set("ecssd", prepared)
     assert labelled[3].name == "d"
-    with pytest.raises(UnreadableImageError, match=r"test/c: .*this is the record of b"):
+    with pytest.raises(UnreadableImageError, match=r"test/c/image: .*this is the record of b"):
         labelled[1]
 
 
@@ -85,7 +76,9 @@ def test_a_shard_that_is_gone_is_named(prepared):
     (shard,) = (prepared / "tfds/ecssd/1.0.0").glob("*array_record*")
     shard.unlink()
     assert open_labelled_set("ecssd", prepared).pixels(0) == 0
-    with pytest.raises(UnreadableImageError, match=r"ecssd/1\.0\.0/test/a: .*prepare the data set"):
+    with pytest.raises(
+        UnreadableImageError, match=r"ecssd/1\.0\.0/test/a/image: .*prepare the data set"
+    ):
         open_labelled_set("ecssd", prepared)[0]
 
 
