@@ -12,7 +12,7 @@ from PIL import Image
 from sempart_jax.data.folder import find_images
 from sempart_jax.data.image_sizes import center_crop, check_aspect_ratio, resize_short_side
 from sempart_jax.data.images import UnreadableImageError, open_image
-from sempart_jax.data.prepared import PreparedSet, newest_version, prepared_splits
+from sempart_jax.data.labelled import PreparedSet, newest_version, prepared_splits
 
 
 @runtime_checkable

@@ -11,13 +11,12 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from sempart_jax.data import builders, sources
-from sempart_jax.data.archives import folder_files
+from sempart_jax.data import archives, builders
+from sempart_jax.data.archives import ARCHIVES, Archive, BenchmarkFiles, folder_files
 from sempart_jax.data.benchmarks import BENCHMARKS, open_labelled_set
 from sempart_jax.data.builders import BUILDERS, Ecssd, Preparation, prepare
 from sempart_jax.data.images import UnreadableImageError
-from sempart_jax.data.prepared import PreparedSet
-from sempart_jax.data.sources import ARCHIVES, Archive, BenchmarkFiles
+from sempart_jax.data.labelled import PreparedSet
 from tests.data.labelled_files import (
     ORIENTATION,
     encode,
@@ -276,7 +275,7 @@ def server(tmp_path, monkeypatch) -> Iterator[tuple[Path, list[str]]]:
         thread.start()
         root = f"http://127.0.0.1:{http_server.server_port}"
         local = tuple(Archive(f"{root}/{one.name}", one.folder) for one in ARCHIVES["ecssd"])
-        monkeypatch.setitem(sources.ARCHIVES, "ecssd", local)
+        monkeypatch.setitem(archives.ARCHIVES, "ecssd", local)
         yield folder, asked
         http_server.shutdown()
         thread.join()
