@@ -16,7 +16,6 @@ def get_config() -> ConfigDict:
     config.backbone.name = "vit_tiny8"
     config.data.image_size = 128
     config.data.resize_size = 128
-    config.data.cache_gigabytes = 2.0
     config.crops.global_size = 96
     config.crops.local_size = 48
     config.crops.local_count = 6

@@ -321,14 +321,12 @@ def input_pipeline(size: Size) -> Iterator[Row]:
         # What may have been made while the other side ran is taken before the clock starts.
         return Side(label, lambda: take(12), lambda: take(5))
 
-    for name, workers, cache in (("1 thread", 0, 0), ("1 worker", 1, 0), ("cached", 0, 10**9)):
-        options = {**sizes, "workers": workers, "cache_bytes": cache}
-        batches = pipeline.training_batches(source, batch_size=8, seed=0, threads=1, **options)
-        for _ in range(len(paths) // 8 + 1 if cache else 0):
-            next(batches)
-        twin, other = optional("benchmark_torch"), None
-        if twin and not cache:
-            other = side("PyTorch", twin.loader(paths, *sizes.values(), workers))
+    for name, workers in (("1 thread", 0), ("1 worker", 1)):
+        batches = pipeline.training_batches(
+            source, batch_size=8, seed=0, threads=1, workers=workers, **sizes
+        )
+        twin = optional("benchmark_torch")
+        other = side("PyTorch", twin.loader(paths, *sizes.values(), workers)) if twin else None
         yield Row(f"input pipeline, {name}", side("ours", batches), other, 8 * 12)
         batches.close()
 

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from PIL import Image
 
-from sempart_jax.data.segment_products import FOLDERS
+from sempart_jax.data.folder import PRODUCT_FOLDERS
 from sempart_jax.host import command_line
 from sempart_jax.host.shown_names import printable
 from sempart_jax.networks.builtin_model import builtin_model_path
@@ -54,7 +54,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_string("decoder", None, "File of FOUND's decoder, for its methods.")
     flags.DEFINE_string("out", None, "Output folder; has to be named.")
-    flags.DEFINE_list("outputs", list(FOLDERS), f"Among {', '.join(FOLDERS)}.")
+    flags.DEFINE_list("outputs", list(PRODUCT_FOLDERS), f"Among {', '.join(PRODUCT_FOLDERS)}.")
     flags.DEFINE_enum("mask", "binary", MASKS, "Values of the masks: 0 and 255, or all.")
     flags.DEFINE_float("threshold", 0.5, "Foreground is above it.")
     flags.DEFINE_bool("largest_component", False, "Keep only the largest component.")

@@ -1,39 +1,76 @@
-"""Image files where a data set keeps them: in an unpacked folder or, unextracted, in a zip archive.
+"""Where the files of DUTS, DUT-OMRON and ECSSD come from: folders, archives, or their authors.
 
-An archive is read in place. Nothing is unpacked, so no member's name ever becomes a path on the
-disk, an interrupted run leaves nothing half written, and no archive can fill the disk.
+The first that is there is taken: folders unpacked from the authors' archives, the archives
+themselves, a download. An archive is read in place. Nothing is unpacked, so no member's name ever
+becomes a path on the disk, an interrupted run leaves nothing half written, and no archive can fill
+the disk.
 """
 
 import dataclasses
 import stat
+import urllib.error
+import urllib.request
 import zipfile
 from collections.abc import Callable
 from functools import partial
+from http import HTTPStatus
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
+import tensorflow_datasets as tfds  # type: ignore[import-untyped]
+
+from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.folder import EXTENSIONS, find_images
 from sempart_jax.data.images import UnreadableImageError
 
 MAXIMUM_BYTES = 64 * 2**20
 """A larger member of an archive is no photograph of a benchmark, whose files have below 1 MB."""
 
-_ENCRYPTED = 0x1
 _JUNK = ("__MACOSX",)
+_PATIENCE = 15
+"""Seconds until a server counts as out of reach."""
 
 
-class DamagedArchiveError(ValueError):
-    """A file that should be a zip archive and cannot be opened as one."""
+class Archive(NamedTuple):
+    """A zip archive of a data set's authors.
 
-    def __init__(self, path: Path, reason: str):
-        self.path = path
-        self.reason = reason
-        super().__init__(path, reason)
+    Attributes:
+        url: where it is.
+        folder: name of the wanted folder in it.
+    """
 
-    def __str__(self) -> str:
-        return (
-            f"{self.path} is no complete zip archive ({self.reason}): put a whole one there, or "
-            "remove it to have it downloaded"
-        )
+    url: str
+    folder: str
+
+    @property
+    def name(self) -> str:
+        """Name of the file."""
+        return self.url.rsplit("/", 1)[-1]
+
+
+_SALIENCY = "http://saliencydetection.net"
+_ECSSD = "https://www.cse.cuhk.edu.hk/leojia/projects/hsaliency/data/ECSSD"
+ARCHIVES = {
+    "duts_tr": (
+        Archive(f"{_SALIENCY}/duts/download/DUTS-TR.zip", "DUTS-TR-Image"),
+        Archive(f"{_SALIENCY}/duts/download/DUTS-TR.zip", "DUTS-TR-Mask"),
+    ),
+    "duts_te": (
+        Archive(f"{_SALIENCY}/duts/download/DUTS-TE.zip", "DUTS-TE-Image"),
+        Archive(f"{_SALIENCY}/duts/download/DUTS-TE.zip", "DUTS-TE-Mask"),
+    ),
+    "dut_omron": (
+        Archive(f"{_SALIENCY}/dut-omron/download/DUT-OMRON-image.zip", "DUT-OMRON-image"),
+        Archive(
+            f"{_SALIENCY}/dut-omron/download/DUT-OMRON-gt-pixelwise.zip.zip", "pixelwiseGT-new-PNG"
+        ),
+    ),
+    "ecssd": (
+        Archive(f"{_ECSSD}/images.zip", "images"),
+        Archive(f"{_ECSSD}/ground_truth_mask.zip", "ground_truth_mask"),
+    ),
+}
+"""Archive of the images and archive of the masks, which may be one, of each benchmark."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +91,112 @@ class StoredFile:
         return PurePosixPath(self.label).stem
 
 
+class BenchmarkFiles(NamedTuple):
+    """The files of a benchmark, not yet paired.
+
+    Attributes:
+        images: image files.
+        masks: mask files.
+    """
+
+    images: list[StoredFile]
+    masks: list[StoredFile]
+
+
+def find_files(
+    name: str, folder: Path, download: Callable[[str], Path] | None = None
+) -> BenchmarkFiles:
+    """Find the files of a benchmark.
+
+    Archives and unpacked folders may lie in ``folder`` itself or in the benchmark's own folder
+    (DUTS, DUT-OMRON, ECSSD) in it.
+
+    Args:
+        name: a key of :data:`ARCHIVES`.
+        folder: where to look.
+        download: from an address to the downloaded file, or OSError, for archives that are not
+            there; None downloads nothing.
+
+    Returns:
+        Its files.
+
+    Raises:
+        FileNotFoundError: the files are nowhere; says which to put where.
+        ValueError: an archive is truncated or no zip archive.
+    """
+    benchmark = BENCHMARKS[name]
+    home = Path(benchmark.images).parts[0]
+    places = (folder / home, folder)
+    unpacked = [
+        tuple(place / Path(part).relative_to(home) for part in (benchmark.images, benchmark.masks))
+        for place in places
+    ]
+    for images, masks in unpacked:
+        if images.is_dir() and masks.is_dir():
+            return BenchmarkFiles(folder_files(images), folder_files(masks))
+    paths: dict[str, Path] = {}
+    absent: dict[str, str] = {}
+    for archive in ARCHIVES[name]:
+        candidates = [place / archive.name for place in places]
+        there = next((path for path in candidates if path.is_file()), None)
+        if there is not None:
+            paths[archive.url] = there
+        elif download is None:
+            absent[archive.url] = "downloading is switched off"
+        elif archive.url not in paths | absent:
+            try:
+                paths[archive.url] = download(archive.url)
+            except OSError as error:
+                absent[archive.url] = str(error)
+    if absent:
+        images, masks = unpacked[0]
+        listed = ", ".join(f"{url} ({reason})" for url, reason in absent.items())
+        raise FileNotFoundError(
+            f"{name}: neither the folders {images} and {masks} are there, nor the archives in "
+            f"{places[0]} or {places[1]}. Put there what cannot be downloaded: {listed}"
+        )
+    return BenchmarkFiles(*(archive_files(paths[one.url], one.folder) for one in ARCHIVES[name]))
+
+
+def download_archive(folder: Path, url: str) -> Path:
+    """Download a zip archive, unless that was done before.
+
+    Args:
+        folder: where downloads are kept.
+        url: address of the archive.
+
+    Returns:
+        The downloaded file.
+
+    Raises:
+        OSError: the server is out of reach, does not have the file, broke off, or sent something
+            else; nothing of that is kept.
+    """
+    # The library writes a note of the address beside each download.
+    if not any(url in note.read_text() for note in folder.glob("*.INFO")):
+        _ask_for(url)
+    try:
+        path = Path(tfds.download.DownloadManager(download_dir=folder).download(url))
+    except tfds.download.DownloadError as error:
+        raise OSError(str(error)) from error
+    if not zipfile.is_zipfile(path):
+        path.unlink()
+        path.with_name(f"{path.name}.INFO").unlink()
+        raise OSError("what came is no complete zip archive; another run downloads it anew")
+    return path
+
+
+def _ask_for(url: str) -> None:
+    """Raise OSError where a file is out of reach: the library itself tries for minutes."""
+    try:
+        request = urllib.request.Request(url, method="HEAD")
+        urllib.request.urlopen(request, timeout=_PATIENCE).close()
+    except urllib.error.HTTPError as error:
+        # Some servers only answer a request for the file itself.
+        if error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+            raise
+
+
 def folder_files(folder: Path) -> list[StoredFile]:
     """List the image files of an unpacked folder.
 
@@ -66,7 +209,14 @@ def folder_files(folder: Path) -> list[StoredFile]:
     Raises:
         FileNotFoundError: the folder is missing or holds no image.
     """
-    return [StoredFile(str(path), partial(_read_file, path)) for path in find_images(folder)]
+
+    def read(path: Path) -> bytes:
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise UnreadableImageError(path, error.strerror or str(error)) from error
+
+    return [StoredFile(str(path), partial(read, path)) for path in find_images(folder)]
 
 
 def archive_files(archive: Path, folder: str) -> list[StoredFile]:
@@ -84,15 +234,16 @@ def archive_files(archive: Path, folder: str) -> list[StoredFile]:
         The files, sorted by their path in the archive.
 
     Raises:
-        FileNotFoundError: there is no such file, or it holds no image.
-        DamagedArchiveError: it is truncated or no zip archive.
+        FileNotFoundError: it holds no image.
+        ValueError: it is truncated or no zip archive.
     """
     try:
         opened = zipfile.ZipFile(archive)
-    except FileNotFoundError as error:
-        raise FileNotFoundError(f"no archive {archive}") from error
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise DamagedArchiveError(archive, str(error)) from error
+        raise ValueError(
+            f"{archive} is no complete zip archive ({error}): put a whole one there, or remove it "
+            "to have it downloaded"
+        ) from error
     members = [member for member in opened.infolist() if _is_image(member)]
     inside = [member for member in members if folder in PurePosixPath(member.filename).parent.parts]
     if not members:
@@ -117,17 +268,8 @@ def _is_image(member: zipfile.ZipInfo) -> bool:
     )
 
 
-def _read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UnreadableImageError(path, error.strerror or str(error)) from error
-
-
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
     label = f"{archive.filename}/{member.filename}"
-    if member.flag_bits & _ENCRYPTED:
-        raise UnreadableImageError(label, "it is encrypted")
     if member.file_size > MAXIMUM_BYTES:
         raise UnreadableImageError(
             label, f"{member.file_size} bytes are more than the limit of {MAXIMUM_BYTES}"
@@ -136,6 +278,6 @@ def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
         with archive.open(member) as file:
             # No more than it claims to have, whatever comes out of the decompressor.
             return file.read(member.file_size)
-    # Decompressors meet damaged bytes with errors of their own: zlib.error, EOFError, ...
+    # An encrypted member, or what decompressors meet damaged bytes with: zlib.error, EOFError, ...
     except Exception as error:
         raise UnreadableImageError(label, f"{type(error).__name__}: {error}") from error

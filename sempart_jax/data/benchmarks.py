@@ -7,8 +7,14 @@ from typing import NamedTuple
 from absl import logging
 
 from sempart_jax.data.folder import match_pairs
-from sempart_jax.data.labelled import LabelledFolder, LabelledSet
-from sempart_jax.data.prepared import PREPARED, PreparedSet, prepared_folder, prepared_splits
+from sempart_jax.data.labelled import (
+    PREPARED,
+    LabelledFolder,
+    LabelledSet,
+    PreparedSet,
+    newest_version,
+    prepared_splits,
+)
 from sempart_jax.host.shown_names import shorten
 
 
@@ -46,48 +52,6 @@ BENCHMARKS = {
 al. 2016)."""
 
 
-def find_benchmark(name: str) -> Benchmark:
-    """Return the benchmark of a name.
-
-    Args:
-        name: a key of :data:`BENCHMARKS`.
-
-    Returns:
-        The benchmark.
-
-    Raises:
-        ValueError: no benchmark has this name.
-    """
-    if name not in BENCHMARKS:
-        raise ValueError(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
-    return BENCHMARKS[name]
-
-
-def benchmark_folders(name: str, data_root: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Return the image folder and the mask folder of a benchmark.
-
-    Args:
-        name: a key of :data:`BENCHMARKS`.
-        data_root: the folder under which the benchmarks lie as their authors lay them out.
-
-    Returns:
-        ``(image folder, mask folder)``.
-
-    Raises:
-        ValueError: no benchmark has this name.
-        FileNotFoundError: one of the two folders is missing.
-    """
-    benchmark = find_benchmark(name)
-    images, masks = Path(data_root) / benchmark.images, Path(data_root) / benchmark.masks
-    for folder in (images, masks):
-        if not folder.is_dir():
-            raise FileNotFoundError(
-                f"benchmark {name}: no folder {folder}: unpack the authors' archive so that it "
-                f"lies there, or give another data root than {data_root}"
-            )
-    return images, masks
-
-
 def open_labelled_set(name: str, data_root: str | os.PathLike[str]) -> LabelledSet:
     """Open a benchmark: prepared where it is, else the folders that its authors' archives give.
 
@@ -104,18 +68,20 @@ def open_labelled_set(name: str, data_root: str | os.PathLike[str]) -> LabelledS
         ValueError: no benchmark has this name, or what is prepared is damaged.
         FileNotFoundError: it is neither prepared nor there as files, or no image has a mask.
     """
-    benchmark = find_benchmark(name)
-    prepared = prepared_folder(benchmark.prepared, data_root)
+    if name not in BENCHMARKS:
+        raise ValueError(f"unknown benchmark {name!r}: choose one of {', '.join(BENCHMARKS)}")
+    benchmark = BENCHMARKS[name]
+    root = Path(data_root)
+    prepared = newest_version(root / PREPARED / benchmark.prepared)
     if prepared is not None and benchmark.split in prepared_splits(prepared):
         return PreparedSet(prepared, benchmark.split, benchmark.published_images)
+    images, masks = root / benchmark.images, root / benchmark.masks
     try:
-        images, masks = benchmark_folders(name, data_root)
         pairs, left_out = match_pairs(images, masks)
     except FileNotFoundError as error:
         raise FileNotFoundError(
-            f"benchmark {name} is neither prepared in "
-            f"{Path(data_root) / PREPARED / benchmark.prepared} nor unpacked "
-            f"({error}). To download and prepare it: "
+            f"benchmark {name} is neither prepared in {root / PREPARED / benchmark.prepared} nor "
+            f"unpacked in {images} and {masks} ({error}). To download and prepare it: "
             f"python scripts/prepare_data.py {name} --data_root {data_root}"
         ) from error
     examples = shorten([f"{path.name} {reason}" for path, reason in left_out.items()])

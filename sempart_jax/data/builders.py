@@ -14,13 +14,17 @@ from typing import Any, ClassVar, NamedTuple
 
 import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 
-from sempart_jax.data.archives import StoredFile
+from sempart_jax.data.archives import BenchmarkFiles, StoredFile, download_archive, find_files
 from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.folder import mask_problem
 from sempart_jax.data.images import UnreadableImageError, decode_grey, decode_image
-from sempart_jax.data.labelled import LabelledImage, check_sizes
-from sempart_jax.data.prepared import PREPARED, prepared_folder, prepared_splits
-from sempart_jax.data.sources import BenchmarkFiles, download_archive, find_files
+from sempart_jax.data.labelled import (
+    PREPARED,
+    LabelledImage,
+    check_sizes,
+    newest_version,
+    prepared_splits,
+)
 from sempart_jax.host.shown_names import shorten
 
 
@@ -148,8 +152,8 @@ def prepare(
     Args:
         dataset: duts, dut_omron or ecssd.
         data_root: the folder that holds the data sets.
-        manual_dir: where to look for files, see ``sempart_jax.data.sources.find_files``; by default
-            ``data_root``.
+        manual_dir: where to look for files, see ``sempart_jax.data.archives.find_files``; the
+            ``data_root`` by default.
         download: whether to download what is not there.
 
     Returns:
@@ -161,7 +165,7 @@ def prepare(
     """
     if dataset not in BUILDERS:
         raise ValueError(f"unknown data set {dataset!r}: choose one of {', '.join(BUILDERS)}")
-    there = prepared_folder(dataset, data_root)
+    there = newest_version(Path(data_root) / PREPARED / dataset)
     before = {} if there is None else prepared_splits(there)
     names = {one.split: name for name, one in BENCHMARKS.items() if one.prepared == dataset}
     if there is not None and set(names) <= set(before):

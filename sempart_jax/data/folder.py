@@ -3,18 +3,26 @@
 Nothing here opens an image: a file that cannot be decoded is found by whoever reads it.
 """
 
+import functools
 import os
-from collections.abc import Mapping, Sequence
+import types
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from absl import logging
 
-from sempart_jax.data.segment_products import without_products
 from sempart_jax.host.shown_names import printable, shorten
 
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
 """What an image file's name ends in, in upper or lower case."""
 
+PRODUCT_FOLDERS: Mapping[str, str] = types.MappingProxyType(
+    {"mask": "masks", "overlay": "overlays", "cutout": "cutouts"}
+)
+"""Folder of each kind of picture that the command segment writes."""
+
+PRODUCT_MARKER = "segmentation.json"
+"""File that holds segment's settings, by which an output folder of it is known."""
 
 _IMAGES_BESIDE_MASKS = (
     ("DUTS-TR/DUTS-TR-Image", "."),
@@ -66,6 +74,32 @@ def find_images(root: str | os.PathLike[str], *, products: bool = False) -> list
     return sorted(images, key=lambda path: path.relative_to(folder).as_posix())
 
 
+def without_products(paths: Iterable[Path], root: Path | None = None) -> list[Path]:
+    """Leave out what a call of segment has written beside the photographs that it was made of.
+
+    Args:
+        paths: files.
+        root: a folder that was asked for; its own files are kept, whatever it is.
+
+    Returns:
+        The other files, in the order given.
+    """
+    end = None if root is None else root.resolve()
+
+    @functools.cache
+    def is_product_folder(parent: Path) -> bool:
+        folder = parent.resolve()
+        for inner in (folder, *folder.parents):
+            if inner == end:
+                return False
+            named = inner.name in PRODUCT_FOLDERS.values()
+            if named and (inner.parent / PRODUCT_MARKER).is_file():
+                return True
+        return False
+
+    return [path for path in paths if not is_product_folder(path.parent)]
+
+
 def image_folder(root: str | os.PathLike[str]) -> Path:
     """Return the folder that the images of a folder lie in, see :func:`find_images`.
 
@@ -106,23 +140,17 @@ def find_pairs(
         ``(image, mask)`` in the order of :func:`find_images`.
 
     Raises:
-        FileNotFoundError: a folder is missing or empty, or some images have no mask.
-        ValueError: two masks have the same name up to the extension.
+        FileNotFoundError: a folder is missing or empty, or some images have no mask or several.
     """
-    masks_of = masks_by_name(masks)
-    for candidates in masks_of.values():
-        if len(candidates) > 1:
-            one, other = candidates[:2]
-            raise ValueError(f"two masks for one image: {one} and {other}: remove one of them")
-    found = find_images(images)
-    lacking = [path.name for path in found if pair_name(path, images) not in masks_of]
-    if lacking:
+    pairs, left_out = match_pairs(images, masks)
+    if left_out:
+        problems = shorten([f"{path.name} {reason}" for path, reason in left_out.items()])
         raise FileNotFoundError(
-            f"{len(lacking)} of {len(found)} images in {images} have no mask in {masks}: "
-            f"{shorten(lacking)}. A mask has the name of its image, "
-            f"with one of the extensions {', '.join(EXTENSIONS)}"
+            f"{len(left_out)} of {len(pairs) + len(left_out)} images in {images} have not exactly "
+            f"one mask in {masks}: {problems}. A mask has the name of its image, with one of the "
+            f"extensions {', '.join(EXTENSIONS)}"
         )
-    return [(path, masks_of[pair_name(path, images)][0]) for path in found]
+    return pairs
 
 
 def match_pairs(

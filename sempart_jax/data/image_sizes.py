@@ -73,6 +73,30 @@ def resize_short_side(image: UInt8[np.ndarray, "H W *C"], size: int) -> UInt8[np
     return resize(image, *short_side_shape(height, width, size))
 
 
+def resized_crop(
+    image: Image.Image, resize_size: int, top: int, left: int, size: int
+) -> UInt8[np.ndarray, "size size *C"]:
+    """Cut a square out of the resized image.
+
+    Args:
+        image: of mode RGB or L.
+        resize_size: pixels of the short side after resizing.
+        top: first row of the square in the resized image.
+        left: first column.
+        size: rows and columns of the square.
+
+    Returns:
+        uint8 ``[size, size, 3]`` or ``[size, size]``, that part of what :func:`resize_short_side`
+        returns.
+    """
+    height, width = short_side_shape(image.height, image.width, resize_size)
+    # Pillow's box= would resize the square alone, but takes coordinates in single precision, which
+    # changes 3% of the values by up to 2.
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    # Only the square is copied into an array.
+    return np.asarray(resized.crop((left, top, left + size, top + size)))
+
+
 def resize(
     pixels: UInt8[np.ndarray, "H W *C"] | Float[np.ndarray, "H W"], height: int, width: int
 ) -> UInt8[np.ndarray, "h w *C"] | Float[np.ndarray, "h w"]:

@@ -1,19 +1,18 @@
-"""Unlabelled images by random access: any folder of files, or a prepared data set."""
+"""Images to train on by random access: any folder of files, or a prepared data set."""
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
 from sempart_jax.data.folder import find_images
-from sempart_jax.data.images import UnreadableImageError, decode_pillow, read_pillow
-from sempart_jax.data.prepared import PreparedSet, newest_version, prepared_splits
-
-Pixels = TypeVar("Pixels")
+from sempart_jax.data.image_sizes import center_crop, check_aspect_ratio, resize_short_side
+from sempart_jax.data.images import UnreadableImageError, open_image
+from sempart_jax.data.labelled import PreparedSet, newest_version, prepared_splits
 
 
 @runtime_checkable
@@ -30,27 +29,8 @@ class ImageSource(Protocol):
         """Return what to call an image in messages, the path of its file where it has one."""
         ...
 
-    def read(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
+    def read(self, index: int) -> Image.Image:
         """Read an image.
-
-        Args:
-            index: 0 to ``len(names) - 1``.
-
-        Returns:
-            uint8 ``[H, W, 3]``, RGB.
-
-        Raises:
-            UnreadableImageError: it cannot be decoded.
-        """
-        ...
-
-
-@runtime_checkable
-class PillowSource(ImageSource, Protocol):
-    """Images that need not become arrays before they are resized: what trains on them is faster."""
-
-    def read_pillow(self, index: int) -> Image.Image:
-        """Read the image that :meth:`read` gives as an array.
 
         Args:
             index: 0 to ``len(names) - 1``.
@@ -59,7 +39,7 @@ class PillowSource(ImageSource, Protocol):
             The image in mode RGB.
 
         Raises:
-            UnreadableImageError: it cannot be decoded.
+            UnreadableImageError: it cannot be decoded; its ``path`` is the image's label.
         """
         ...
 
@@ -80,52 +60,9 @@ class MaskedSource(ImageSource, Protocol):
             uint8 ``[height, width]``; 255 is foreground, 0 is background.
 
         Raises:
-            UnreadableImageError: it cannot be decoded.
+            UnreadableImageError: it cannot be decoded; its ``path`` is what the source calls it.
         """
         ...
-
-
-def read_with_mask(
-    source: ImageSource, index: int
-) -> tuple[UInt8[np.ndarray, "H W 3"], UInt8[np.ndarray, "H W"] | None]:
-    """Read an image, and its mask where the source has masks.
-
-    Args:
-        source: images.
-        index: 0 to ``len(source.names) - 1``.
-
-    Returns:
-        Image and mask of one size; no mask unless ``source`` is a :class:`MaskedSource`.
-
-    Raises:
-        UnreadableImageError: one of both cannot be decoded; its ``path`` is the image's label, or
-            what the source calls the mask.
-    """
-    image = read_labelled(source, index, source.read)
-    height, width = image.shape[:2]
-    if isinstance(source, MaskedSource):
-        return image, source.read_mask(index, height, width)
-    return image, None
-
-
-def read_labelled(source: ImageSource, index: int, read: Callable[[int], Pixels]) -> Pixels:
-    """Read an image so that an error names it as its source does.
-
-    Args:
-        source: images.
-        index: 0 to ``len(source.names) - 1``.
-        read: ``source.read`` or ``source.read_pillow``.
-
-    Returns:
-        What ``read`` returns.
-
-    Raises:
-        UnreadableImageError: it cannot be decoded; its ``path`` is the image's label.
-    """
-    try:
-        return read(index)
-    except UnreadableImageError as error:
-        raise UnreadableImageError(source.label(index), error.reason) from error
 
 
 class ImageFiles:
@@ -149,34 +86,9 @@ class ImageFiles:
         """Return the path of a file."""
         return self._paths[index]
 
-    def read(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
+    def read(self, index: int) -> Image.Image:
         """Read a file, see :class:`ImageSource`."""
-        return np.array(self.read_pillow(index))
-
-    def read_pillow(self, index: int) -> Image.Image:
-        """Read a file, see :class:`PillowSource`."""
-        return read_pillow(self._paths[index])
-
-
-class PreparedImages:
-    """The images of a prepared data set; its masks are never read."""
-
-    def __init__(self, prepared: PreparedSet):
-        """Take a prepared split."""
-        self._prepared = prepared
-        self.names: Sequence[str] = prepared.names
-
-    def label(self, index: int) -> str:
-        """Return data set, split and name of an image, and which part of its record it is."""
-        return self._prepared.image_label(index)
-
-    def read(self, index: int) -> UInt8[np.ndarray, "H W 3"]:
-        """Read the image of a record, see :class:`ImageSource`."""
-        return np.array(self.read_pillow(index))
-
-    def read_pillow(self, index: int) -> Image.Image:
-        """Read the image of a record, see :class:`PillowSource`."""
-        return decode_pillow(self._prepared.image_bytes(index), self.label(index))
+        return open_image(self._paths[index])
 
 
 def open_images(folder: str | os.PathLike[str]) -> ImageSource:
@@ -187,7 +99,7 @@ def open_images(folder: str | os.PathLike[str]) -> ImageSource:
             whose training split is taken, or the only one that it has.
 
     Returns:
-        The images.
+        The images; masks of a prepared data set are never read.
 
     Raises:
         FileNotFoundError: there is no such folder, or it holds no image.
@@ -199,4 +111,75 @@ def open_images(folder: str | os.PathLike[str]) -> ImageSource:
     splits = list(prepared_splits(version))
     if "train" not in splits and len(splits) != 1:
         raise ValueError(f"{folder} holds no split train but several: {', '.join(splits)}")
-    return PreparedImages(PreparedSet(version, "train" if "train" in splits else splits[0]))
+    return PreparedSet(version, "train" if "train" in splits else splits[0])
+
+
+def read_pair(source: ImageSource, index: int) -> tuple[Image.Image, Image.Image | None]:
+    """Read an image that can be cropped, and its mask where the source has masks.
+
+    Args:
+        source: images.
+        index: 0 to ``len(source.names) - 1``.
+
+    Returns:
+        Image and mask, of modes RGB and L and of one size; no mask unless ``source`` is a
+        :class:`MaskedSource`.
+
+    Raises:
+        UnreadableImageError: one of both cannot be decoded, or the image is longer than
+            ``sempart_jax.data.image_sizes.MAXIMUM_ASPECT_RATIO`` times its width, or as wide.
+    """
+    image = source.read(index)
+    height, width = image.height, image.width
+    check_aspect_ratio(source.label(index), height, width)
+    if not isinstance(source, MaskedSource):
+        return image, None
+    return image, Image.fromarray(source.read_mask(index, height, width))
+
+
+class Samples(NamedTuple):
+    """A few fixed images of a data set to watch a run by, and their masks, cropped alike.
+
+    Attributes:
+        image: uint8 ``[N, S, S, 3]``, RGB.
+        mask: uint8 ``[N, S, S]``, 255 is foreground; None where the source has no masks.
+    """
+
+    image: UInt8[np.ndarray, "N S S 3"]
+    mask: UInt8[np.ndarray, "N S S"] | None
+
+
+def read_samples(source: ImageSource, count: int, *, image_size: int, resize_size: int) -> Samples:
+    """Read images spread evenly over a data set, and their masks, cropped in the middle.
+
+    Args:
+        source: images in a fixed order.
+        count: number of images wanted.
+        image_size: side of the crop in pixels.
+        resize_size: short side before the crop in pixels.
+
+    Returns:
+        Fewer than ``count`` images where there are no more readable ones, perhaps none. An image
+        that is unreadable, or whose mask is, is passed over: whoever trains on it names it.
+    """
+    available = len(source.names)
+    wanted = min(count, available)
+    spread = [index * available // wanted for index in range(wanted)]
+    # The others stand in for unreadable ones.
+    others = sorted(set(range(available)) - set(spread))
+    images = np.zeros((wanted, image_size, image_size, 3), np.uint8)
+    masks = np.zeros((wanted, image_size, image_size), np.uint8)
+    filled = 0
+    for index in (*spread, *others):
+        if filled == wanted:
+            break
+        try:
+            pair = read_pair(source, index)
+        except UnreadableImageError:
+            continue
+        for samples, picture in zip((images, masks), pair, strict=True):
+            if picture is not None:
+                whole = resize_short_side(np.asarray(picture), resize_size)
+                samples[filled] = center_crop(whole, image_size)
+        filled += 1
+    return Samples(images[:filled], masks[:filled] if isinstance(source, MaskedSource) else None)

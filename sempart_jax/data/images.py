@@ -1,8 +1,7 @@
 """Image files to arrays: the one place where image files are opened and decoded.
 
 Everything that may be wrong with a file ends in :class:`UnreadableImageError`, so that a caller
-has one thing to catch and a message that names the file. Images are uint8 RGB, masks are uint8
-grey or bool. Files and the bytes of files go the same way.
+has one thing to catch and a message that names the file.
 """
 
 import io
@@ -76,70 +75,63 @@ class NoReadableImageError(ExpectedError):
         )
 
 
-def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
-    """Read an image file as it is meant to be seen, in RGB.
+def open_image(
+    source: str | os.PathLike[str] | bytes, name: str | None = None, mode: str = "RGB"
+) -> Image.Image:
+    """Decode an image file as it is meant to be seen.
 
     The EXIF orientation is applied. Grey, palette and CMYK images become RGB, an alpha channel is
     dropped, 16-bit images are scaled to 8 bits, and of several frames the first is taken.
 
     Args:
-        path: a file in one of :data:`FORMATS`, whatever its extension.
+        source: a file in one of :data:`FORMATS`, whatever its extension, or the content of one.
+        name: what to call it in an error; required for bytes, and by default the path.
+        mode: ``RGB`` or ``L``.
 
     Returns:
-        uint8 ``[H, W, 3]`` in 0..255, writable.
+        The image, decoded, its file closed.
 
     Raises:
         UnreadableImageError: the file is missing, forbidden, truncated, no image, or too large.
     """
-    return np.array(read_pillow(path))
+    path = os.fsdecode(source) if name is None else name
+    try:
+        image, orientation = _open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        with image:
+            pixels = _convert(image, mode)
+        return _upright(pixels, orientation)
+    except UnidentifiedImageError as error:
+        formats = ", ".join(FORMATS)
+        raise UnreadableImageError(path, f"not an image in one of the formats {formats}") from error
+    except OSError as error:
+        raise UnreadableImageError(path, error.strerror or str(error)) from error
+    # Decoders meet damaged files with nearly anything: struct.error, SyntaxError, zlib.error, ...
+    except Exception as error:
+        raise UnreadableImageError(path, f"{type(error).__name__}: {error}") from error
 
 
-def read_pillow(path: str | os.PathLike[str]) -> Image.Image:
-    """Read an image file as :func:`read_image` does, without a copy of its pixels as an array.
-
-    Args:
-        path: a file in one of :data:`FORMATS`, whatever its extension.
-
-    Returns:
-        The image in mode RGB, decoded, its file closed.
-
-    Raises:
-        UnreadableImageError: as :func:`read_image`.
-    """
-    return _read(path, path, "RGB")
+def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
+    """Read an image file, see :func:`open_image`, as uint8 ``[H, W, 3]``, writable."""
+    return np.array(open_image(path))
 
 
 def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode the bytes of an image file as :func:`read_image` reads the file.
+    """Decode the content of an image file as :func:`read_image` reads the file."""
+    return np.array(open_image(data, name))
 
-    Args:
-        data: content of a file in one of :data:`FORMATS`.
-        name: what to call it in an error.
 
-    Returns:
-        uint8 ``[H, W, 3]`` in 0..255, writable.
+def read_grey(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W"]:
+    """Read the grey levels of a mask file, see :func:`open_image`, as uint8 ``[H, W]``, writable.
 
-    Raises:
-        UnreadableImageError: the bytes are truncated, no image, or too large an image; its ``path``
-            is ``name``.
+    Colours, of a palette too, count by their luma (ITU-R BT.601), so a grey mask stored as RGB
+    reads as the same mask stored as grey. 16 bits are scaled to 8, one bit gives 0 and 255.
     """
-    return np.array(decode_pillow(data, name))
+    return np.array(open_image(path, mode="L"))
 
 
-def decode_pillow(data: bytes, name: str) -> Image.Image:
-    """Decode the bytes of an image file as :func:`read_pillow` reads the file.
-
-    Args:
-        data: content of a file in one of :data:`FORMATS`.
-        name: what to call it in an error.
-
-    Returns:
-        The image in mode RGB, decoded.
-
-    Raises:
-        UnreadableImageError: as :func:`decode_image`.
-    """
-    return _read(io.BytesIO(data), name, "RGB")
+def decode_grey(data: bytes, name: str) -> UInt8[np.ndarray, "H W"]:
+    """Decode the content of a mask file as :func:`read_grey` reads the file."""
+    return np.array(open_image(data, name, "L"))
 
 
 def rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
@@ -164,40 +156,6 @@ def rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
     return np.array(_upright(_convert(image, "RGB"), orientation))
 
 
-def read_grey(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W"]:
-    """Read the grey levels of a mask file, upright.
-
-    Colours, of a palette too, count by their luma (ITU-R BT.601), so a grey mask stored as RGB
-    reads as the same mask stored as grey. 16 bits are scaled to 8, one bit gives 0 and 255.
-
-    Args:
-        path: a file in one of :data:`FORMATS`, whatever its extension.
-
-    Returns:
-        uint8 ``[H, W]`` in 0..255, writable.
-
-    Raises:
-        UnreadableImageError: as :func:`read_image`.
-    """
-    return np.array(_read(path, path, "L"))
-
-
-def decode_grey(data: bytes, name: str) -> UInt8[np.ndarray, "H W"]:
-    """Decode the bytes of a mask file as :func:`read_grey` reads the file.
-
-    Args:
-        data: content of a file in one of :data:`FORMATS`.
-        name: what to call it in an error.
-
-    Returns:
-        uint8 ``[H, W]`` in 0..255, writable.
-
-    Raises:
-        UnreadableImageError: as :func:`decode_image`.
-    """
-    return np.array(_read(io.BytesIO(data), name, "L"))
-
-
 def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
     """Read from a file's head how many pixels it will take.
 
@@ -216,25 +174,6 @@ def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
     # Decoders meet damaged files with nearly anything, and Pillow warns of large ones.
     except Exception:
         return 0
-
-
-def _read(
-    source: str | os.PathLike[str] | io.BytesIO, path: str | os.PathLike[str], mode: str
-) -> Image.Image:
-    """Decode a file, called ``path`` in errors, into PIL mode ``mode``, upright."""
-    try:
-        image, orientation = _open(source)
-        with image:
-            pixels = _convert(image, mode)
-        return _upright(pixels, orientation)
-    except UnidentifiedImageError as error:
-        formats = ", ".join(FORMATS)
-        raise UnreadableImageError(path, f"not an image in one of the formats {formats}") from error
-    except OSError as error:
-        raise UnreadableImageError(path, error.strerror or str(error)) from error
-    # Decoders meet damaged files with nearly anything: struct.error, SyntaxError, zlib.error, ...
-    except Exception as error:
-        raise UnreadableImageError(path, f"{type(error).__name__}: {error}") from error
 
 
 def _open(source: str | os.PathLike[str] | io.BytesIO) -> tuple[Image.Image, int]:

@@ -18,12 +18,11 @@ import grain
 import numpy as np
 from absl import flags
 from jaxtyping import UInt8
+from PIL import Image
 
-from sempart_jax.data.crops import CropReader
-from sempart_jax.data.image_sources import ImageSource, MaskedSource
+from sempart_jax.data.image_sizes import resized_crop, short_side_shape
+from sempart_jax.data.image_sources import ImageSource, MaskedSource, read_pair
 from sempart_jax.data.images import NoReadableImageError, UnreadableImageError
-from sempart_jax.data.pixel_cache import Crop, PixelCache
-from sempart_jax.host.scratch_folder import ScratchFolder
 from sempart_jax.host.worker_processes import (
     check_shared_memory,
     killed_workers_told,
@@ -64,7 +63,6 @@ def training_batches(
     start_step: int = 0,
     workers: int = 0,
     threads: int = 0,
-    cache_bytes: int = 0,
     process_index: int = 0,
     process_count: int = 1,
 ) -> Generator[Batch, None, None]:
@@ -92,11 +90,6 @@ def training_batches(
         workers: worker processes that decode; 0 decodes in threads of this process.
         threads: threads that decode where there are no workers; 0: one a core, at most
             :data:`MAXIMUM_THREADS`.
-        cache_bytes: bytes of resized images that are kept from one epoch to the next, shared by
-            all workers; images that find no room are decoded each time, and 0 keeps none. They lie
-            in a temporary folder (``TMPDIR``) until the generator is closed, in memory as far as
-            the operating system has some to spare. With a short side of 355, 1 GB holds about
-            2,000 photographs of 4:3. Batches are the same with and without.
         process_index: which of the run's processes this one is. Its ``i``-th image is number
             ``i * process_count + process_index`` of the step's batch.
         process_count: processes of the run; each takes its share of every batch.
@@ -106,7 +99,7 @@ def training_batches(
 
     Raises:
         ValueError: at once, where the arguments make no sense together, or the workers' batches
-            do not fit into the machine's shared memory, or the cache not onto its disk.
+            do not fit into the machine's shared memory.
         NoReadableImageError: from the first batch, where no file can be read.
         WorkerKilledError: from any batch.
     """
@@ -120,13 +113,7 @@ def training_batches(
         raise ValueError(f"process_index {process_index} is not in 0..{process_count - 1}")
     if not 0 < image_size <= resize_size:
         raise ValueError(f"cannot crop image_size {image_size} from resize_size {resize_size}")
-    not_negative = {
-        "seed": seed,
-        "start_step": start_step,
-        "workers": workers,
-        "threads": threads,
-        "cache_bytes": cache_bytes,
-    }
+    not_negative = {"seed": seed, "start_step": start_step, "workers": workers, "threads": threads}
     for name, value in not_negative.items():
         if value < 0:
             raise ValueError(f"{name} must not be negative, got {value}")
@@ -138,14 +125,6 @@ def training_batches(
         channels = 4 if isinstance(source, MaskedSource) else 3
         check_shared_memory(held * local_size * image_size * image_size * channels)
 
-    at_end = contextlib.ExitStack()
-    cache = None
-    if cache_bytes:
-        scratch = ScratchFolder(cache_bytes)
-        at_end.callback(scratch.close)
-        cache = PixelCache(scratch.path, cache_bytes // max(workers, 1))
-        at_end.callback(cache.close)
-    reader = CropReader(source, side=image_size, resize_size=resize_size, cache=cache)
     first = start_step * batch_size + process_index
     dataset = (
         grain.MapDataset.range(len(source.names))
@@ -153,7 +132,7 @@ def training_batches(
         .shuffle()
         .repeat()
         # Before the slice: the random crop is drawn by the position in the whole run.
-        .random_map(_Load(source, reader, image_size))
+        .random_map(_Load(source, image_size, resize_size))
         .slice(slice(first, None, process_count))
         .batch(local_size, drop_remainder=True, batch_fn=_collate)
     )
@@ -170,7 +149,7 @@ def training_batches(
             flags.FLAGS.mark_as_parsed()
         options = grain.MultiprocessingOptions(workers, per_worker_buffer_size=BUFFERED)
         batches = batches.mp_prefetch(options, worker_init_fn=start_worker)
-    generator = _without_repeated_reports(batches, at_end, workers=workers > 0)
+    generator = _without_repeated_reports(batches, workers=workers > 0)
     # Where a program ends without closing: once modules are torn down, closing fails loudly.
     atexit.register(_close, weakref.ref(generator))
     return generator
@@ -190,49 +169,55 @@ def fingerprint(names: Sequence[str]) -> str:
 
 
 class _Record(NamedTuple):
-    crop: Crop
+    image: UInt8[np.ndarray, "size size 3"]
+    mask: UInt8[np.ndarray, "size size"] | None
     unreadable: tuple[tuple[str, str], ...]
 
 
 class _Load(grain.transforms.RandomMap):
     """The index of an image to its random crop, or to that of the next readable image."""
 
-    def __init__(self, source: ImageSource, reader: CropReader, image_size: int):
-        self._source = source
-        self._reader = reader
-        self._image_size = image_size
+    def __init__(self, source: ImageSource, image_size: int, resize_size: int):
+        self._source, self._image_size, self._resize_size = source, image_size, resize_size
         self._unreadable: dict[int, tuple[str, str]] = {}
 
     def random_map(self, element: int, rng: np.random.Generator) -> _Record:
-        def place(height: int, width: int) -> tuple[int, int]:
-            last = np.array((height, width)) - self._image_size
-            top, left = rng.integers(0, last, endpoint=True)
-            return int(top), int(left)
-
         count = len(self._source.names)
         unreadable: list[tuple[str, str]] = []
         for index in ((element + offset) % count for offset in range(count)):
             # Known failures are not tried again: a folder of mostly broken files stays fast.
             if index not in self._unreadable:
                 try:
-                    return _Record(self._reader.read(index, place), tuple(unreadable))
+                    pair = read_pair(self._source, index)
+                    return _Record(*self._crop(*pair, rng), tuple(unreadable))
                 except UnreadableImageError as error:
                     self._unreadable[index] = (error.path, error.reason)
             unreadable.append(self._unreadable[index])
         raise NoReadableImageError(count, tuple(unreadable[:_SHOWN]))
 
+    def _crop(
+        self, image: Image.Image, mask: Image.Image | None, rng: np.random.Generator
+    ) -> tuple[UInt8[np.ndarray, "size size 3"], UInt8[np.ndarray, "size size"] | None]:
+        size, resize_size = self._image_size, self._resize_size
+        shape = short_side_shape(image.height, image.width, resize_size)
+        top, left = map(int, rng.integers(0, np.array(shape) - size, endpoint=True))
+        return (
+            resized_crop(image, resize_size, top, left, size),
+            None if mask is None else resized_crop(mask, resize_size, top, left, size),
+        )
+
 
 def _collate(records: Sequence[_Record]) -> Batch:
-    image = np.stack([record.crop.image for record in records])
-    masks = [record.crop.mask for record in records if record.crop.mask is not None]
+    image = np.stack([record.image for record in records])
+    masks = [record.mask for record in records if record.mask is not None]
     unreadable = tuple(failure for record in records for failure in record.unreadable)
     return Batch(image, unreadable, np.stack(masks) if masks else None)
 
 
 def _without_repeated_reports(
-    batches: grain.IterDataset[Batch], at_end: contextlib.ExitStack, *, workers: bool
+    batches: grain.IterDataset[Batch], *, workers: bool
 ) -> Generator[Batch, None, None]:
-    """Name each unreadable file once, whichever workers met it; close what was opened.
+    """Name each unreadable file once, whichever workers met it.
 
     A worker's arrays are shared memory, which must not outlive this iterator: those are copied.
     """
@@ -254,7 +239,6 @@ def _without_repeated_reports(
             del image, mask
     finally:
         iterator.close()
-        at_end.close()
 
 
 def _close(reference: weakref.ref[Generator[Batch, None, None]]) -> None:

@@ -26,12 +26,11 @@ RESUMABLE_FIELDS = (
     "health",
     "data.train",
     "data.workers",
-    "data.cache_gigabytes",
 )
 """Fields of every run that may differ when it is resumed: they say how long, from where and how
 often, and change no learned parameter. Images may move; other contents are refused elsewhere."""
 
-PROCESS_FIELDS = (*LAUNCH_FIELDS, "data.train", "data.workers", "data.cache_gigabytes")
+PROCESS_FIELDS = (*LAUNCH_FIELDS, "data.train", "data.workers")
 """Fields of every run that may differ between its processes: what lies where on each machine."""
 
 
@@ -61,7 +60,6 @@ def run_config(task: str) -> ConfigDict:
     config.data = ConfigDict()
     config.data.train = "data/DUTS"  # any folder of images, or DUTS as its authors lay it out
     config.data.workers = 0  # processes; 0: threads of this one
-    config.data.cache_gigabytes = 0.0  # of resized images, kept from epoch to epoch
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1000
@@ -154,7 +152,6 @@ def check_run_fields(config: ConfigDict, checks: FieldChecks) -> None:
         "steps",
         "epochs",
         "data.workers",
-        "data.cache_gigabytes",
         "log.panels_every_steps",
         "log.panel_images",
         "seed",

@@ -25,6 +25,9 @@ from sempart_jax.runs.run_config import changed_fields
 _KEPT_STEP = "kept step"
 _LAST_STEP = "last step"
 
+_REMOVED_FIELDS = (("data", "cache_gigabytes"),)
+"""Fields that older runs have recorded and that changed nothing of what was trained."""
+
 
 class OtherTaskError(ValueError):
     """The working directory holds a run that trains something else."""
@@ -178,7 +181,8 @@ def read_config(workdir: str | Path, default: ConfigDict) -> ConfigDict:
         default: a configuration of the same task.
 
     Returns:
-        The configuration; fields that are newer than the run are those of ``default``.
+        The configuration; fields that are newer than the run are those of ``default``, and fields
+        that there are no more are left out.
 
     Raises:
         FileNotFoundError: if there is no run.
@@ -197,6 +201,8 @@ def read_config(workdir: str | Path, default: ConfigDict) -> ConfigDict:
     config = default.copy_and_resolve_references()
     try:
         with config.unlocked():
+            for group, name in _REMOVED_FIELDS:
+                fields.get(group, {}).pop(name, None)
             config.update(fields)
     except (TypeError, AttributeError, KeyError) as error:
         reason = " ".join(str(error).split())

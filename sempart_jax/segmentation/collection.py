@@ -12,8 +12,7 @@ from typing import NoReturn
 import jax
 from tqdm import tqdm
 
-from sempart_jax.data.folder import file_stamp
-from sempart_jax.data.segment_products import FOLDERS
+from sempart_jax.data.folder import PRODUCT_FOLDERS, file_stamp
 from sempart_jax.host.folder_lock import locked
 from sempart_jax.predict.picture_segmenter import PictureSegmenter
 from sempart_jax.segmentation.finishing import Finisher
@@ -66,7 +65,7 @@ def segment(
     out: Path,
     segmenter: PictureSegmenter,
     *,
-    outputs: Sequence[str] = tuple(FOLDERS),
+    outputs: Sequence[str] = tuple(PRODUCT_FOLDERS),
     mask: str = "binary",
     threshold: float = 0.5,
     largest_component: bool = False,
@@ -80,7 +79,7 @@ def segment(
         arguments: see ``find_inputs``.
         out: output folder.
         segmenter: what segments.
-        outputs: kinds of files, keys of ``FOLDERS``.
+        outputs: kinds of files, keys of ``PRODUCT_FOLDERS``.
         mask: ``binary`` or ``soft``.
         threshold: foreground is above it, in [0, 1).
         largest_component: whether only the component of the largest box is kept.

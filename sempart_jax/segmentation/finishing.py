@@ -49,7 +49,7 @@ class Finisher:
         refine: what chooses the foreground and sharpens it.
         outputs: where files go.
         records: where the record goes.
-        kinds: which files are written, keys of ``data.segment_products.FOLDERS``.
+        kinds: which files are written, keys of ``data.folder.PRODUCT_FOLDERS``.
         soft: whether the mask is written soft, or cut to 0 and 255.
         threshold: foreground is above it.
         only_largest: whether only the largest component is kept.

@@ -13,8 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from sempart_jax.data.folder import find_images
-from sempart_jax.data.segment_products import without_products
+from sempart_jax.data.folder import find_images, without_products
 from sempart_jax.segmentation.outputs import EXTENSIONS
 
 _LONGEST_NAME = 200

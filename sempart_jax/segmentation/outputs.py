@@ -12,7 +12,7 @@ from typing import Any
 
 from PIL import Image
 
-from sempart_jax.data.segment_products import FOLDERS, MARKER
+from sempart_jax.data.folder import PRODUCT_FOLDERS, PRODUCT_MARKER
 from sempart_jax.host.atomic_write import write_atomically
 
 MASKS = ("binary", "soft")
@@ -31,16 +31,17 @@ def check_settings(outputs: Sequence[str], mask: str, threshold: float) -> None:
     """Refuse what makes no sense.
 
     Args:
-        outputs: kinds of files, keys of ``FOLDERS``, each once.
+        outputs: kinds of files, keys of ``PRODUCT_FOLDERS``, each once.
         mask: one of :data:`MASKS`.
         threshold: foreground is above it, in [0, 1).
 
     Raises:
         ValueError: as said.
     """
-    if not outputs or len(set(outputs)) != len(outputs) or not set(outputs) <= set(FOLDERS):
+    if not outputs or len(set(outputs)) != len(outputs) or not set(outputs) <= set(PRODUCT_FOLDERS):
         raise ValueError(
-            f"--outputs are some of {', '.join(FOLDERS)}, each once, got {','.join(outputs)!r}"
+            f"--outputs are some of {', '.join(PRODUCT_FOLDERS)}, each once, "
+            f"got {','.join(outputs)!r}"
         )
     if mask not in MASKS:
         raise ValueError(f"unknown mask {mask!r}: choose one of {', '.join(MASKS)}")
@@ -68,9 +69,9 @@ def claim_folder(root: Path, settings: Mapping[str, Any], *, overwrite: bool) ->
         OSError: if the folder cannot be made or written.
     """
     root.mkdir(parents=True, exist_ok=True)
-    marker = root / MARKER
+    marker = root / PRODUCT_MARKER
     if not marker.exists():
-        for folder in (root / name for name in FOLDERS.values()):
+        for folder in (root / name for name in PRODUCT_FOLDERS.values()):
             if folder.exists() and not (folder.is_dir() and next(folder.iterdir(), None) is None):
                 raise ValueError(
                     f"{folder} is there already, and was not written by this program: choose "
@@ -134,7 +135,7 @@ class OutputFolder:
         """Write a picture, as JPEG if it is an overlay and JPEG can hold it, else as PNG.
 
         Args:
-            kind: a key of :data:`sempart_jax.data.segment_products.FOLDERS`.
+            kind: a key of :data:`sempart_jax.data.folder.PRODUCT_FOLDERS`.
             name: relative, without an extension.
             picture: the picture.
 
@@ -147,7 +148,7 @@ class OutputFolder:
         """
         as_jpeg = kind == "overlay" and max(picture.size) <= _LONGEST_JPEG_SIDE
         png, jpg = EXTENSIONS
-        relative = PurePosixPath(FOLDERS[kind], name + (jpg if as_jpeg else png))
+        relative = PurePosixPath(PRODUCT_FOLDERS[kind], name + (jpg if as_jpeg else png))
         target = self._root / relative
         if ".." in relative.parts or not target.parent.resolve().is_relative_to(self._root):
             raise PermissionError(

@@ -18,6 +18,8 @@ from absl import logging
 from jaxtyping import UInt8
 
 from sempart_jax.data.folder import (
+    PRODUCT_FOLDERS,
+    PRODUCT_MARKER,
     find_images,
     image_folder,
     mask_problem,
@@ -27,7 +29,6 @@ from sempart_jax.data.folder import (
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.image_sources import ImageFiles
 from sempart_jax.data.images import read_grey
-from sempart_jax.data.segment_products import FOLDERS, MARKER
 from sempart_jax.host.shown_names import shorten
 from sempart_jax.segmentation.inputs import name_outputs
 from sempart_jax.segmentation.records import read_records
@@ -138,15 +139,15 @@ def open_pseudo_masks(
 
 def _masks_and_output(masks: Path) -> tuple[Path, Path | None]:
     """Return the folder of masks, and segment's output folder if they are of segment."""
-    inside = FOLDERS["mask"]
-    if (masks / MARKER).is_file():
+    inside = PRODUCT_FOLDERS["mask"]
+    if (masks / PRODUCT_MARKER).is_file():
         if not (masks / inside).is_dir():
             raise FileNotFoundError(
                 f"segment has written no masks to {masks}: call it with mask among --outputs"
             )
         return masks / inside, masks
     output = masks.resolve().parent
-    is_output = masks.resolve().name == inside and (output / MARKER).is_file()
+    is_output = masks.resolve().name == inside and (output / PRODUCT_MARKER).is_file()
     return masks, output if is_output else None
 
 

@@ -137,7 +137,6 @@ def fit(
                     seed=config.seed,
                     start_step=step,
                     workers=config.data.workers,
-                    cache_bytes=round(config.data.cache_gigabytes * 1e9),
                     process_index=jax.process_index(),
                     process_count=jax.process_count(),
                 )

@@ -12,8 +12,7 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
 from sempart_jax.data.folder import find_pairs
-from sempart_jax.data.image_sources import ImageSource
-from sempart_jax.data.samples import read_samples
+from sempart_jax.data.image_sources import ImageSource, read_samples
 from sempart_jax.evaluation.results import CENTRE_BOX
 from sempart_jax.evaluation.validation import validate
 from sempart_jax.kernels.normalization import normalize

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from sempart_jax.data.folder import find_pairs
-from sempart_jax.data.image_sources import ImageSource
-from sempart_jax.data.samples import read_samples
+from sempart_jax.data.image_sources import ImageSource, read_samples
 from sempart_jax.evaluation.results import CENTRE_BOX, Validations
 from sempart_jax.evaluation.validation import validate
 from sempart_jax.predict.predictor import (

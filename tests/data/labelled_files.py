@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from sempart_jax.data.archives import ARCHIVES
 from sempart_jax.data.benchmarks import BENCHMARKS
-from sempart_jax.data.sources import ARCHIVES
 
 ORIENTATION = 0x0112
 STEMS = ["d", "a", "c", "b"]

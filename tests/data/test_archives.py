@@ -1,17 +1,34 @@
+"""Files of the benchmarks: found in folders and archives, read in place, downloaded."""
+
 import stat
 import struct
 import zipfile
+from pathlib import Path
 
 import pytest
 
 from sempart_jax.data import archives
-from sempart_jax.data.archives import DamagedArchiveError, archive_files, folder_files
+from sempart_jax.data.archives import (
+    ARCHIVES,
+    BenchmarkFiles,
+    archive_files,
+    download_archive,
+    find_files,
+    folder_files,
+)
+from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.images import UnreadableImageError
-from tests.data.labelled_files import write_zip
+from tests.data.labelled_files import write_archives, write_unpacked, write_zip
+
+STEMS = ["a", "b"]
 
 
-def stems(files) -> list[str]:
-    return [file.stem for file in files]
+def stems(files: BenchmarkFiles) -> list[list[str]]:
+    return [[file.stem for file in role] for role in files]
+
+
+def home(name: str, root: Path) -> Path:
+    return root / BENCHMARKS[name].images.split("/")[0]
 
 
 def test_folder_files_are_read_as_they_are(tmp_path):
@@ -29,7 +46,8 @@ def test_folder_files_are_read_as_they_are(tmp_path):
 
 @pytest.mark.parametrize("prefix", ["", "images/", "ECSSD/images/", "a/b/images/deep/"])
 def test_any_folders_above_the_images(tmp_path, prefix):
-    path = write_zip(tmp_path / "x.zip", {f"{prefix}b.jpg": b"two", f"{prefix}a.x.jpg": b"one"})
+    members = {f"{prefix}b.jpg": b"two", f"{prefix}a.x.jpg": b"one"}
+    path = write_zip(tmp_path / "x.zip", members | ({"masks/a.png": b"mask"} if prefix else {}))
     files = archive_files(path, "images")
     assert [(file.label, file.stem, file.read()) for file in files] == [
         (f"{path}/{prefix}a.x.jpg", "a.x", b"one"),
@@ -37,13 +55,7 @@ def test_any_folders_above_the_images(tmp_path, prefix):
     ]
 
 
-def test_the_wanted_folder_of_two(tmp_path):
-    path = write_zip(tmp_path / "x.zip", {"T/T-Image/a.jpg": b"image", "T/T-Mask/a.png": b"mask"})
-    assert [file.read() for file in archive_files(path, "T-Image")] == [b"image"]
-    assert [file.read() for file in archive_files(path, "T-Mask")] == [b"mask"]
-
-
-def test_junk_is_passed_over(tmp_path):
+def test_junk_and_links_are_passed_over(tmp_path):
     junk = [
         "__MACOSX/images/._a.jpg",
         "__MACOSX/images/b.jpg",
@@ -55,23 +67,17 @@ def test_junk_is_passed_over(tmp_path):
         ".hidden/images/c.jpg",
     ]
     path = write_zip(tmp_path / "x.zip", {**dict.fromkeys(junk, b""), "images/a.jpg": b"one"})
-    assert stems(archive_files(path, "images")) == ["a"]
-
-
-def test_a_link_is_passed_over(tmp_path):
-    path = write_zip(tmp_path / "x.zip", {"images/a.jpg": b"one"})
     link = zipfile.ZipInfo("images/secret.jpg")
     link.create_system = 3
     link.external_attr = (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr(link, "/etc/passwd")
-    assert stems(archive_files(path, "images")) == ["a"]
+    assert [file.stem for file in archive_files(path, "images")] == ["a"]
 
 
 def test_no_member_reaches_the_disk(tmp_path):
-    folder = tmp_path / "inside" / "deep"
     names = ["../../escaped.jpg", "images/../../../up.jpg", str(tmp_path / "absolute.jpg"), "a.jpg"]
-    path = write_zip(folder / "x.zip", dict.fromkeys(names, b"data"))
+    path = write_zip(tmp_path / "inside/deep/x.zip", dict.fromkeys(names, b"data"))
     before = sorted(tmp_path.rglob("*"))
     for file in archive_files(path, "images"):
         assert file.read() == b"data"
@@ -83,70 +89,126 @@ def test_a_bomb_is_not_unpacked(tmp_path, monkeypatch):
     path = write_zip(tmp_path / "x.zip", {"a.jpg": bytes(1000), "bomb.jpg": bytes(1001)})
     fitting, bomb = archive_files(path, "images")
     assert len(fitting.read()) == 1000
-    with pytest.raises(
-        UnreadableImageError, match=r"x\.zip/bomb\.jpg: 1001 bytes .* limit of 1000"
-    ):
+    told = r"x\.zip/bomb\.jpg: 1001 bytes .* limit of 1000"
+    with pytest.raises(UnreadableImageError, match=told):
         bomb.read()
+
+
+def changed(path: Path, mark: bytes, offset: int, layout: str, value: int) -> Path:
+    """Write a number into a file, so many bytes after a mark."""
+    data = bytearray(path.read_bytes())
+    struct.pack_into(layout, data, data.index(mark) + offset, value)
+    path.write_bytes(data)
+    return path
 
 
 def test_a_bomb_that_claims_to_be_small(tmp_path):
     path = write_zip(tmp_path / "x.zip", {"a.jpg": bytes(10**6)})
-    data = bytearray(path.read_bytes())
     # Central directory: uncompressed size at offset 24.
-    place = data.index(b"PK\1\2") + 24
-    assert struct.unpack_from("<I", data, place) == (10**6,)
-    struct.pack_into("<I", data, place, 100)
-    path.write_bytes(data)
-    (file,) = archive_files(path, "images")
+    (file,) = archive_files(changed(path, b"PK\1\2", 24, "<I", 100), "images")
     with pytest.raises(UnreadableImageError, match=r"x\.zip/a\.jpg"):
         file.read()
 
 
-@pytest.mark.parametrize("damage", ["cut", "text", "empty", "folder"])
-def test_a_damaged_archive_is_named(tmp_path, damage):
-    path = write_zip(tmp_path / "x.zip", {"a.jpg": b"one" * 100})
-    data = path.read_bytes()
-    path.unlink()
-    match damage:
-        case "cut":
-            path.write_bytes(data[:-30])
-        case "text":
-            path.write_text("<html>404 not found</html>")
-        case "empty":
-            path.touch()
-        case _:
-            path.mkdir()
-    with pytest.raises(
-        DamagedArchiveError, match=r"x\.zip is no complete zip archive.*put a whole one"
-    ):
-        archive_files(path, "images")
+def test_an_encrypted_member_is_named(tmp_path):
+    path = write_zip(tmp_path / "x.zip", {"a.jpg": b"one"})
+    (file,) = archive_files(changed(path, b"PK\1\2", 8, "<H", 1), "images")
+    with pytest.raises(UnreadableImageError, match=r"x\.zip/a\.jpg: .*is encrypted"):
+        file.read()
 
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_damaged_member_costs_no_other(tmp_path, compression):
     files = {"a.jpg": b"one" * 100, "b.jpg": b"two" * 100}
-    path = write_zip(tmp_path / "x.zip", files, compression)
-    data = bytearray(path.read_bytes())
-    data[data.index(b"a.jpg") + 8] ^= 0xFF
-    path.write_bytes(data)
+    path = changed(write_zip(tmp_path / "x.zip", files, compression), b"a.jpg", 8, "<B", 0xAA)
     first, second = archive_files(path, "images")
     with pytest.raises(UnreadableImageError, match=r"x\.zip/a\.jpg"):
         first.read()
     assert second.read() == b"two" * 100
 
 
-def test_an_encrypted_member_is_named(tmp_path):
-    path = write_zip(tmp_path / "x.zip", {"a.jpg": b"one"})
-    data = bytearray(path.read_bytes())
-    data[data.index(b"PK\1\2") + 8] |= 1
-    path.write_bytes(data)
-    with pytest.raises(UnreadableImageError, match=r"x\.zip/a\.jpg: it is encrypted"):
-        archive_files(path, "images")[0].read()
+@pytest.mark.parametrize("damage", ["cut", "text", "empty", "folder"])
+def test_a_damaged_archive_is_named(tmp_path, damage):
+    path = write_zip(tmp_path / "x.zip", {"a.jpg": b"one" * 100})
+    contents = {"cut": path.read_bytes()[:-30], "text": b"<html>404 not found</html>", "empty": b""}
+    path.unlink()
+    if damage in contents:
+        path.write_bytes(contents[damage])
+    else:
+        path.mkdir()
+    told = r"x\.zip is no complete zip archive.*put a whole one"
+    with pytest.raises(ValueError, match=told):
+        archive_files(path, "images")
 
 
-def test_missing_archives_and_archives_without_images(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no archive .*nowhere\.zip"):
-        archive_files(tmp_path / "nowhere.zip", "images")
+def test_an_archive_without_images(tmp_path):
     path = write_zip(tmp_path / "x.zip", {"readme.txt": b"hello"})
     with pytest.raises(FileNotFoundError, match=r"no image in .*x\.zip"):
         archive_files(path, "images")
+
+
+def test_every_benchmark_has_archives():
+    assert list(ARCHIVES) == list(BENCHMARKS)
+    for name, (images, masks) in ARCHIVES.items():
+        assert images.folder == Path(BENCHMARKS[name].images).name
+        assert masks.folder == Path(BENCHMARKS[name].masks).name
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+@pytest.mark.parametrize("own_folder", [True, False])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_in_the_layout_of_their_authors(tmp_path, name, own_folder, zipped):
+    folder = home(name, tmp_path)
+    if zipped:
+        write_archives(name, folder, STEMS)
+    else:
+        write_unpacked(name, tmp_path, STEMS)
+    files = find_files(name, tmp_path if own_folder else folder)
+    assert stems(files) == [STEMS, STEMS]
+    assert all(file.label.endswith(".jpg") for file in files.images)
+    assert all(file.label.endswith(".png") for file in files.masks)
+
+
+def test_unpacked_folders_come_before_archives(tmp_path):
+    write_unpacked("ecssd", tmp_path, ["unpacked"])
+    write_archives("ecssd", tmp_path, ["zipped"])
+    assert stems(find_files("ecssd", tmp_path)) == [["unpacked"], ["unpacked"]]
+
+
+def test_only_what_is_missing_is_downloaded_and_a_failure_not_tried_twice(tmp_path):
+    write_archives("ecssd", tmp_path / "server", STEMS)
+    write_archives("duts_te", tmp_path / "server", STEMS)
+    (tmp_path / "images.zip").write_bytes((tmp_path / "server/images.zip").read_bytes())
+    asked = []
+
+    def download(url: str) -> Path:
+        asked.append(url)
+        if "DUTS-TR" in url:
+            raise OSError("the line is dead")
+        return tmp_path / "server" / url.rsplit("/", 1)[-1]
+
+    assert stems(find_files("ecssd", tmp_path, download)) == [STEMS, STEMS]
+    assert stems(find_files("duts_te", tmp_path, download)) == [STEMS, STEMS]
+    with pytest.raises(FileNotFoundError, match=r"DUTS-TR\.zip \(the line is dead\)"):
+        find_files("duts_tr", tmp_path, download)
+    assert asked == [ARCHIVES[name][-1].url for name in ("ecssd", "duts_te", "duts_tr")]
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_missing_files_tell_what_to_put_where(tmp_path, name):
+    with pytest.raises(FileNotFoundError, match="downloading is switched off") as caught:
+        find_files(name, tmp_path)
+    for needed in (
+        tmp_path / BENCHMARKS[name].images,
+        tmp_path / BENCHMARKS[name].masks,
+        home(name, tmp_path),
+        *(archive.url for archive in ARCHIVES[name]),
+    ):
+        assert str(needed) in str(caught.value)
+
+
+def test_a_server_out_of_reach_is_told_at_once(tmp_path):
+    # Port 9 of this machine: nobody listens, and it takes no name server to know.
+    with pytest.raises(OSError, match="refused"):
+        download_archive(tmp_path / "downloads", "http://127.0.0.1:9/x.zip")
+    assert not (tmp_path / "downloads").exists()

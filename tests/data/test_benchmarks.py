@@ -4,21 +4,15 @@ import numpy as np
 import pytest
 from absl import logging
 
-from sempart_jax.data.benchmarks import BENCHMARKS, benchmark_folders, open_labelled_set
+from sempart_jax.data.benchmarks import BENCHMARKS, open_labelled_set
 from sempart_jax.data.builders import prepare
-from sempart_jax.data.folder import find_pairs
-from sempart_jax.data.labelled import LabelledFolder
-from sempart_jax.data.prepared import PreparedSet
+from sempart_jax.data.labelled import LabelledFolder, PreparedSet
 from tests.data.labelled_files import write_unpacked
 
 
-def warned(monkeypatch) -> list[str]:
-    lines: list[str] = []
-    monkeypatch.setattr(logging, "warning", lambda text, *values: lines.append(text % values))
-    return lines
-
-
 def test_prepared_and_unpacked_are_the_same(prepared, tmp_path):
+    # What is prepared comes before what is unpacked.
+    write_unpacked("ecssd", prepared, ["z"])
     labelled = open_labelled_set("ecssd", prepared)
     files = open_labelled_set("ecssd", tmp_path / "files")
     assert isinstance(labelled, PreparedSet)
@@ -28,11 +22,6 @@ def test_prepared_and_unpacked_are_the_same(prepared, tmp_path):
     for index in (3, 0, 2, 1):
         for ours, theirs in zip(labelled[index], files[index], strict=True):
             np.testing.assert_array_equal(ours, theirs)
-
-
-def test_what_is_prepared_comes_before_what_is_unpacked(prepared):
-    write_unpacked("ecssd", prepared, ["z"])
-    assert list(open_labelled_set("ecssd", prepared).names) == ["a", "b", "c", "d"]
 
 
 def test_an_unpacked_split_beside_another_that_is_prepared(tmp_path):
@@ -46,21 +35,19 @@ def test_an_unpacked_split_beside_another_that_is_prepared(tmp_path):
 
 
 def test_images_without_mask_are_left_out_with_one_warning(tmp_path, monkeypatch):
-    lines = warned(monkeypatch)
+    lines: list[str] = []
+    monkeypatch.setattr(logging, "warning", lambda text, *values: lines.append(text % values))
     write_unpacked("duts_te", tmp_path, [f"{number}" for number in range(9)])
+    masks = tmp_path / BENCHMARKS["duts_te"].masks
     for number in range(1, 8):
-        (tmp_path / BENCHMARKS["duts_te"].masks / f"{number}.png").unlink()
+        (masks / f"{number}.png").unlink()
     assert list(open_labelled_set("duts_te", tmp_path).names) == ["0", "8"]
     (line,) = lines
     assert "duts_te: left out 7 images: 1.jpg has no mask, 2.jpg has no mask" in line
     assert line.endswith("and 2 more")
-
-
-def test_no_pair_at_all_is_refused(tmp_path):
-    write_unpacked("duts_te", tmp_path, ["a"])
-    masks = tmp_path / BENCHMARKS["duts_te"].masks
-    (masks / "a.png").rename(masks / "b.png")
-    with pytest.raises(FileNotFoundError, match=r"no image in .* has one mask.*a\.jpg has no mask"):
+    (masks / "0.png").rename(masks / "x.png")
+    (masks / "8.png").rename(masks / "y.png")
+    with pytest.raises(FileNotFoundError, match=r"no image in .* has one mask.*0\.jpg has no mask"):
         open_labelled_set("duts_te", tmp_path)
 
 
@@ -72,6 +59,7 @@ def test_a_missing_benchmark_tells_the_command(tmp_path, name):
     assert f"python scripts/prepare_data.py {name} --data_root {tmp_path}" in text
     assert str(tmp_path / "tfds" / BENCHMARKS[name].prepared) in text
     assert str(tmp_path / BENCHMARKS[name].images) in text
+    assert f"no folder {tmp_path / BENCHMARKS[name].masks}" in text
 
 
 def test_an_unknown_name_lists_the_known(tmp_path):
@@ -79,21 +67,9 @@ def test_an_unknown_name_lists_the_known(tmp_path):
         open_labelled_set("voc", tmp_path)
 
 
-def test_unknown_benchmark_lists_the_known(tmp_path):
-    with pytest.raises(ValueError, match=r"'voc'.*duts_tr, duts_te, dut_omron, ecssd"):
-        benchmark_folders("voc", tmp_path)
-
-
-def test_missing_benchmark_names_the_folder(tmp_path):
-    (tmp_path / "ECSSD/images").mkdir(parents=True)
-    with pytest.raises(FileNotFoundError, match="ECSSD/ground_truth_mask"):
-        benchmark_folders("ecssd", tmp_path)
-
-
 @pytest.mark.parametrize(("name", "count"), [("duts_tr", 1200), ("duts_te", 300), ("ecssd", 300)])
 def test_real_benchmarks(reference_data, name, count):
-    images, masks = benchmark_folders(name, reference_data)
-    pairs = find_pairs(images, masks)
-    assert len(pairs) == count
-    assert all(image.stem == mask.stem for image, mask in pairs)
-    assert {mask.parent for _, mask in pairs} == {masks}
+    labelled = open_labelled_set(name, reference_data)
+    assert len(labelled) == count
+    name, image, ground_truth = labelled[count // 2]
+    assert image.shape[:2] == ground_truth.shape

@@ -2,8 +2,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
-from sempart_jax.data.image_sizes import center_crop, resize_short_side
+from sempart_jax.data.image_sizes import center_crop, resize_short_side, resized_crop
+from sempart_jax.data.images import read_image
 
 
 def triangle_resize(image: np.ndarray, size: int, axis: int) -> np.ndarray:
@@ -46,6 +48,30 @@ def test_resize_by_hand():
         resize_short_side(np.zeros((4, 4, 3), np.uint8), 0)
     image = np.zeros((20, 31, 3), np.uint8)
     assert resize_short_side(image, 20) is image
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+@settings(deadline=None, max_examples=40)
+@given(data=st.data())
+def test_a_crop_is_that_of_the_resized_image_in_every_bit(channels, data):
+    shape = data.draw(st.sampled_from([(1, 1), (23, 90), (90, 41), (60, 60), (7, 50)]))
+    resize_size = data.draw(st.sampled_from([1, 16, 20, 50]))
+    pixels = np.random.default_rng(0).integers(0, 256, (*shape, *channels), dtype=np.uint8)
+    resized = resize_short_side(pixels, resize_size)
+    size = data.draw(st.integers(1, resize_size))
+    top, left = (data.draw(st.integers(0, side - size)) for side in resized.shape[:2])
+    crop = resized_crop(Image.fromarray(pixels), resize_size, top, left, size)
+    np.testing.assert_array_equal(crop, resized[top : top + size, left : left + size])
+
+
+def test_crops_of_photographs_in_every_bit(reference_data):
+    paths = sorted((reference_data / "DUTS/DUTS-TR/DUTS-TR-Image").glob("*.jpg"))[:20]
+    for path in paths:
+        image = read_image(path)
+        resized = resize_short_side(image, 355)
+        top, left = resized.shape[0] - 320, (resized.shape[1] - 320) // 2
+        crop = resized_crop(Image.fromarray(image), 355, top, left, 320)
+        np.testing.assert_array_equal(crop, resized[top : top + 320, left : left + 320])
 
 
 def test_center_crop_rounds_halves_to_even():

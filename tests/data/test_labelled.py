@@ -1,15 +1,22 @@
-"""Images and ground truths of files: kinds of masks, sizes, rotation, damage."""
+"""Images and ground truths, of files and prepared: kinds of masks, sizes, rotation, damage."""
 
+import io
+import pickle
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from sempart_jax.data.benchmarks import BENCHMARKS
+from sempart_jax.data.benchmarks import BENCHMARKS, open_labelled_set
 from sempart_jax.data.folder import find_pairs
 from sempart_jax.data.images import UnreadableImageError, read_grey, read_image
-from sempart_jax.data.labelled import LabelledFolder
+from sempart_jax.data.labelled import LabelledFolder, PreparedSet, newest_version, prepared_splits
+from tests.commands import REPOSITORY
 from tests.data.labelled_files import ORIENTATION, STEMS, encode, photo, write_unpacked
 
 
@@ -35,12 +42,13 @@ def test_a_folder_by_random_access(tmp_path):
 
 def test_grey_rgb_palette_and_sixteen_bit_masks_are_one(tmp_path):
     grey = photo()[..., 0]
-    palette = Image.fromarray(grey).convert("P", palette=Image.Palette.ADAPTIVE, colors=256)
-    palette.save(tmp_path / "palette.png")
+    palette = io.BytesIO()
+    adaptive = {"palette": Image.Palette.ADAPTIVE, "colors": 256}
+    Image.fromarray(grey).convert("P", **adaptive).save(palette, "PNG")
     stored = [
         encode(grey),
         encode(np.repeat(grey[..., None], 3, axis=-1)),
-        (tmp_path / "palette.png").read_bytes(),
+        palette.getvalue(),
         encode(grey.astype(np.uint16) * 257),
     ]
     for mask in stored:
@@ -58,27 +66,9 @@ def test_a_rotated_image_with_an_upright_mask(tmp_path):
     np.testing.assert_array_equal(labelled[0].image, upright)
     np.testing.assert_array_equal(labelled[0].ground_truth, upright[..., 0])
     labelled = labelled_folder(tmp_path, encode(stored, exif=exif), encode(stored[..., 0]))
-    with pytest.raises(UnreadableImageError, match=r"6x9 pixels .* 9x6"):
+    with pytest.raises(UnreadableImageError, match="the mask has 6x9 pixels") as caught:
         labelled[0]
-
-
-def test_a_cmyk_image(tmp_path):
-    ink = np.zeros((6, 9, 4), np.uint8)
-    ink[..., 1] = 255
-    Image.fromarray(ink, "CMYK").save(tmp_path / "x.jpg", quality=100)
-    data = (tmp_path / "x.jpg").read_bytes()
-    labelled = labelled_folder(tmp_path, data, encode(photo()[..., 0]))
-    assert np.abs(labelled[0].image.astype(int) - [255, 0, 255]).max() <= 2
-
-
-@pytest.mark.parametrize("mask_size", [(6, 10), (9, 6)])
-def test_a_mask_of_another_size_is_named_with_its_image(tmp_path, mask_size):
-    labelled = labelled_folder(tmp_path, encode(photo()), encode(np.zeros(mask_size, np.uint8)))
-    with pytest.raises(UnreadableImageError) as caught:
-        labelled[0]
-    height, width = mask_size
     assert caught.value.path == str(tmp_path / "mask.png")
-    assert f"the mask has {width}x{height} pixels" in str(caught.value)
     assert f"{tmp_path / 'a.jpg'} has 9x6: replace one of them" in str(caught.value)
 
 
@@ -98,3 +88,88 @@ def test_the_larger_of_both_files_counts_and_an_unreadable_one_does_not(tmp_path
     assert labelled.pixels(0) == photo()[..., 0].size
     (tmp_path / "a.jpg").write_bytes(b"no image")
     assert labelled.pixels(0) == 0
+
+
+@pytest.mark.parametrize("index", [-1, 4])
+def test_an_index_outside(prepared, tmp_path, index):
+    for labelled in (open_labelled_set("ecssd", root) for root in (prepared, tmp_path / "files")):
+        for read in (labelled.__getitem__, labelled.pixels):
+            with pytest.raises(IndexError, match=rf"index {index} is not in 0\.\.3"):
+                read(index)
+
+
+def test_a_prepared_set_is_read_by_threads_and_by_other_processes(prepared):
+    labelled = open_labelled_set("ecssd", prepared)
+    with ThreadPoolExecutor(8) as pool:
+        read = list(pool.map(labelled.__getitem__, [0, 1, 2, 3] * 20))
+    assert [item.name for item in read] == ["a", "b", "c", "d"] * 20
+    again = pickle.loads(pickle.dumps(labelled))
+    np.testing.assert_array_equal(again[1].image, labelled[1].image)
+    assert [again.pixels(index) for index in range(4)] == [photo()[..., 0].size] * 4
+
+
+def test_the_newest_version_is_taken(prepared):
+    folder = prepared / "tfds/ecssd"
+    for version in ("9.0.0", "10.0.0"):
+        shutil.copytree(folder / "1.0.0", folder / version)
+    (folder / "11.0.0").mkdir()
+    (folder / "incomplete.ABC_12.0.0").mkdir()
+    assert newest_version(folder) == folder / "10.0.0"
+    assert newest_version(prepared / "tfds/duts") is None
+    assert prepared_splits(folder / "10.0.0") == {"test": 4}
+
+
+@pytest.mark.parametrize("file", ["dataset_info.json", "metadata.json", "features.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "other"])
+def test_a_damaged_prepared_set_says_how_to_mend_it(prepared, file, damage):
+    path = prepared / "tfds/ecssd/1.0.0" / file
+    if damage == "gone":
+        path.unlink()
+    else:
+        path.write_text(path.read_text()[:20] if damage == "cut" else "[]")
+    with pytest.raises(ValueError, match="prepare it again"):
+        PreparedSet(path.parent, "test")
+
+
+def test_names_that_are_not_those_of_the_records(prepared):
+    path = prepared / "tfds/ecssd/1.0.0/metadata.json"
+    path.write_text('{"test": ["a", "b", "c"]}')
+    with pytest.raises(ValueError, match=r"3 names, 4 records.*prepare it again"):
+        open_labelled_set("ecssd", prepared)
+    path.write_text('{"test": ["a", "c", "b", "d"]}')
+    labelled = open_labelled_set("ecssd", prepared)
+    assert labelled[3].name == "d"
+    with pytest.raises(UnreadableImageError, match=r"test/c/image: .*this is the record of b"):
+        labelled[1]
+
+
+def test_a_shard_that_is_gone_is_named(prepared):
+    (shard,) = (prepared / "tfds/ecssd/1.0.0").glob("*array_record*")
+    shard.unlink()
+    labelled = open_labelled_set("ecssd", prepared)
+    assert labelled.pixels(0) == 0
+    with pytest.raises(UnreadableImageError, match=r"1\.0\.0/test/a/image: .*prepare the data set"):
+        labelled[0]
+
+
+READ = """
+import sys
+from sempart_jax.data.benchmarks import open_labelled_set
+assert "tensorflow_datasets" not in sys.modules
+labelled = open_labelled_set("ecssd", sys.argv[1])
+print(labelled[2].name, "tensorflow" in sys.modules)
+"""
+
+
+def test_reading_needs_no_tensorflow(prepared, tmp_path):
+    trap = tmp_path / "trap"
+    trap.mkdir()
+    (trap / "tensorflow.py").write_text("raise RuntimeError('TensorFlow was imported')")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", READ, str(prepared)],
+        env={"PYTHONPATH": f"{trap}:{REPOSITORY}", "PATH": "/usr/bin:/bin"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "c False\n", done.stderr

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sempart_jax.data import voc
+from sempart_jax.data.boxed import read_boxes
 from sempart_jax.metrics.localization import box_iou, corloc, largest_box
 
 SIDE = 12
@@ -62,7 +62,7 @@ def score(pairs):
 def test_lost_on_voc07(reference_data):
     file = reference_data / "predictions/lost_voc07_trainval_boxes.json"
     predicted = json.loads(file.read_text())
-    ground_truth = voc.read_boxes(reference_data / "VOCdevkit", 2007)
+    ground_truth = read_boxes("voc07", reference_data)
     assert len(ground_truth) == len(predicted) == 5011
     assert corloc(predicted, ground_truth) == pytest.approx(61.9038, abs=5e-5)
 

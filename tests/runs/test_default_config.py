@@ -121,7 +121,6 @@ BAD_VALUES = [
     ("seed", 2**63),
     ("loss.sigma", float("inf")),
     ("optimizer.weight_decay", float("inf")),
-    ("data.cache_gigabytes", float("inf")),
     ("loss.eps", 0.0),
     ("loss.eps", 0.5),
     ("loss.sigma", 0.0),

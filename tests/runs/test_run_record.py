@@ -77,6 +77,18 @@ def test_a_run_from_before_the_head_had_a_type_is_continued_in_float32_alone(tmp
     assert read_config(tmp_path, default_config()) == config
 
 
+def test_a_run_that_recorded_a_cache_is_read_and_continued_without(tmp_path):
+    config = default_config()
+    register_run(tmp_path, config, PRINTS)
+    note_kept_step(tmp_path, 7)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    fields["data"]["cache_gigabytes"] = 6.0
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    assert read_config(tmp_path, default_config()) == config
+    register_run(tmp_path, config, PRINTS)
+    assert "cache_gigabytes" not in (tmp_path / "config.json").read_text()
+
+
 def test_a_changed_config_is_refused_and_named(tmp_path):
     config = default_config()
     register_run(tmp_path, config, PRINTS)

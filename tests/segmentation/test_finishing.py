@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sempart_jax.data.folder import PRODUCT_FOLDERS
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.images import read_grey, read_image
-from sempart_jax.data.segment_products import FOLDERS
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.predict.postprocessing import postprocess
 from sempart_jax.predict.predictor import AnySizePredictor
@@ -44,7 +44,7 @@ def finish(root, mask=None, image=IMAGE, file=FILE, **options):
     options = {
         "fit": AnySizePredictor.fit,
         "refine": red_segmenter(refine="guided").finish,
-        "kinds": tuple(FOLDERS),
+        "kinds": tuple(PRODUCT_FOLDERS),
         "soft": False,
         "threshold": 0.5,
         "only_largest": False,

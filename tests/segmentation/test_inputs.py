@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from sempart_jax.data.segment_products import MARKER
+from sempart_jax.data.folder import PRODUCT_MARKER
 from sempart_jax.segmentation.inputs import find_inputs, name_outputs
 from tests.segmentation.red_images import write_red
 
@@ -67,7 +67,7 @@ def test_what_was_written_before_is_left_out(root):
     for folder in ("masks", "overlays/sub", "cutouts"):
         write_red(root / "sub" / folder / "x.png")
     assert "sub/masks/x.png" in names(root, root)
-    (root / "sub" / MARKER).write_text("{}")
+    (root / "sub" / PRODUCT_MARKER).write_text("{}")
     assert set(names(root, root)) == {"a.png", "b.JPG", "sub/a.webp", "sub/deep/c.png"}
     assert set(names(root, root / "sub/masks/x.png", root / "a.png")) == {"a.png"}
     with pytest.raises(FileNotFoundError, match="no image to segment"):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sempart_jax.data.segment_products import MARKER
+from sempart_jax.data.folder import PRODUCT_MARKER
 from sempart_jax.segmentation.outputs import OutputFolder, claim_folder, settings_digest
 
 SETTINGS = {"refine": "guided", "threshold": 0.5, "outputs": ["mask", "overlay"]}
@@ -16,7 +16,7 @@ PICTURE = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
 def test_a_folder_is_made_once_and_taken_again(tmp_path):
     root = tmp_path / "deep/out"
     claim_folder(root, SETTINGS, overwrite=False)
-    assert json.loads((root / MARKER).read_text()) == SETTINGS
+    assert json.loads((root / PRODUCT_MARKER).read_text()) == SETTINGS
     (root / "masks").mkdir()
     (root / "masks/a.png").touch()
     claim_folder(root, SETTINGS, overwrite=False)
@@ -52,7 +52,7 @@ def test_files_of_others_are_not_touched(tmp_path):
 
 def test_damaged_settings_are_told(tmp_path):
     for damaged in ("{", "[]"):
-        (tmp_path / MARKER).write_text(damaged)
+        (tmp_path / PRODUCT_MARKER).write_text(damaged)
         with pytest.raises(ValueError, match=r"segmentation.json is damaged"):
             claim_folder(tmp_path, SETTINGS, overwrite=False)
     claim_folder(tmp_path, SETTINGS, overwrite=True)

@@ -50,7 +50,7 @@ def check_all_their_own(source: MaskedImages, count: int) -> None:
     """Each mask is the red of its image."""
     assert len(source.names) == count
     for index in range(count):
-        image = source.read(index)
+        image = np.asarray(source.read(index))
         mask = source.read_mask(index, *image.shape[:2])
         np.testing.assert_array_equal(mask > 127, image[..., 0] > 127, source.names[index])
 
