@@ -3,8 +3,6 @@
 import os
 from pathlib import Path
 
-import jax
-
 from sempart_jax.baselines.selfmask_network import SelfMaskNetwork
 from sempart_jax.kernels.tensor_tree import check_tensors, flatten, unflatten
 from sempart_jax.networks.by_name import create_network, load_frozen, name_network
@@ -121,9 +119,7 @@ def read_model(
         head_dtype=description.head_dtype,
         head_channels=description.head_channels,
     )
-    variables = jax.eval_shape(
-        lambda: segmenter.init(jax.random.key(0), frozen_params, description.patch_size)
-    )
+    variables = segmenter.shapes(frozen_params, description.patch_size)
     shapes = {name: leaf.shape for name, leaf in flatten(variables, HEAD).items()}
     check_tensors(path, head, shapes, f"{description.network} over {description.backbone}")
     return TrainedNetwork(

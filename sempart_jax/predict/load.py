@@ -13,11 +13,11 @@ from sempart_jax.networks.trained import TrainedNetwork
 from sempart_jax.predict.network_source import CHECKPOINT_FOLDERS, KINDS, check_source, run_of
 from sempart_jax.runs.checkpoints import Checkpoints, DamagedCheckpointError
 from sempart_jax.runs.default_config import default_config
-from sempart_jax.runs.experiment import Experiment, build_experiment
+from sempart_jax.runs.network import build_network
 from sempart_jax.runs.run_record import OtherTaskError, read_config
 from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.interfaces import MaskNetwork, Variables
 from sempart_jax.two_tricks.segmenter import Segmenter
-from sempart_jax.two_tricks.train_step import TrainState
 
 __all__ = ["TrainedNetwork", "load_checkpoint", "load_released", "load_run", "load_trained"]
 
@@ -77,20 +77,22 @@ def load_run(workdir: Path, *, weights: str | None = None) -> TrainedNetwork:
         FileNotFoundError: if there is no run, checkpoint or file of weights.
         ValueError: if the run's configuration or the checkpoint is damaged.
     """
-    config, experiment, state = _open_run(workdir, weights)
+    config, network, frozen_params = _build(workdir, weights)
+    shapes = network.shapes(frozen_params, config.data.image_size)
     with (
         Checkpoints(workdir, name="best", best=True, read_only=True) as best,
         Checkpoints(workdir, read_only=True) as newest,
     ):
         validated = best.latest_step is not None
         try:
-            state = (best if validated else newest).restore(state)
+            step, variables = (best if validated else newest).restore_fields(shapes)
         except DamagedCheckpointError as error:
             raise DamagedCheckpointError(
                 f"{error}. Name another checkpoint: {workdir}/checkpoints/STEP"
             ) from error
     kind = "the best by validation" if validated else "the last"
-    return _network(config, experiment, state, f"run {workdir}, step {int(state.step)}, {kind}")
+    origin = f"run {workdir}, step {step}, {kind}"
+    return _trained(config, network, frozen_params, variables, origin)
 
 
 def load_checkpoint(path: Path, *, weights: str | None = None) -> TrainedNetwork:
@@ -108,11 +110,13 @@ def load_checkpoint(path: Path, *, weights: str | None = None) -> TrainedNetwork
     if workdir is None or not path.is_dir():
         raise FileNotFoundError(f"{path} is no checkpoint of a run: name {KINDS}")
     folder, step = path.absolute().parent.name, int(path.absolute().name)
-    config, experiment, state = _open_run(workdir, weights)
+    config, network, frozen_params = _build(workdir, weights)
+    shapes = network.shapes(frozen_params, config.data.image_size)
     best = CHECKPOINT_FOLDERS[folder]
     with Checkpoints(workdir, name=folder, best=best, read_only=True) as checkpoints:
-        state = checkpoints.restore(state, step)
-    return _network(config, experiment, state, f"run {workdir}, step {step}, by choice")
+        _, variables = checkpoints.restore_fields(shapes, step)
+    origin = f"run {workdir}, step {step}, by choice"
+    return _trained(config, network, frozen_params, variables, origin)
 
 
 def load_released(
@@ -160,7 +164,7 @@ def load_released(
     )
 
 
-def _open_run(workdir: Path, weights: str | None) -> tuple[ConfigDict, Experiment, TrainState]:
+def _build(workdir: Path, weights: str | None) -> tuple[ConfigDict, MaskNetwork, Variables]:
     try:
         config = read_config(workdir, default_config())
     except OtherTaskError as error:
@@ -170,18 +174,20 @@ def _open_run(workdir: Path, weights: str | None) -> tuple[ConfigDict, Experimen
         ) from error
     if weights is not None:
         config.backbone.weights = weights
-    # Whatever the last step is, no schedule plays a part in prediction.
-    experiment = build_experiment(config, last_step=1)
-    return config, experiment, experiment.empty_state(config.data.image_size)
+    return config, *build_network(config)
 
 
-def _network(
-    config: ConfigDict, experiment: Experiment, state: TrainState, origin: str
+def _trained(
+    config: ConfigDict,
+    network: MaskNetwork,
+    frozen_params: Variables,
+    variables: Variables,
+    origin: str,
 ) -> TrainedNetwork:
     return TrainedNetwork(
-        segmenter=experiment.network,
-        frozen_params=experiment.frozen_params,
-        variables={"params": state.params, "batch_stats": state.batch_stats},
+        segmenter=network,
+        frozen_params=frozen_params,
+        variables=variables,
         short_side=config.data.image_size,
         backbone=config.backbone.name,
         dtype=config.backbone.dtype,

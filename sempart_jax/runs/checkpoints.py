@@ -2,20 +2,22 @@
 
 A working directory holds ``checkpoints/<step>/`` and, where a validation set is named,
 ``best/<step>/``. A checkpoint is written beside its final name and renamed when complete, so that
-one which was cut off is never read. With it goes a fingerprint of what it holds: neither orbax nor
-the format under it notices a flipped bit.
+one which was cut off is never read. With it go fingerprints of what it holds, one for each field of
+the state, so that a part can be read by itself: neither orbax nor the format under it notices a
+flipped bit.
 """
 
+import dataclasses
 import hashlib
 import os
 import re
 import shutil
 import tempfile
 import types
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
@@ -24,14 +26,18 @@ from absl import logging
 
 from sempart_jax.host.write_errors import WriteError, writing
 
-_FINGERPRINT = "fingerprint"
+_FINGERPRINTS = "fingerprints"
+_WHOLE_FINGERPRINT = "fingerprint"
+"""Of the whole state: older checkpoints have it instead."""
 _UNFINISHED = "*.orbax-checkpoint-tmp"
 """What orbax calls a checkpoint that is not complete."""
 
 
 @runtime_checkable
 class SteppedState(Protocol):
-    """Everything that a training step changes; a tree of arrays."""
+    """Everything that a training step changes: a dataclass whose fields are trees of arrays."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def step(self) -> Any:
@@ -39,6 +45,7 @@ class SteppedState(Protocol):
 
 
 State = TypeVar("State", bound=SteppedState)
+Tree = TypeVar("Tree")
 
 
 class DamagedCheckpointError(ValueError):
@@ -92,7 +99,6 @@ class Checkpoints:
             self._manager = self._open(self.directory)
 
     def _open(self, directory: Path) -> ocp.CheckpointManager:
-        process = jax.process_index()
         return ocp.CheckpointManager(
             directory,
             item_handlers=ocp.StandardCheckpointHandler(),
@@ -102,9 +108,7 @@ class Checkpoints:
                 best_mode="max",
                 create=False,  # orbax would have all processes do it together
                 enable_async_checkpointing=True,
-                multiprocessing_options=ocp.options.MultiprocessingOptions(
-                    primary_host=process, active_processes={process}
-                ),
+                multiprocessing_options=_this_process(),
             ),
         )
 
@@ -168,7 +172,11 @@ class Checkpoints:
                 step,
                 args=ocp.args.StandardSave(state),
                 metrics=None if score is None else {"score": score},
-                custom_metadata={_FINGERPRINT: fingerprint_params(state)},
+                custom_metadata={
+                    _FINGERPRINTS: {
+                        name: fingerprint_params(field) for name, field in _fields(state).items()
+                    }
+                },
             )
 
     def wait(self) -> None:
@@ -230,27 +238,95 @@ class Checkpoints:
             DamagedCheckpointError: if it does not hold what was saved. One from before there were
                 fingerprints is only noticed where its files cannot be read.
         """
+        step = self._existing(step)
+        abstract = jax.tree.map(np.asarray, jax.device_get(like))
+
+        def read() -> State:
+            state: State = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            return state
+
+        state, fingerprints = self._read(step, read)
+        self._check(step, {_WHOLE_FINGERPRINT: state, **_fields(state)}, fingerprints)
+        return state
+
+    def restore_fields(
+        self, shapes: Mapping[str, Any], step: int | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Read some fields of the state of a checkpoint, and no other from the disk.
+
+        Args:
+            shapes: names of the fields, and trees of what has the shapes and types of their arrays.
+            step: which; by default the newest, or the best where the best are kept.
+
+        Returns:
+            The step, and the fields on the host.
+
+        Raises:
+            FileNotFoundError: if there is no such checkpoint.
+            DamagedCheckpointError: if these fields do not hold what was saved. In a checkpoint from
+                before each field had a fingerprint that is only noticed where its files cannot be
+                read.
+        """
+        step = self._existing(step)
+        abstract = {
+            name: jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
+            for name, tree in shapes.items()
+        }
+
+        def read() -> dict[str, Any]:
+            handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_this_process())
+            folder = self._manager.directory / str(step) / "default"
+            stored = handler.metadata(folder).tree
+            # Orbax leaves an array as it is asked for where there is none of its name.
+            if _shapes({name: stored[name] for name in abstract}) != _shapes(abstract):
+                raise ValueError("its arrays are not those of the network")
+            arguments = ocp.args.PyTreeRestore(
+                item=abstract,
+                restore_args=jax.tree.map(
+                    lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype),
+                    abstract,
+                ),
+                partial_restore=True,
+            )
+            return dict(handler.restore(folder, args=arguments))
+
+        fields, fingerprints = self._read(step, read)
+        self._check(step, fields, fingerprints)
+        return step, fields
+
+    def _existing(self, step: int | None) -> int:
         if step is None:
             step = self._best_step() if self._best else self.latest_step
         if step is None or step not in self._manager.all_steps():
             wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
             raise FileNotFoundError(f"{wanted} in {self.directory}")
-        abstract = jax.tree.map(np.asarray, jax.device_get(like))
-        damaged = f"{self.directory / str(step)} is damaged"
+        return step
+
+    def _read(self, step: int, read: Callable[[], Tree]) -> tuple[Tree, dict[str, str]]:
+        """Read what is asked for, and the fingerprints of all that was saved."""
         try:
             description = self._manager.metadata(step)
-            restored: State = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
+            restored = read()
+            noted = description.custom_metadata or {}
+            fingerprints = dict(noted.get(_FINGERPRINTS, {}))
+            if _WHOLE_FINGERPRINT in noted:
+                fingerprints[_WHOLE_FINGERPRINT] = noted[_WHOLE_FINGERPRINT]
         except MemoryError:
             raise
         # Of damaged files orbax raises whatever stumbles over them first.
         except Exception as error:
-            raise DamagedCheckpointError(f"{damaged}: {one_line(error)}") from error
+            raise self._damaged(step, one_line(error)) from error
         if description.init_timestamp_nsecs is None:
-            raise DamagedCheckpointError(f"{damaged}: its metadata is missing or cut off")
-        expected = description.custom_metadata.get(_FINGERPRINT)
-        if expected not in (None, fingerprint_params(restored)):
-            raise DamagedCheckpointError(f"{damaged}: it does not hold what was saved")
-        return restored
+            raise self._damaged(step, "its metadata is missing or cut off")
+        return restored, fingerprints
+
+    def _check(self, step: int, read: Mapping[str, Any], fingerprints: Mapping[str, str]) -> None:
+        for name in read.keys() & fingerprints.keys():
+            if fingerprint_params(read[name]) != fingerprints[name]:
+                raise self._damaged(step, "it does not hold what was saved")
+
+    def _damaged(self, step: int, reason: str) -> DamagedCheckpointError:
+        return DamagedCheckpointError(f"{self.directory / str(step)} is damaged: {reason}")
 
     def _best_step(self) -> int | None:
         for step in self._manager.all_steps():
@@ -275,6 +351,21 @@ class Checkpoints:
                 yield
             except ValueError as error:
                 raise WriteError(f"cannot write {self.directory}: {one_line(error)}") from error
+
+
+def _this_process() -> ocp.options.MultiprocessingOptions:
+    """Let orbax wait for no other process."""
+    process = jax.process_index()
+    return ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
+
+
+def _fields(state: SteppedState) -> dict[str, Any]:
+    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+
+
+def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def fingerprint_params(params: Any) -> str:

@@ -13,17 +13,12 @@ from ml_collections import ConfigDict
 from sempart_jax.baselines.found_objective import FoundObjective
 from sempart_jax.baselines.selfmask_objective import SelfMaskObjective
 from sempart_jax.networks.backbones import load_backbone
-from sempart_jax.networks.by_name import create_network, load_frozen
-from sempart_jax.networks.names import FOUND, HANDCRAFTED, SELFMASK, SEMPART
+from sempart_jax.networks.names import FOUND, SELFMASK
+from sempart_jax.runs.network import build_network
 from sempart_jax.two_tricks.augment import Augmentation
 from sempart_jax.two_tricks.interfaces import MaskNetwork, Objective, Variables
 from sempart_jax.two_tricks.objective import LossWeights, SempartObjective
-from sempart_jax.two_tricks.train_step import (
-    DEVICE_AXIS,
-    TrainState,
-    create_train_state,
-    zero_state,
-)
+from sempart_jax.two_tricks.train_step import TrainState, create_train_state, zero_state
 from sempart_jax.two_tricks.vit import interpolate_position_embedding
 
 
@@ -93,44 +88,18 @@ def build_experiment(config: ConfigDict, last_step: int) -> Experiment:
         last_step: steps at the end of the run, for schedules that follow it.
 
     Raises:
-        ValueError: if the patch does not divide the image size, the network is not for this
-            backbone, or as ``load_backbone`` raises.
+        ValueError: as ``build_network`` raises.
         FileNotFoundError: if the frozen backbone's weights cannot be had.
     """
-    if config.network != SEMPART and config.backbone.name == HANDCRAFTED:
-        raise ValueError(
-            f"config.network={config.network} needs a vision transformer, and the handcrafted "
-            "backbone is none: choose another config.backbone.name"
-        )
-    backbone, frozen_params = load_frozen(
-        config.network, config.backbone.name, config.backbone.weights, config.backbone.dtype
-    )
-    if config.network == SELFMASK:
-        backbone = backbone.clone(remat=config.selfmask.remat)
+    network, frozen_params = build_network(config)
 
     def load_encoder() -> Variables:
         return load_backbone(config.backbone.name, config.backbone.weights)[1]
 
-    patch_size: int = backbone.patch_size
-    if config.data.image_size % patch_size:
-        raise ValueError(
-            f"config.data.image_size must be a multiple of the patch of {config.backbone.name}, "
-            f"{patch_size}, got {config.data.image_size}"
-        )
     augmentation = config.augmentation.to_dict()
     enabled = augmentation.pop("enabled")
     return Experiment(
-        network=create_network(
-            config.network,
-            backbone,
-            radius=config.guided_filter.radius,
-            filter_eps=config.guided_filter.eps,
-            axis_name=DEVICE_AXIS,
-            queries=config.selfmask.queries,
-            decoder_layers=config.selfmask.decoder_layers,
-            head_dtype=config.head.dtype,
-            head_channels=config.head.channels,
-        ),
+        network=network,
         frozen_params=frozen_params,
         objective=_objective(config),
         optimizer=_optimizer(config.optimizer, last_step),

@@ -4,6 +4,7 @@ import abc
 import dataclasses
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float
@@ -59,6 +60,18 @@ class MaskNetwork(abc.ABC):
         Returns:
             ``{"params", "batch_stats"}``; ``batch_stats`` is empty without batch norm.
         """
+
+    def shapes(self, frozen_params: Variables, image_size: int) -> Variables:
+        """Tell what :meth:`init` draws without drawing it, which would compile for long.
+
+        Args:
+            frozen_params: parameters that are not trained.
+            image_size: see :meth:`init`.
+
+        Returns:
+            ``{"params", "batch_stats"}``, trees of ``jax.ShapeDtypeStruct``.
+        """
+        return dict(jax.eval_shape(lambda: self.init(jax.random.key(0), frozen_params, image_size)))
 
     @abc.abstractmethod
     def predict(

@@ -22,9 +22,8 @@ from sempart_jax.networks.model_format import (
     read_tensors,
     write_tensors,
 )
-from sempart_jax.networks.pretrained import load_backbone_params
+from sempart_jax.networks.pretrained import create_backbone, load_backbone_params
 from sempart_jax.networks.trained import TrainedNetwork
-from sempart_jax.two_tricks import vit
 from tests.two_tricks.small_network import BACKBONE as SMALL_VIT
 from tests.two_tricks.small_network import SEGMENTER, seeded_variables
 
@@ -118,7 +117,7 @@ def test_files_from_before_there_were_other_networks_are_read(network, path):
 
 @pytest.mark.parametrize("name", ["found", "selfmask"])
 def test_the_other_networks_come_back_as_they_were(network, tmp_path, name):
-    backbone = vit.create_backbone("small")
+    backbone = create_backbone("small")
     segmenter = create_network(name, backbone, radius=3, queries=5, decoder_layers=2)
     frozen = {} if name == "selfmask" else network.frozen_params
     variables = jax.device_get(segmenter.init(jax.random.key(2), frozen, 8))

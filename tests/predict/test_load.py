@@ -107,6 +107,40 @@ def test_without_validation_the_last_checkpoint_is_taken(run, tmp_path):
     assert network.origin.endswith("the last")
 
 
+def test_no_optimizer_is_built_and_none_of_its_state_is_read(run, monkeypatch, tmp_path):
+    def refuse(*arguments, **options):
+        raise AssertionError("prediction has no use for an optimizer")
+
+    monkeypatch.setattr("optax.adamw", refuse)
+    monkeypatch.setattr("sempart_jax.two_tricks.train_step.create_train_state", refuse)
+    restored = []
+    restore = Checkpoints.restore_fields
+
+    def watched(self, shapes, step=None):
+        found = restore(self, shapes, step)
+        restored.append(set(found[1]))
+        return found
+
+    monkeypatch.setattr(Checkpoints, "restore_fields", watched)
+    monkeypatch.setattr(Checkpoints, "restore", refuse)
+    assert value_of(load_trained(run)) == 4
+    assert value_of(load_trained(run / "checkpoints/3")) == 3
+    assert restored == [{"params", "batch_stats"}] * 2
+
+
+def test_a_damaged_array_of_the_parameters_is_found(run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    for step in ("3", "5"):
+        arrays = tmp_path / "run/checkpoints" / step / "default"
+        shutil.rmtree(arrays)
+        shutil.copytree(run / "best/4/default", arrays)
+    with pytest.raises(ValueError, match=r"checkpoints/3 is damaged: it does not hold what was"):
+        load_trained(tmp_path / "run/checkpoints/3")
+    shutil.rmtree(tmp_path / "run/best")
+    with pytest.raises(ValueError, match=r"5 is damaged: .*\. Name another checkpoint: .*/STEP"):
+        load_trained(tmp_path / "run")
+
+
 def test_a_model_file_is_the_run_it_was_written_from(run, tmp_path):
     network = load_trained(run)
     write_model(tmp_path / "model.safetensors", network)

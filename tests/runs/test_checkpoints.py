@@ -24,6 +24,18 @@ def make_state(step=0, value=0.0):
     return state.replace(step=jnp.asarray(step, jnp.int32))
 
 
+PARTS = {"params", "batch_stats"}
+
+
+def shapes_of(state):
+    return jax.eval_shape(lambda: {name: getattr(state, name) for name in PARTS})
+
+
+def parts_of(step, value=None):
+    state = make_state(step, step / 7 if value is None else value)
+    return {name: getattr(state, name) for name in PARTS}
+
+
 # Reading what is damaged ends before all that it has begun has ended.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 
@@ -227,10 +239,59 @@ def test_where_all_are_damaged_all_are_named_and_none_is_touched(workdir):
 def test_a_checkpoint_from_before_there_were_fingerprints_is_read(workdir):
     description = stored_file(workdir / "checkpoints" / "3", "description")
     fields = json.loads(description.read_text())
-    assert fields["custom_metadata"]["fingerprint"]
+    assert fields["custom_metadata"]["fingerprints"].keys() == PARTS | {"step", "opt_state"}
     description.write_text(json.dumps(fields | {"custom_metadata": {}}))
     with Checkpoints(workdir) as checkpoints:
+        assert_same(checkpoints.restore_fields(shapes_of(make_state()))[1], parts_of(3))
         assert_same(checkpoints.resume(make_state()), make_state(3, 3 / 7))
+
+
+@pytest.mark.parametrize("value", [3 / 7, 0.5])
+def test_a_checkpoint_from_before_fields_had_fingerprints_has_one_of_the_whole(workdir, value):
+    description = stored_file(workdir / "checkpoints" / "3", "description")
+    fields = json.loads(description.read_text())
+    kept = jax.device_get(make_state(3, value))
+    fields["custom_metadata"] = {"fingerprint": fingerprint_params(kept)}
+    description.write_text(json.dumps(fields))
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        assert_same(checkpoints.restore_fields(shapes_of(make_state()))[1], parts_of(3))
+        if value == 3 / 7:
+            assert_same(checkpoints.restore(make_state()), make_state(3, 3 / 7))
+        else:
+            with pytest.raises(DamagedCheckpointError, match="does not hold what was saved"):
+                checkpoints.restore(make_state())
+
+
+def test_fields_are_read_by_themselves(workdir):
+    """Whatever is wrong with the others, which are the optimizer's."""
+    with Checkpoints(workdir, read_only=True) as checkpoints:
+        step, fields = checkpoints.restore_fields(shapes_of(make_state()))
+        assert step == 3
+        assert_same(fields, parts_of(3))
+        assert_same(checkpoints.restore_fields(shapes_of(make_state()), 2), (2, parts_of(2)))
+        with pytest.raises(FileNotFoundError, match="no checkpoint of step 7"):
+            checkpoints.restore_fields(shapes_of(make_state()), 7)
+        for wrong in ({"other": np.zeros((2, 3))}, {"kernel": np.zeros(3), "bias": np.zeros(3)}):
+            with pytest.raises(DamagedCheckpointError, match="are not those of the network"):
+                checkpoints.restore_fields({"params": {"layer": wrong}})
+
+
+@pytest.mark.parametrize(("changed", "found"), [("params", True), ("opt_state", False)])
+def test_other_numbers_are_found_out_in_the_fields_that_are_read(tmp_path, changed, found):
+    state = make_state(3, 0.5)
+    other = make_state(3, 0.25) if changed == "params" else state.replace(opt_state=(np.ones(2),))
+    for name, each in {"run": state, "other": other}.items():
+        with Checkpoints(tmp_path / name) as checkpoints:
+            checkpoints.save(each)
+    arrays = tmp_path / "run" / "checkpoints" / "3" / "default"
+    shutil.rmtree(arrays)
+    shutil.copytree(tmp_path / "other" / "checkpoints" / "3" / "default", arrays)
+    with Checkpoints(tmp_path / "run", read_only=True) as checkpoints:
+        if found:
+            with pytest.raises(DamagedCheckpointError, match="does not hold what was saved"):
+                checkpoints.restore_fields(shapes_of(state))
+        else:
+            assert_same(checkpoints.restore_fields(shapes_of(state))[1], parts_of(3, 0.5))
 
 
 def test_resuming_where_there_is_nothing_gives_nothing(tmp_path):

@@ -1,0 +1,53 @@
+"""From a configuration to the network of a run, for those who train it and those who use it."""
+
+from ml_collections import ConfigDict
+
+from sempart_jax.networks.by_name import create_network, load_frozen
+from sempart_jax.networks.names import HANDCRAFTED, SELFMASK, SEMPART
+from sempart_jax.two_tricks.interfaces import MaskNetwork, Variables
+from sempart_jax.two_tricks.train_step import DEVICE_AXIS
+
+
+def build_network(config: ConfigDict) -> tuple[MaskNetwork, Variables]:
+    """Build a network; loads, and if need be downloads, the weights of a frozen backbone.
+
+    Args:
+        config: checked configuration.
+
+    Returns:
+        The network, which averages batch norm over the device axis in training, and the parameters
+        that are not trained.
+
+    Raises:
+        ValueError: if the patch does not divide the image size, the network is not for this
+            backbone, or as ``load_backbone`` raises.
+        FileNotFoundError: if the frozen backbone's weights cannot be had.
+    """
+    if config.network != SEMPART and config.backbone.name == HANDCRAFTED:
+        raise ValueError(
+            f"config.network={config.network} needs a vision transformer, and the handcrafted "
+            "backbone is none: choose another config.backbone.name"
+        )
+    backbone, frozen_params = load_frozen(
+        config.network, config.backbone.name, config.backbone.weights, config.backbone.dtype
+    )
+    if config.network == SELFMASK:
+        backbone = backbone.clone(remat=config.selfmask.remat)
+    patch_size: int = backbone.patch_size
+    if config.data.image_size % patch_size:
+        raise ValueError(
+            f"config.data.image_size must be a multiple of the patch of {config.backbone.name}, "
+            f"{patch_size}, got {config.data.image_size}"
+        )
+    network = create_network(
+        config.network,
+        backbone,
+        radius=config.guided_filter.radius,
+        filter_eps=config.guided_filter.eps,
+        axis_name=DEVICE_AXIS,
+        queries=config.selfmask.queries,
+        decoder_layers=config.selfmask.decoder_layers,
+        head_dtype=config.head.dtype,
+        head_channels=config.head.channels,
+    )
+    return network, frozen_params
