@@ -16,7 +16,7 @@ from sempart_jax.predict.predictor import Predictor
 from sempart_jax.runs.checkpoints import Checkpoints
 from sempart_jax.training import distributed
 from sempart_jax.two_tricks.train_step import DEVICE_AXIS, create_train_state, replicate
-from tests.two_tricks.small_network import SEGMENTER, seeded_variables
+from tests.two_tricks.small_network import NETWORK, seeded_variables
 
 
 def exchange(folder):
@@ -56,7 +56,7 @@ def exchange(folder):
             checkpoints.save(state)
         params, variables = seeded_variables()
         images = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 3), np.uint8)
-        masks = Predictor(SEGMENTER, replicate(params))(replicate(variables), images, 4)
+        masks = Predictor(NETWORK, replicate(params))(replicate(variables), images, 4)
         np.save(folder / "fine.npy", masks["fine"])
     jax.experimental.multihost_utils.sync_global_devices("written")
     if not distributed.is_writer():

@@ -6,13 +6,13 @@ from sempart_jax.networks.handcrafted import HandcraftedBackbone
 from sempart_jax.networks.model_file import write_model
 from sempart_jax.networks.trained import TrainedNetwork
 from sempart_jax.two_tricks.head import SegmentationHead
-from sempart_jax.two_tricks.segmenter import Segmenter
+from sempart_jax.two_tricks.head_network import HeadNetwork
 
 
 def small_network(*, dtype="float32"):
-    segmenter = Segmenter(HandcraftedBackbone(), SegmentationHead(patch_size=8), radius=4)
-    variables = segmenter.init(jax.random.key(3), {}, 32)
-    return TrainedNetwork(segmenter, {}, variables, 32, "handcrafted", dtype, "drawn")
+    network = HeadNetwork(HandcraftedBackbone(), SegmentationHead(patch_size=8), radius=4)
+    variables = network.init(jax.random.key(3), {}, 32)
+    return TrainedNetwork(network, {}, variables, 32, "handcrafted", dtype, "drawn")
 
 
 def write_small_model(path):

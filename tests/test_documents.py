@@ -15,7 +15,7 @@ from sempart_jax.networks.trained import TrainedNetwork
 from sempart_jax.runs import default_config as fields
 from sempart_jax.training import pretraining_config as pretraining
 from sempart_jax.two_tricks.head import SegmentationHead
-from sempart_jax.two_tricks.segmenter import Segmenter
+from sempart_jax.two_tricks.head_network import HeadNetwork
 from tests.commands import REPOSITORY, SMALL
 
 README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
@@ -28,7 +28,7 @@ DOCUMENTS = {
 
 @pytest.fixture
 def model(tmp_path):
-    segmenter = Segmenter(HandcraftedBackbone(), SegmentationHead(patch_size=8))
+    segmenter = HeadNetwork(HandcraftedBackbone(), SegmentationHead(patch_size=8))
     variables = segmenter.init(jax.random.key(0), {}, 32)
     network = TrainedNetwork(segmenter, {}, variables, 32, "handcrafted", "float32", "drawn")
     write_model(tmp_path / "model.safetensors", network)

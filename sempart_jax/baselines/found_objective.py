@@ -15,12 +15,12 @@ from scipy.ndimage import binary_fill_holes, zoom
 from sempart_jax.baselines.bilateral import bilateral_solver
 from sempart_jax.baselines.found import background_mask
 from sempart_jax.kernels.normalization import normalize
+from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.interfaces import Evaluation, Examples, Objective, Prediction, Variables
-from sempart_jax.two_tricks.segmenter import Segmenter
 
 
 @dataclasses.dataclass(frozen=True)
-class FoundObjective(Objective[Segmenter]):
+class FoundObjective(Objective[HeadNetwork]):
     """Cross-entropies with refined masks, see ``decoder_loss``.
 
     Attributes:
@@ -37,7 +37,7 @@ class FoundObjective(Objective[Segmenter]):
 
     def evaluate(
         self,
-        network: Segmenter,
+        network: HeadNetwork,
         frozen_params: Variables,
         variables: Variables,
         examples: Examples,

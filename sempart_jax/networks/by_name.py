@@ -11,8 +11,8 @@ from sempart_jax.baselines.selfmask_network import SelfMaskNetwork
 from sempart_jax.networks.backbones import backbone_module, load_backbone
 from sempart_jax.networks.names import FOUND, NETWORKS, SELFMASK, SEMPART
 from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.interfaces import MaskNetwork
-from sempart_jax.two_tricks.segmenter import Segmenter
 from sempart_jax.two_tricks.vit import VisionTransformer
 
 
@@ -65,14 +65,14 @@ def create_network(
         head = FoundDecoder(patch_size)
     else:
         raise ValueError(f"unknown network {name!r}: choose one of {', '.join(NETWORKS)}")
-    return Segmenter(backbone, head, radius=radius, filter_eps=filter_eps)
+    return HeadNetwork(backbone, head, radius=radius, filter_eps=filter_eps)
 
 
 def name_network(network: MaskNetwork) -> str:
     """Return the name in ``NETWORKS`` by which :func:`create_network` makes such a network."""
     if isinstance(network, SelfMaskNetwork):
         return SELFMASK
-    is_found = isinstance(network, Segmenter) and isinstance(network.head, FoundDecoder)
+    is_found = isinstance(network, HeadNetwork) and isinstance(network.head, FoundDecoder)
     return FOUND if is_found else SEMPART
 
 

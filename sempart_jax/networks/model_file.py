@@ -17,7 +17,7 @@ from sempart_jax.networks.model_format import (
 )
 from sempart_jax.networks.trained import TrainedNetwork
 from sempart_jax.two_tricks.head import SegmentationHead
-from sempart_jax.two_tricks.segmenter import Segmenter
+from sempart_jax.two_tricks.head_network import HeadNetwork
 
 
 def write_model(
@@ -50,21 +50,21 @@ def write_model(
 def describe(network: TrainedNetwork) -> Description:
     """Say what a model file tells of a network beside its tensors."""
     sizes = {}
-    segmenter = network.segmenter
-    if isinstance(segmenter, Segmenter) and isinstance(segmenter.head, SegmentationHead):
-        sizes = {"head_channels": segmenter.head.channels}
-    elif isinstance(segmenter, SelfMaskNetwork):
-        mask_former = segmenter.mask_former
+    modules = network.modules
+    if isinstance(modules, HeadNetwork) and isinstance(modules.head, SegmentationHead):
+        sizes = {"head_channels": modules.head.channels}
+    elif isinstance(modules, SelfMaskNetwork):
+        mask_former = modules.mask_former
         sizes = {"queries": mask_former.num_queries, "decoder_layers": mask_former.num_layers}
     return Description(
         backbone=network.backbone,
         patch_size=network.patch_size,
         origin=network.origin,
         short_side=network.short_side,
-        filter_radius=segmenter.radius,
-        filter_eps=segmenter.filter_eps,
+        filter_radius=modules.radius,
+        filter_eps=modules.filter_eps,
         compute_dtype=network.dtype,
-        network=name_network(segmenter),
+        network=name_network(modules),
         head_dtype=network.head_dtype,
         **sizes,
     )
@@ -109,7 +109,7 @@ def read_model(
             f"{path} says that {description.backbone} has patches of {description.patch_size} "
             f"pixels, and it has {module.patch_size}: the file is damaged, get it again"
         )
-    segmenter = create_network(
+    modules = create_network(
         description.network,
         module,
         radius=description.filter_radius,
@@ -119,11 +119,11 @@ def read_model(
         head_dtype=description.head_dtype,
         head_channels=description.head_channels,
     )
-    variables = segmenter.shapes(frozen_params, description.patch_size)
+    variables = modules.shapes(frozen_params, description.patch_size)
     shapes = {name: leaf.shape for name, leaf in flatten(variables, HEAD).items()}
     check_tensors(path, head, shapes, f"{description.network} over {description.backbone}")
     return TrainedNetwork(
-        segmenter=segmenter,
+        modules=modules,
         frozen_params=frozen_params,
         variables=unflatten(head, HEAD),
         short_side=description.short_side,

@@ -11,7 +11,7 @@ class TrainedNetwork:
     """A network that is ready to predict.
 
     Attributes:
-        segmenter: the modules.
+        modules: the network without its parameters.
         frozen_params: parameters of the frozen backbone, on the host; none where it was trained.
         variables: ``{"params", "batch_stats"}`` of what was trained, on the host.
         short_side: short side in pixels at which it was trained to see images.
@@ -21,7 +21,7 @@ class TrainedNetwork:
         head_dtype: type of the products in the head of the network ``sempart``.
     """
 
-    segmenter: MaskNetwork
+    modules: MaskNetwork
     frozen_params: Any
     variables: Variables
     short_side: int
@@ -33,7 +33,7 @@ class TrainedNetwork:
     @property
     def patch_size(self) -> int:
         """Side of the backbone's patches in pixels."""
-        return self.segmenter.patch_size
+        return self.modules.patch_size
 
     @property
     def computation(self) -> str:

@@ -88,7 +88,7 @@ def _write_files(
     tensors = flatten(network.variables, HEAD) | flatten(network.frozen_params, BACKBONE)
     weights = {name: jax.ShapeDtypeStruct(x.shape, jnp.float32) for name, x in tensors.items()}
     for height, width in input_shapes(short_side, network.patch_size):
-        program = export_program(network.segmenter, weights, height, width)
+        program = export_program(network.modules, weights, height, width)
         (folder / program_file(height, width)).write_bytes(program.serialize())
     description = {
         "format": FORMAT,

@@ -16,8 +16,8 @@ from sempart_jax.runs.default_config import default_config
 from sempart_jax.runs.network import build_network
 from sempart_jax.runs.run_record import OtherTaskError, read_config
 from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.interfaces import MaskNetwork, Variables
-from sempart_jax.two_tricks.segmenter import Segmenter
 
 __all__ = ["TrainedNetwork", "load_checkpoint", "load_released", "load_run", "load_trained"]
 
@@ -154,7 +154,7 @@ def load_released(
             "backbone that it was trained on"
         )
     return TrainedNetwork(
-        segmenter=Segmenter(module, SegmentationHead(patch_size=patch_size)),
+        modules=HeadNetwork(module, SegmentationHead(patch_size=patch_size)),
         frozen_params=frozen_params,
         variables=variables,
         short_side=RELEASED_SHORT_SIDE,
@@ -185,7 +185,7 @@ def _trained(
     origin: str,
 ) -> TrainedNetwork:
     return TrainedNetwork(
-        segmenter=network,
+        modules=network,
         frozen_params=frozen_params,
         variables=variables,
         short_side=config.data.image_size,

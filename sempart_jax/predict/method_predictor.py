@@ -195,7 +195,7 @@ def _read_decoder(
     if not Path(path).is_dir() and not is_model_file(path):
         return read_found_decoder(path)
     network = load_trained(path, backbone=backbone, weights=weights)
-    name = name_network(network.segmenter)
+    name = name_network(network.modules)
     if name != FOUND:
         raise ValueError(f"{path} holds the network {name}, and a decoder of FOUND is wanted")
     return decoder_weights(network.variables)

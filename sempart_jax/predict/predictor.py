@@ -184,7 +184,7 @@ def any_size_predictor(
         batch_size: images that are processed together.
     """
     return AnySizePredictor(
-        Predictor(network.segmenter, replicate(network.frozen_params)),
+        Predictor(network.modules, replicate(network.frozen_params)),
         replicate(network.variables),
         short_side=network.short_side if short_side is None else short_side,
         patch_size=network.patch_size,

@@ -8,9 +8,9 @@ from jaxtyping import Float, Int
 
 from sempart_jax.kernels.normalization import normalize
 from sempart_jax.two_tricks import losses
+from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.interfaces import Evaluation, Examples, Objective, Variables
 from sempart_jax.two_tricks.multiscale import crop_and_zoom, random_corners, teacher_target
-from sempart_jax.two_tricks.segmenter import Segmenter
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LossWeights:
 
 
 @dataclasses.dataclass(frozen=True)
-class SempartObjective(Objective[Segmenter]):
+class SempartObjective(Objective[HeadNetwork]):
     """Constants of the objective.
 
     Attributes:
@@ -68,7 +68,7 @@ class SempartObjective(Objective[Segmenter]):
 
     def evaluate(
         self,
-        network: Segmenter,
+        network: HeadNetwork,
         frozen_params: Variables,
         variables: Variables,
         examples: Examples,
@@ -88,7 +88,7 @@ class SempartObjective(Objective[Segmenter]):
 
 def evaluate_objective(
     objective: SempartObjective,
-    segmenter: Segmenter,
+    network: HeadNetwork,
     backbone_params: Variables,
     head_variables: Variables,
     image: Float[Array, "B H W 3"],
@@ -103,7 +103,7 @@ def evaluate_objective(
 
     Args:
         objective: constants and weights.
-        segmenter: the network; student and teacher are the same.
+        network: the network; student and teacher are the same.
         backbone_params: frozen parameters.
         head_variables: ``{"params", "batch_stats"}`` of the head.
         image: RGB ``[B, H, W, 3]`` in [0, 1].
@@ -117,7 +117,7 @@ def evaluate_objective(
     Raises:
         ValueError: if trick 2 is on and there are no corners.
     """
-    student = segmenter.predict(backbone_params, head_variables, image, train=True)
+    student = network.predict(backbone_params, head_variables, image, train=True)
     tau, eps = objective.tau, objective.eps
     terms = {
         "ncut": losses.normalized_cut(student.keys, student.coarse, tau, eps),
@@ -132,13 +132,13 @@ def evaluate_objective(
             raise ValueError("an objective with a crop_fraction needs the corners of the regions")
         crop = objective.crop_size(image.shape[1], image.shape[2])
         zoomed = crop_and_zoom(image, corners, *crop)
-        teacher = segmenter.predict(backbone_params, head_variables, zoomed, train=True)
+        teacher = network.predict(backbone_params, head_variables, zoomed, train=True)
         target = teacher_target(
             zoomed,
             teacher.fine,
             filtered=objective.filtered_teacher,
-            radius=segmenter.radius,
-            filter_eps=segmenter.filter_eps,
+            radius=network.radius,
+            filter_eps=network.filter_eps,
             eps=eps,
         )
         terms["ncut_crop"] = losses.normalized_cut(teacher.keys, teacher.coarse, tau, eps)

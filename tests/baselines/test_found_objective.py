@@ -18,15 +18,15 @@ from sempart_jax.baselines.found_objective import (
     refined_in_step,
 )
 from sempart_jax.kernels.normalization import normalize
+from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.interfaces import Examples
-from sempart_jax.two_tricks.segmenter import Segmenter
 from sempart_jax.two_tricks.train_step import replicate
 from sempart_jax.two_tricks.vit import VisionTransformer
 
 
 @pytest.fixture(scope="module")
 def small():
-    network = Segmenter(
+    network = HeadNetwork(
         VisionTransformer(patch_size=4, width=16, depth=1, num_heads=2), FoundDecoder(patch_size=4)
     )
     pixels = np.full((3, 24, 24, 3), 40, np.uint8)

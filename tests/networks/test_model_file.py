@@ -25,7 +25,7 @@ from sempart_jax.networks.model_format import (
 from sempart_jax.networks.pretrained import create_backbone, load_backbone_params
 from sempart_jax.networks.trained import TrainedNetwork
 from tests.two_tricks.small_network import BACKBONE as SMALL_VIT
-from tests.two_tricks.small_network import SEGMENTER, seeded_variables
+from tests.two_tricks.small_network import NETWORK, seeded_variables
 
 pytestmark = pytest.mark.compile_bound
 
@@ -42,7 +42,7 @@ def small(monkeypatch):
 @pytest.fixture(scope="module")
 def network():
     backbone, head = seeded_variables()
-    return TrainedNetwork(SEGMENTER, backbone, dict(head), 48, "small", "float32", "drawn")
+    return TrainedNetwork(NETWORK, backbone, dict(head), 48, "small", "float32", "drawn")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def change(path, *, tensors=None, drop=(), **metadata):
 
 
 def masks(network):
-    predict = jax.jit(lambda *arguments: network.segmenter.predict(*arguments).fine)
+    predict = jax.jit(lambda *arguments: network.modules.predict(*arguments).fine)
     return np.asarray(predict(network.frozen_params, network.variables, IMAGE))
 
 
@@ -76,7 +76,7 @@ def test_a_network_comes_back_as_it_was(network, path):
     assert_same_tree(found.variables, network.variables)
     for field in ("short_side", "backbone", "dtype", "patch_size"):
         assert getattr(found, field) == getattr(network, field)
-    assert (found.segmenter.radius, found.segmenter.filter_eps) == (3, 1e-2)
+    assert (found.modules.radius, found.modules.filter_eps) == (3, 1e-2)
     assert found.origin == f"model file {path} (drawn)"
     np.testing.assert_array_equal(masks(found), masks(network))
 
@@ -118,27 +118,25 @@ def test_files_from_before_there_were_other_networks_are_read(network, path):
 @pytest.mark.parametrize("name", ["found", "selfmask"])
 def test_the_other_networks_come_back_as_they_were(network, tmp_path, name):
     backbone = create_backbone("small")
-    segmenter = create_network(name, backbone, radius=3, queries=5, decoder_layers=2)
+    modules = create_network(name, backbone, radius=3, queries=5, decoder_layers=2)
     frozen = {} if name == "selfmask" else network.frozen_params
-    variables = jax.device_get(segmenter.init(jax.random.key(2), frozen, 8))
-    other = dataclasses.replace(
-        network, segmenter=segmenter, frozen_params=frozen, variables=variables
-    )
+    variables = jax.device_get(modules.init(jax.random.key(2), frozen, 8))
+    other = dataclasses.replace(network, modules=modules, frozen_params=frozen, variables=variables)
     write_model(tmp_path / "m.safetensors", other)
     found = read_model(tmp_path / "m.safetensors")
-    assert found.segmenter == segmenter
+    assert found.modules == modules
     assert holds_backbone(tmp_path / "m.safetensors") == (name == "found")
     np.testing.assert_array_equal(masks(found), masks(other))
 
 
 def test_a_head_in_half_precision_is_remembered(network, tmp_path):
-    segmenter = create_network("sempart", SMALL_VIT, radius=3, head_dtype="bfloat16")
-    half = dataclasses.replace(network, segmenter=segmenter, head_dtype="bfloat16")
+    modules = create_network("sempart", SMALL_VIT, radius=3, head_dtype="bfloat16")
+    half = dataclasses.replace(network, modules=modules, head_dtype="bfloat16")
     write_model(tmp_path / "m.safetensors", half)
     found = read_model(tmp_path / "m.safetensors")
     assert (found.dtype, found.head_dtype) == ("float32", "bfloat16")
     assert found.computation == "float32, head in bfloat16"
-    assert found.segmenter.head.dtype == jax.numpy.bfloat16
+    assert found.modules.head.dtype == jax.numpy.bfloat16
     np.testing.assert_array_equal(masks(found), masks(half))
     assert 1e-4 < np.abs(masks(found) - masks(network)).max() < 0.05
     change(tmp_path / "m.safetensors", head_dtype="int8")
@@ -147,12 +145,12 @@ def test_a_head_in_half_precision_is_remembered(network, tmp_path):
 
 
 def test_a_narrow_head_is_remembered(network, tmp_path):
-    segmenter = create_network("sempart", SMALL_VIT, radius=3, head_channels=6)
-    variables = jax.device_get(segmenter.init(jax.random.key(2), network.frozen_params, 8))
-    narrow = dataclasses.replace(network, segmenter=segmenter, variables=variables)
+    modules = create_network("sempart", SMALL_VIT, radius=3, head_channels=6)
+    variables = jax.device_get(modules.init(jax.random.key(2), network.frozen_params, 8))
+    narrow = dataclasses.replace(network, modules=modules, variables=variables)
     write_model(tmp_path / "m.safetensors", narrow)
     found = read_model(tmp_path / "m.safetensors")
-    assert found.segmenter.head.channels == 6
+    assert found.modules.head.channels == 6
     np.testing.assert_array_equal(masks(found), masks(narrow))
     change(tmp_path / "m.safetensors", head_channels="1")
     with pytest.raises(ValueError, match="head_channels must be 2 to 10000, got 1"):
@@ -164,7 +162,7 @@ def test_computation_in_half_precision_is_remembered(network, tmp_path):
     write_model(tmp_path / "m.safetensors", half)
     found = read_model(tmp_path / "m.safetensors")
     assert found.dtype == "bfloat16"
-    assert found.segmenter.backbone.dtype == jax.numpy.bfloat16
+    assert found.modules.backbone.dtype == jax.numpy.bfloat16
 
 
 def test_half_precision_halves_matrices_alone(network, path, tmp_path):

@@ -28,8 +28,8 @@ from sempart_jax.predict.load import load_trained
 from sempart_jax.predict.postprocessing import postprocess
 from sempart_jax.predict.segmenter import ImageSegmenter
 from sempart_jax.two_tricks.head import SegmentationHead
-from sempart_jax.two_tricks.segmenter import Segmenter
-from tests.two_tricks.small_network import BACKBONE, SEGMENTER, seeded_variables
+from sempart_jax.two_tricks.head_network import HeadNetwork
+from tests.two_tricks.small_network import BACKBONE, NETWORK, seeded_variables
 
 pytestmark = pytest.mark.compile_bound
 
@@ -45,12 +45,12 @@ PICTURES = [
 def tiny():
     """A small vision transformer, which sees square images on its trained grid of 2x2."""
     backbone, head = seeded_variables()
-    return TrainedNetwork(SEGMENTER, backbone, dict(head), 4, "tiny", "float32", "drawn")
+    return TrainedNetwork(NETWORK, backbone, dict(head), 4, "tiny", "float32", "drawn")
 
 
 @pytest.fixture(scope="module")
 def handcrafted():
-    segmenter = Segmenter(HandcraftedBackbone(), SegmentationHead(patch_size=8))
+    segmenter = HeadNetwork(HandcraftedBackbone(), SegmentationHead(patch_size=8))
     variables = jax.device_get(segmenter.init(jax.random.key(0), {}, 32))
     return TrainedNetwork(segmenter, {}, variables, 16, "handcrafted", "float32", "drawn")
 
@@ -96,7 +96,7 @@ def test_masks_are_those_of_the_segmenter(name, tmp_path, request):
 
 
 def test_a_head_in_half_precision_is_exported_as_it_computes(tiny):
-    half = dataclasses.replace(tiny.segmenter, head=tiny.segmenter.head.clone(dtype=jnp.bfloat16))
+    half = dataclasses.replace(tiny.modules, head=tiny.modules.head.clone(dtype=jnp.bfloat16))
     tensors = flatten(tiny.variables, HEAD) | flatten(tiny.frozen_params, BACKBONE_NAMES)
     shapes = {name: jax.ShapeDtypeStruct(x.shape, jnp.float32) for name, x in tensors.items()}
     program = export_program(half, shapes, 4, 6)
@@ -108,7 +108,7 @@ def test_a_head_in_half_precision_is_exported_as_it_computes(tiny):
         jax.jit(lambda *inputs, s=s: s.predict(*inputs).fine)(
             tiny.frozen_params, tiny.variables, rgb
         )[..., 0]
-        for s in (half, tiny.segmenter)
+        for s in (half, tiny.modules)
     )
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert np.abs(expected - whole).max() > 2e-3

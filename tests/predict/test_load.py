@@ -72,7 +72,7 @@ def test_runs_and_checkpoints(run, place, step, words):
     assert network.origin == f"run {run}, step {step}, {words}"
     assert (network.backbone, network.dtype) == ("handcrafted", "float32")
     assert (network.short_side, network.patch_size) == (32, 8)
-    assert network.segmenter.radius == 2
+    assert network.modules.radius == 2
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_run_from_before_the_head_had_a_type_is_one_in_float32(run, tmp_path, 
     file.write_text(json.dumps(fields if head is None else fields | {"head": head}))
     network = load_trained(tmp_path / "run")
     assert network.head_dtype == dtype
-    assert network.segmenter.head.dtype == dtype
+    assert network.modules.head.dtype == dtype
 
 
 def test_a_checkpoint_is_found_from_within_its_run(run, monkeypatch):
@@ -159,7 +159,7 @@ def test_a_released_head_with_the_backbone_that_is_named(tmp_path, suffix):
     network = load_trained(path, backbone="handcrafted")
     jax.tree.map(np.testing.assert_array_equal, network.variables, port_head(state))
     assert (network.backbone, network.short_side, network.patch_size) == ("handcrafted", 320, 8)
-    assert (network.segmenter.radius, network.segmenter.filter_eps) == (9, 1e-3)
+    assert (network.modules.radius, network.modules.filter_eps) == (9, 1e-3)
     assert network.origin == f"released head {path}"
 
 

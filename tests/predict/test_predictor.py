@@ -15,7 +15,7 @@ from sempart_jax.predict.predictor import (
 )
 from sempart_jax.two_tricks.train_step import MASK_NAMES, Masks, TrainState, replicate
 from tests.kernels.test_resize import reference_resize
-from tests.two_tricks.small_network import SEGMENTER, seeded_variables
+from tests.two_tricks.small_network import NETWORK, seeded_variables
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def predictor(network):
-    return Predictor(SEGMENTER, replicate(network[0]))
+    return Predictor(NETWORK, replicate(network[0]))
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,8 @@ def expected(network, images):
 
     @jax.jit
     def predict(params, variables, image):
-        prediction = SEGMENTER.predict(params, variables, image[None])
-        refined = SEGMENTER.refine(image[None], prediction.fine)
+        prediction = NETWORK.predict(params, variables, image[None])
+        refined = NETWORK.refine(image[None], prediction.fine)
         return prediction.coarse[0, ..., 0], prediction.fine[0, ..., 0], refined[0, ..., 0]
 
     masks = [predict(*network, image.astype(np.float32) / 255) for image in images]
@@ -95,7 +95,7 @@ def test_more_images_than_a_batch_are_refused_by_start(predictor, variables, ima
 
 
 def test_smaller_last_batch_does_not_compile_anew(network, variables, images, caplog):
-    predictor = Predictor(SEGMENTER, replicate(network[0]))
+    predictor = Predictor(NETWORK, replicate(network[0]))
 
     def compiled():
         records = [r for r in caplog.records if "Finished XLA compilation" in r.getMessage()]
@@ -144,7 +144,7 @@ class Watched:
 
 @pytest.mark.usefixtures("unchecked_shapes")
 def test_the_next_batch_is_begun_before_the_last_is_fetched(network):
-    predictor = Predictor(SEGMENTER, replicate(network[0]))
+    predictor = Predictor(NETWORK, replicate(network[0]))
     predictor._step = step = WatchedStep()
     images = np.zeros((27, 2, 2, 3), np.uint8)
     images[..., 0] = np.arange(27).reshape(-1, 1, 1)

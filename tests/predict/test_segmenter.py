@@ -16,7 +16,7 @@ from sempart_jax.predict.pictures import choose_side
 from sempart_jax.predict.postprocessing import postprocess
 from sempart_jax.predict.segmenter import ImageSegmenter
 from sempart_jax.two_tricks.head import SegmentationHead
-from sempart_jax.two_tricks.segmenter import Segmenter
+from sempart_jax.two_tricks.head_network import HeadNetwork
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (24, 30, 3)).astype(np.uint8)
@@ -24,7 +24,7 @@ RGB = RNG.integers(0, 256, (24, 30, 3)).astype(np.uint8)
 
 @pytest.fixture(scope="module")
 def network():
-    segmenter = Segmenter(HandcraftedBackbone(), SegmentationHead(patch_size=8))
+    segmenter = HeadNetwork(HandcraftedBackbone(), SegmentationHead(patch_size=8))
     variables = segmenter.init(jax.random.key(0), {}, 32)
     return TrainedNetwork(segmenter, {}, variables, 32, "handcrafted", "float32", "drawn")
 

@@ -10,7 +10,7 @@ from sempart_jax.predict.load import TrainedNetwork
 from sempart_jax.predict.predictor import AnySizePredictor
 from sempart_jax.predict.segmenter import ImageSegmenter
 from sempart_jax.two_tricks.head import SegmentationHead
-from sempart_jax.two_tricks.segmenter import Segmenter
+from sempart_jax.two_tricks.head_network import HeadNetwork
 
 
 class RedPredictor:
@@ -55,7 +55,7 @@ class RedPredictor:
 
 def red_segmenter(*, refine="none", invert="never", **options):
     """Make an ImageSegmenter that sees red; its network is never asked."""
-    segmenter = Segmenter(HandcraftedBackbone(), SegmentationHead(patch_size=8))
+    segmenter = HeadNetwork(HandcraftedBackbone(), SegmentationHead(patch_size=8))
     variables = {"params": {"w": np.zeros(2, np.float32)}, "batch_stats": {}}
     network = TrainedNetwork(segmenter, {}, variables, 32, "handcrafted", "float32", "drawn")
     made = ImageSegmenter(network, refine=refine, invert=invert)

@@ -185,7 +185,7 @@ def test_two_hundred_sizes_compile_at_most_eight_times(tmp_path, caplog):
         height, width = (int(side) for side in rng.integers(16, 120, 2))
         files.append(ImageFile(write_red(tmp_path / f"{i}.png", height, width), str(i)))
     network = red_segmenter().network
-    variables = network.segmenter.init(jax.random.key(0), {}, 32)
+    variables = network.modules.init(jax.random.key(0), {}, 32)
     drawn = dataclasses.replace(network, variables=variables)
     predictor = ImageSegmenter(drawn, batch_size=8).predictor
     collector = Collector()

@@ -18,7 +18,7 @@ from sempart_jax.training import distributed
 from sempart_jax.two_tricks.train_step import replicate
 from tests.process_groups import Group, free_port, run_training_group
 from tests.test_train import read_metrics, read_parameters
-from tests.two_tricks.small_network import SEGMENTER, seeded_variables
+from tests.two_tricks.small_network import NETWORK, seeded_variables
 
 A_MINUTE = 60
 
@@ -245,7 +245,7 @@ def test_processes_find_each_other_exchange_arrays_and_read_and_write_alone(tmp_
         ]
     params, variables = seeded_variables()
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 3), np.uint8)
-    masks = Predictor(SEGMENTER, replicate(params))(replicate(variables), images, 4)
+    masks = Predictor(NETWORK, replicate(params))(replicate(variables), images, 4)
     np.testing.assert_allclose(np.load(tmp_path / "fine.npy"), masks["fine"], atol=1e-5)
 
 

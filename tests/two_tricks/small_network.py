@@ -1,4 +1,4 @@
-"""A segmenter small enough for tests, with seeded variables that take no compilation to draw."""
+"""A network small enough for tests, with seeded variables that take no compilation to draw."""
 
 from typing import Any
 
@@ -7,11 +7,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from sempart_jax.two_tricks.head import SegmentationHead
-from sempart_jax.two_tricks.segmenter import Segmenter
+from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.vit import VisionTransformer
 
 BACKBONE = VisionTransformer(patch_size=2, width=12, depth=1, num_heads=2, trained_grid=2)
-SEGMENTER = Segmenter(
+NETWORK = HeadNetwork(
     BACKBONE, SegmentationHead(patch_size=2, axis_name="device"), radius=3, filter_eps=1e-2
 )
 
@@ -31,5 +31,5 @@ def seeded_variables(seed: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
 
     key, image = jax.random.key(0), jnp.zeros((1, 4, 4, 3))
     backbone = jax.eval_shape(BACKBONE.init, key, image)["params"]
-    head = jax.eval_shape(lambda params: SEGMENTER.init(key, params, 4), backbone)
+    head = jax.eval_shape(lambda params: NETWORK.init(key, params, 4), backbone)
     return jax.tree_util.tree_map_with_path(draw, (backbone, head))

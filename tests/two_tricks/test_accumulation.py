@@ -12,9 +12,9 @@ from sempart_jax.baselines.found import FoundDecoder
 from sempart_jax.baselines.found_objective import FoundObjective
 from sempart_jax.two_tricks.augment import Augmentation
 from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.objective import SempartObjective
-from sempart_jax.two_tricks.segmenter import Segmenter
 from sempart_jax.two_tricks.train_step import (
     DEVICE_AXIS,
     create_train_state,
@@ -40,7 +40,7 @@ def images() -> np.ndarray:
 
 
 def start(head):
-    network = Segmenter(
+    network = HeadNetwork(
         VisionTransformer(patch_size=8, width=12, depth=1, num_heads=2), head, radius=2
     )
     frozen = jax.jit(network.backbone.init)(jax.random.key(0), jnp.zeros((1, SIDE, SIDE, 3)))

@@ -7,8 +7,8 @@ import optax
 import pytest
 
 from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.objective import SempartObjective, evaluate_objective
-from sempart_jax.two_tricks.segmenter import Segmenter
 from sempart_jax.two_tricks.vit import VisionTransformer
 
 pytestmark = pytest.mark.compile_bound
@@ -22,11 +22,11 @@ STEPS = 15
 GROUND, OBJECT = 255 * np.array([[0.83, 0.7, 0.5], [0.78, 0.1, 0.63]])
 
 
-def make_segmenter(backbone_dtype=jnp.float32, head_dtype=jnp.float32):
+def make_network(backbone_dtype=jnp.float32, head_dtype=jnp.float32):
     backbone = VisionTransformer(
         patch_size=2, width=32, depth=1, num_heads=2, dtype=backbone_dtype, trained_grid=SIDE // 2
     )
-    return Segmenter(backbone, SegmentationHead(patch_size=2, dtype=head_dtype), radius=2)
+    return HeadNetwork(backbone, SegmentationHead(patch_size=2, dtype=head_dtype), radius=2)
 
 
 def draw_scenes(count):
@@ -42,19 +42,19 @@ def draw_scenes(count):
 @pytest.fixture(scope="module")
 def start():
     """Parameters of the backbone, first variables of the head, and scenes."""
-    segmenter, scenes = make_segmenter(), draw_scenes(2)
-    backbone_params = jax.jit(segmenter.backbone.init)(jax.random.key(0), scenes)["params"]
-    return backbone_params, segmenter.init(jax.random.key(1), backbone_params, SIDE), scenes
+    network, scenes = make_network(), draw_scenes(2)
+    backbone_params = jax.jit(network.backbone.init)(jax.random.key(0), scenes)["params"]
+    return backbone_params, network.init(jax.random.key(1), backbone_params, SIDE), scenes
 
 
-def loss_and_gradient(segmenter, start):
+def loss_and_gradient(network, start):
     """Return what computes them from the head's parameters."""
     backbone_params, variables, scenes = start
 
     def total(params):
         return evaluate_objective(
             SempartObjective(crop_fraction=None),
-            segmenter,
+            network,
             backbone_params,
             {**variables, "params": params},
             scenes,
@@ -66,7 +66,7 @@ def loss_and_gradient(segmenter, start):
 @pytest.fixture(scope="module")
 def whole(start):
     """In float32, before the first step and after the last: parameters, loss and gradient."""
-    compute = loss_and_gradient(make_segmenter(), start)
+    compute = loss_and_gradient(make_network(), start)
 
     @jax.jit
     def update(params, state, gradient):
@@ -93,7 +93,7 @@ def test_float32_leaves_the_plateau(whole):
 @pytest.mark.parametrize("head_dtype", [jnp.float32, jnp.bfloat16])
 def test_loss_and_gradient_are_those_of_float32_on_the_plateau_and_off_it(start, whole, head_dtype):
     """Not where a training ends: which optimum it reaches follows from its rounding."""
-    compute = loss_and_gradient(make_segmenter(jnp.bfloat16, head_dtype), start)
+    compute = loss_and_gradient(make_network(jnp.bfloat16, head_dtype), start)
     for params, expected_loss, expected in whole:
         loss, gradient = compute(params)
         np.testing.assert_allclose(loss, expected_loss, rtol=2e-3)

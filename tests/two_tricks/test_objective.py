@@ -11,9 +11,9 @@ import pytest
 from sempart_jax.kernels.normalization import denormalize
 from sempart_jax.networks.pretrained import port_head, port_vit
 from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.multiscale import crop_and_zoom, teacher_target
 from sempart_jax.two_tricks.objective import LossWeights, SempartObjective, evaluate_objective
-from sempart_jax.two_tricks.segmenter import Segmenter
 from sempart_jax.two_tricks.vit import VisionTransformer
 
 pytestmark = pytest.mark.compile_bound
@@ -30,7 +30,7 @@ def with_prefix(values, prefix):
 @pytest.mark.parametrize("run", ["baseline", "tricks"])
 def test_golden_training_history(golden, run):
     values = golden(f"train_{run}")
-    segmenter = Segmenter(
+    network = HeadNetwork(
         VisionTransformer(patch_size=8, width=48, depth=2, num_heads=3),
         SegmentationHead(patch_size=8),
         radius=3,
@@ -46,7 +46,7 @@ def test_golden_training_history(golden, run):
         def total(params):
             evaluation = evaluate_objective(
                 objective,
-                segmenter,
+                network,
                 backbone_params,
                 {"params": params, "batch_stats": head_variables["batch_stats"]},
                 image,
@@ -84,14 +84,14 @@ def test_golden_training_history(golden, run):
 
 @pytest.fixture(scope="module")
 def small():
-    segmenter = Segmenter(
+    network = HeadNetwork(
         VisionTransformer(patch_size=8, width=12, depth=1, num_heads=2),
         SegmentationHead(patch_size=8),
         radius=2,
     )
     image = jnp.asarray(np.random.default_rng(0).uniform(size=(2, 32, 32, 3)), jnp.float32)
-    backbone_params = segmenter.backbone.init(jax.random.key(0), image)["params"]
-    return segmenter, backbone_params, segmenter.init(jax.random.key(1), backbone_params, 32), image
+    backbone_params = network.backbone.init(jax.random.key(0), image)["params"]
+    return network, backbone_params, network.init(jax.random.key(1), backbone_params, 32), image
 
 
 def test_total_is_the_weighted_sum_of_the_terms(small):
@@ -137,7 +137,7 @@ def test_the_teacher_moves_no_running_average(small):
 
 
 def test_teacher_and_student_agree_when_the_crop_is_the_whole_image(small):
-    segmenter, backbone_params, head_variables, image = small
+    network, backbone_params, head_variables, image = small
     objective = SempartObjective(
         crop_fraction=1.0, filtered_teacher=False, weights=LossWeights(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
     )
@@ -147,7 +147,7 @@ def test_teacher_and_student_agree_when_the_crop_is_the_whole_image(small):
         def total(params):
             variables = {**head_variables, "params": params}
             return evaluate_objective(
-                objective, segmenter, backbone_params, variables, image, jnp.zeros((2, 2), int)
+                objective, network, backbone_params, variables, image, jnp.zeros((2, 2), int)
             ).total
 
         return jax.value_and_grad(total)(params)
@@ -183,7 +183,7 @@ def test_errors(small):
 
 def test_equivariance_gradient_is_that_of_a_constant_target(small):
     """The same network on both sides, but the loss pulls on the student alone."""
-    segmenter, backbone_params, head_variables, image = small
+    network, backbone_params, head_variables, image = small
     weights = LossWeights(0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
     objective = SempartObjective(weights=weights)
     corners = jnp.array([[4, 3], [10, 8]])
@@ -191,12 +191,12 @@ def test_equivariance_gradient_is_that_of_a_constant_target(small):
 
     def predict(params, image):
         variables = {**head_variables, "params": params}
-        return segmenter.predict(backbone_params, variables, image, train=True).fine
+        return network.predict(backbone_params, variables, image, train=True).fine
 
     def ours(params):
         variables = {**head_variables, "params": params}
         return evaluate_objective(
-            objective, segmenter, backbone_params, variables, image, corners
+            objective, network, backbone_params, variables, image, corners
         ).total
 
     def with_constant_target(params, target):
@@ -215,8 +215,8 @@ def test_equivariance_gradient_is_that_of_a_constant_target(small):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_batches_that_show_nothing_give_finite_losses_and_gradients(small, dtype):
     """Images that are all black, white, of one colour or noise, alone and beside each other."""
-    segmenter, backbone_params, head_variables, _ = small
-    segmenter = dataclasses.replace(segmenter, backbone=segmenter.backbone.clone(dtype=dtype))
+    network, backbone_params, head_variables, _ = small
+    network = dataclasses.replace(network, backbone=network.backbone.clone(dtype=dtype))
     corners = jnp.array([[0, 3], [16, 8]])
 
     @jax.jit
@@ -224,7 +224,7 @@ def test_batches_that_show_nothing_give_finite_losses_and_gradients(small, dtype
         def total(params):
             variables = {**head_variables, "params": params}
             evaluation = evaluate_objective(
-                SempartObjective(), segmenter, backbone_params, variables, image, corners
+                SempartObjective(), network, backbone_params, variables, image, corners
             )
             return evaluation.total, evaluation
 

@@ -9,9 +9,9 @@ import pytest
 from sempart_jax.networks.handcrafted import HandcraftedBackbone
 from sempart_jax.two_tricks.augment import Augmentation
 from sempart_jax.two_tricks.head import SegmentationHead
+from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.objective import SempartObjective
-from sempart_jax.two_tricks.segmenter import Segmenter
 from sempart_jax.two_tricks.train_step import (
     DEVICE_AXIS,
     create_train_state,
@@ -31,8 +31,8 @@ AUGMENTATION = Augmentation(jitter_probability=1.0, grayscale_probability=0.5)
 OPTIMIZER = optax.sgd(0.1)
 
 
-def make_segmenter(dtype=jnp.float32):
-    return Segmenter(
+def make_network(dtype=jnp.float32):
+    return HeadNetwork(
         VisionTransformer(patch_size=4, width=12, depth=1, num_heads=2, dtype=dtype),
         SegmentationHead(patch_size=4, axis_name=DEVICE_AXIS),
         radius=2,
@@ -41,26 +41,26 @@ def make_segmenter(dtype=jnp.float32):
 
 @pytest.fixture(scope="module")
 def start():
-    segmenter = make_segmenter()
+    network = make_network()
     images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3), np.uint8)
     # Smooth images: on noise the thresholded affinity would hang on rounding.
     images = np.asarray(
         jax.image.resize(images[:, ::4, ::4].astype(np.float32), images.shape, "cubic")
     )
     images = np.clip(images, 0, 255).astype(np.uint8)
-    backbone_params = jax.jit(segmenter.backbone.init)(
-        jax.random.key(0), jnp.zeros((1, 16, 16, 3))
-    )["params"]
-    variables = segmenter.init(jax.random.key(1), backbone_params, 16)
-    return segmenter, backbone_params, create_train_state(variables, OPTIMIZER), images
+    backbone_params = jax.jit(network.backbone.init)(jax.random.key(0), jnp.zeros((1, 16, 16, 3)))[
+        "params"
+    ]
+    variables = network.init(jax.random.key(1), backbone_params, 16)
+    return network, backbone_params, create_train_state(variables, OPTIMIZER), images
 
 
-def run(start, device_count, *, steps=1, seed=0, objective=None, segmenter=None, augment=True):
+def run(start, device_count, *, steps=1, seed=0, objective=None, network=None, augment=True):
     """Return the state after the first step, and the metrics of all steps."""
     default, backbone_params, state, images = start
     devices = jax.local_devices()[:device_count]
     step = make_train_step(
-        segmenter or default,
+        network or default,
         objective or SempartObjective(),
         OPTIMIZER,
         seed=seed,
@@ -147,9 +147,9 @@ def test_steps_compile_once(start):
         lambda event, _, **kwargs: compiled.append(event) if "backend_compile" in event else None
     )
     devices = jax.local_devices()[:2]
-    segmenter, backbone_params, state, images = start
+    network, backbone_params, state, images = start
     step = make_train_step(
-        segmenter, SempartObjective(), OPTIMIZER, seed=0, augmentation=None, devices=devices
+        network, SempartObjective(), OPTIMIZER, seed=0, augmentation=None, devices=devices
     )
     state, backbone_params = replicate(state, devices), replicate(backbone_params, devices)
     state, _ = step(state, backbone_params, shard(Examples(images), 2))
@@ -162,7 +162,7 @@ def test_steps_compile_once(start):
 
 @pytest.mark.slow
 def test_the_loss_finds_a_square_on_a_ground(start):
-    segmenter = Segmenter(
+    network = HeadNetwork(
         HandcraftedBackbone(), SegmentationHead(patch_size=8, axis_name=DEVICE_AXIS), radius=2
     )
     rng = np.random.default_rng(0)
@@ -172,10 +172,10 @@ def test_the_loss_finds_a_square_on_a_ground(start):
         row, column = 8 * rng.integers(0, 4, 2)
         image[row : row + 24, column : column + 24] = (200, 120, 90)
         mask[row : row + 24, column : column + 24] = True
-    variables = segmenter.init(jax.random.key(1), {}, 48)
+    variables = network.init(jax.random.key(1), {}, 48)
     state = replicate(create_train_state(variables, optax.adam(2e-3)), jax.local_devices()[:1])
     step = make_train_step(
-        segmenter,
+        network,
         SempartObjective(crop_fraction=None),
         optax.adam(2e-3),
         seed=0,
@@ -188,7 +188,7 @@ def test_the_loss_finds_a_square_on_a_ground(start):
         losses.append(float(metrics["total"][0]))
     assert losses[-1] < 0.5 * losses[0]
     state = unreplicate(state)
-    fine = jax.jit(segmenter.predict)(
+    fine = jax.jit(network.predict)(
         {},
         {"params": state.params, "batch_stats": state.batch_stats},
         jnp.asarray(images, jnp.float32) / 255,
@@ -199,17 +199,17 @@ def test_the_loss_finds_a_square_on_a_ground(start):
 
 
 def test_bfloat16_backbone_leaves_the_head_in_float32(start, one_device):
-    state, history = run(start, 1, segmenter=make_segmenter(jnp.bfloat16))
+    state, history = run(start, 1, network=make_network(jnp.bfloat16))
     assert all(x.dtype == jnp.float32 for x in jax.tree.leaves((state.params, state.batch_stats)))
     assert all(np.isfinite(value) for value in history[0].values())
     np.testing.assert_allclose(history[0]["total"], one_device[1][0]["total"], rtol=0.05)
 
 
 def test_predicted_masks_lie_between_zero_and_one(start):
-    segmenter, backbone_params, state, images = start
+    network, backbone_params, state, images = start
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     image = shard(images.astype(np.float32) / 255, 8)
-    masks = make_predict_step(segmenter)(replicate(backbone_params), replicate(variables), image)
+    masks = make_predict_step(network)(replicate(backbone_params), replicate(variables), image)
     assert masks.coarse.shape == (8, 1, 4, 4, 1)
     assert masks.fine.shape == masks.refined.shape == (8, 1, 16, 16, 1)
     for mask in masks:
@@ -217,12 +217,12 @@ def test_predicted_masks_lie_between_zero_and_one(start):
         assert float(mask.max()) <= 1
     np.testing.assert_allclose(
         masks.refined[:, 0],
-        segmenter.refine(jnp.asarray(image[:, 0]), jnp.asarray(masks.fine[:, 0])),
+        network.refine(jnp.asarray(image[:, 0]), jnp.asarray(masks.fine[:, 0])),
         atol=1e-5,
     )
 
 
-class WithoutFilter(Segmenter):
+class WithoutFilter(HeadNetwork):
     """Cannot refine."""
 
     def refine(self, image, mask):
@@ -230,11 +230,11 @@ class WithoutFilter(Segmenter):
 
 
 def test_masks_that_nobody_wants_are_not_computed(start):
-    segmenter, backbone_params, state, images = start
-    without = WithoutFilter(segmenter.backbone, segmenter.head, radius=2)
+    network, backbone_params, state, images = start
+    without = WithoutFilter(network.backbone, network.head, radius=2)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     arguments = replicate(backbone_params), replicate(variables), shard(images, 8)
-    whole = make_predict_step(segmenter)(*arguments)
+    whole = make_predict_step(network)(*arguments)
     masks = make_predict_step(without)(*arguments, ("fine",))
     assert masks.coarse is None
     assert masks.refined is None

@@ -14,7 +14,7 @@ from sempart_jax.two_tricks.interfaces import MaskNetwork, Prediction, Variables
 
 
 @dataclasses.dataclass(frozen=True)
-class Segmenter(MaskNetwork):
+class HeadNetwork(MaskNetwork):
     """A frozen backbone and the head on its keys.
 
     Attributes:

@@ -9,8 +9,8 @@ import pytest
 
 from sempart_jax.networks.handcrafted import HandcraftedBackbone
 from sempart_jax.two_tricks.head import SegmentationHead
-from sempart_jax.two_tricks.segmenter import Segmenter
-from tests.two_tricks.small_network import BACKBONE, SEGMENTER, seeded_variables
+from sempart_jax.two_tricks.head_network import HeadNetwork
+from tests.two_tricks.small_network import BACKBONE, NETWORK, seeded_variables
 from tests.two_tricks.test_filters import reference_guided_filter
 
 pytestmark = pytest.mark.compile_bound
@@ -38,7 +38,7 @@ def image():
 
 @pytest.fixture(scope="module")
 def predict():
-    return jax.jit(SEGMENTER.predict, static_argnames="train")
+    return jax.jit(NETWORK.predict, static_argnames="train")
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def prediction(predict, backbone_params, variables, image):
 
 def test_first_parameters_fit_the_keys_and_follow_the_random_key(backbone_params, variables):
     keys = jax.random.split(jax.random.key(0))
-    two = jax.vmap(lambda key: SEGMENTER.init(key, backbone_params, 4))(keys)
+    two = jax.vmap(lambda key: NETWORK.init(key, backbone_params, 4))(keys)
     shapes = jax.tree.map(lambda leaf: (2, *leaf.shape), variables)
     assert jax.tree.map(jnp.shape, two) == shapes
     first, second = two["params"]["input_projection"]["kernel"]
@@ -65,7 +65,7 @@ def test_prediction_is_head_on_backbone_on_normalised_image(
     @jax.jit
     def run(normalised):
         keys = BACKBONE.apply({"params": backbone_params}, normalised)["keys"]
-        return keys, SEGMENTER.head.apply(variables, keys, normalised)
+        return keys, NETWORK.head.apply(variables, keys, normalised)
 
     keys, logits = run(normalised)
     np.testing.assert_allclose(prediction.keys, keys, atol=1e-5)
@@ -99,8 +99,8 @@ def test_prediction_keeps_the_running_averages_and_each_image_to_itself(
 
 def test_training_takes_the_statistics_of_the_batch(prediction, backbone_params, variables, image):
     # Outside of pmap there is no axis to average over.
-    segmenter = dataclasses.replace(SEGMENTER, head=SegmentationHead(patch_size=2))
-    predict = jax.jit(segmenter.predict, static_argnames="train")
+    network = dataclasses.replace(NETWORK, head=SegmentationHead(patch_size=2))
+    predict = jax.jit(network.predict, static_argnames="train")
     training = predict(backbone_params, variables, image, train=True)
     np.testing.assert_array_equal(training.coarse, prediction.coarse)
     assert np.abs(training.fine - prediction.fine).max() > 1e-3
@@ -118,7 +118,7 @@ def test_training_takes_the_statistics_of_the_batch(prediction, backbone_params,
 
 def test_no_gradient_flows_into_the_backbone(backbone_params, variables, image):
     def loss(backbone_params):
-        prediction = SEGMENTER.predict(backbone_params, variables, image)
+        prediction = NETWORK.predict(backbone_params, variables, image)
         return prediction.fine.mean() + prediction.coarse.mean() + prediction.keys.mean()
 
     gradients = jax.jit(jax.grad(loss))(backbone_params)
@@ -126,12 +126,12 @@ def test_no_gradient_flows_into_the_backbone(backbone_params, variables, image):
 
 
 def test_handcrafted_backbone_fits_too():
-    segmenter = Segmenter(HandcraftedBackbone(), SegmentationHead(patch_size=8))
+    network = HeadNetwork(HandcraftedBackbone(), SegmentationHead(patch_size=8))
     image = jax.ShapeDtypeStruct((2, 16, 24, 3), jnp.float32)
-    variables = jax.eval_shape(lambda: segmenter.init(jax.random.key(0), {}, 16))
+    variables = jax.eval_shape(lambda: network.init(jax.random.key(0), {}, 16))
     # 748,165 parameters at patch 8 and keys of 384 channels (two tricks, App. A).
     assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == 748_165
-    prediction = jax.eval_shape(segmenter.predict, {}, variables, image)
+    prediction = jax.eval_shape(network.predict, {}, variables, image)
     assert prediction.fine.shape == (2, 16, 24, 1)
 
 
@@ -139,7 +139,7 @@ def test_refined_mask_is_the_guided_filter_of_the_grey_image():
     rng = np.random.default_rng(0)
     image = rng.uniform(size=(2, 16, 24, 3)).astype(np.float32)
     mask = rng.uniform(0.3, 0.7, size=(2, 16, 24, 1)).astype(np.float32)
-    refined = jax.jit(SEGMENTER.refine)(image, mask)
+    refined = jax.jit(NETWORK.refine)(image, mask)
     for index in range(2):
         grey = image[index].astype(np.float64).mean(-1, keepdims=True)
         expected = reference_guided_filter(grey, mask[index], radius=3, eps=1e-2)
@@ -159,5 +159,5 @@ def test_refined_mask_is_clipped():
     expected = reference_guided_filter(grey, mask[0], radius=3, eps=1e-2)
     assert expected.min() < -0.02
     assert expected.max() > 1.02
-    refined = jax.jit(SEGMENTER.refine)(image, mask)
+    refined = jax.jit(NETWORK.refine)(image, mask)
     np.testing.assert_allclose(refined[0], np.clip(expected, 0, 1), atol=1e-5)
