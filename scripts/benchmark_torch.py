@@ -20,8 +20,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from sempart_jax.kernels.host_guided_filter import guided_radius
 from sempart_jax.kernels.normalization import IMAGENET_MEAN, IMAGENET_STD
-from sempart_jax.predict.postprocessing import guided_radius
 from sempart_jax.two_tricks.objective import LossWeights
 
 Tree = dict[str, Any]

@@ -55,7 +55,7 @@ def show_builtin_model(scenes: Path, out: Path, size: int) -> str:
         A line of the closing table.
     """
     # Not above: whoever asks for help need not wait for it.
-    from sempart_jax.predict.segmenter import load_segmenter
+    from sempart_jax.predict.load import load_segmenter
     from sempart_jax.segmentation.collection import segment
 
     segmenter = load_segmenter()

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from sempart_jax.baselines.bilateral import bilateral_solver
     from sempart_jax.predict.exported import ExportedSegmenter, load_exported
-    from sempart_jax.predict.method_segmenter import MethodSegmenter, load_method_segmenter
-    from sempart_jax.predict.segmenter import ImageSegmenter, load_segmenter
+    from sempart_jax.predict.load import load_method_segmenter, load_segmenter
+    from sempart_jax.predict.segmenter import Segmenter
     from sempart_jax.two_tricks.filters import guided_filter
 
 try:
@@ -16,8 +16,7 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
 __all__ = [
     "ExportedSegmenter",
-    "ImageSegmenter",
-    "MethodSegmenter",
+    "Segmenter",
     "__version__",
     "bilateral_solver",
     "guided_filter",
@@ -30,11 +29,10 @@ _HOMES = {
     "bilateral_solver": "baselines.bilateral",
     "guided_filter": "two_tricks.filters",
     "ExportedSegmenter": "predict.exported",
-    "ImageSegmenter": "predict.segmenter",
-    "MethodSegmenter": "predict.method_segmenter",
+    "Segmenter": "predict.segmenter",
     "load_exported": "predict.exported",
-    "load_method_segmenter": "predict.method_segmenter",
-    "load_segmenter": "predict.segmenter",
+    "load_method_segmenter": "predict.load",
+    "load_segmenter": "predict.load",
 }
 
 

@@ -19,7 +19,7 @@ from absl import flags
 
 from sempart_jax.host import command_line
 from sempart_jax.networks.builtin_model import builtin_model_path
-from sempart_jax.predict.network_source import check_source
+from sempart_jax.predict.source import check_source
 
 
 def define_flags() -> None:
@@ -61,7 +61,7 @@ def _serve(source: str | Path) -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
     from sempart_jax.data.synthetic import synthetic_scene
     from sempart_jax.host.compilation_cache import enable_compilation_cache
-    from sempart_jax.predict.segmenter import load_segmenter
+    from sempart_jax.predict.load import load_segmenter
 
     enable_compilation_cache()
     # What is missing shows before a network is loaded.

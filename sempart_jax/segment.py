@@ -30,9 +30,9 @@ from sempart_jax.host import command_line
 from sempart_jax.host.shown_names import printable
 from sempart_jax.networks.builtin_model import builtin_model_path
 from sempart_jax.predict.methods import METHODS, SHORT_SIDE, check_method
-from sempart_jax.predict.network_source import check_source
 from sempart_jax.predict.pictures import INVERSIONS
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
+from sempart_jax.predict.source import check_source
 from sempart_jax.segmentation.inputs import find_inputs
 from sempart_jax.segmentation.outputs import MASKS, check_settings
 from sempart_jax.segmentation.shards import Shard, parse_shard
@@ -126,8 +126,7 @@ def _given(*names: str) -> Mapping[str, Any]:
 def _segment(arguments: Sequence[str], source: str | Path | None, shard: Shard | None) -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
     from sempart_jax.host.compilation_cache import enable_compilation_cache
-    from sempart_jax.predict.method_segmenter import load_method_segmenter
-    from sempart_jax.predict.segmenter import load_segmenter
+    from sempart_jax.predict.load import load_method_segmenter, load_segmenter
     from sempart_jax.segmentation.collection import Summary, segment
 
     enable_compilation_cache()

@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jax import lax
 
-from sempart_jax.predict.predictor import Predictor
+from sempart_jax.predict.network_step import NetworkStep
 from sempart_jax.runs.checkpoints import Checkpoints
 from sempart_jax.training import distributed
 from sempart_jax.two_tricks.train_step import DEVICE_AXIS, create_train_state, replicate
@@ -56,7 +56,7 @@ def exchange(folder):
             checkpoints.save(state)
         params, variables = seeded_variables()
         images = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 3), np.uint8)
-        masks = Predictor(NETWORK, replicate(params))(replicate(variables), images, 4)
+        masks = NetworkStep(NETWORK, replicate(params)).start(replicate(variables), images, 4)()
         np.save(folder / "fine.npy", masks["fine"])
     jax.experimental.multihost_utils.sync_global_devices("written")
     if not distributed.is_writer():
@@ -64,7 +64,9 @@ def exchange(folder):
         time.sleep(0.3 * process)
         with Checkpoints(folder) as checkpoints:
             restored = checkpoints.restore(jax.tree.map(np.zeros_like, jax.device_get(state)))
-        np.testing.assert_array_equal(restored.params["a"], state.params["a"])
+            _, fields = checkpoints.restore_fields({"params": state.params})
+        for params in (restored.params, fields["params"]):
+            np.testing.assert_array_equal(params["a"], state.params["a"])
     (folder / f"passed {process}").write_text(
         json.dumps({"processes": jax.process_count(), "devices": jax.device_count()})
     )

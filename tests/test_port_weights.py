@@ -22,8 +22,8 @@ from sempart_jax.networks.model_format import (
     read_tensors,
 )
 from sempart_jax.networks.porting import port_head, port_vit
-from sempart_jax.predict.load import load_trained
-from sempart_jax.predict.segmenter import load_segmenter
+from sempart_jax.predict.load import load_segmenter
+from sempart_jax.predict.load_network import load_network
 from sempart_jax.two_tricks.head import SegmentationHead
 from tests.commands import REPOSITORY
 from tests.networks.test_porting import head_state
@@ -169,7 +169,7 @@ def test_head_and_backbone_without_pytorch(port, shallow, tmp_path, monkeypatch)
     )
     assert error == ""
     assert "  head and backbone of ibot_vits16, bfloat16, " in printed
-    network = load_trained(out)
+    network = load_network(out)
     assert (network.backbone, network.patch_size, network.short_side) == ("ibot_vits16", 16, 288)
     exact = port_head(head)["batch_stats"]
     jax.tree.map(np.testing.assert_array_equal, network.variables["batch_stats"], exact)

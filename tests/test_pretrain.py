@@ -19,7 +19,7 @@ from sempart_jax.networks import names
 from sempart_jax.networks.backbones import load_backbone
 from sempart_jax.networks.model_format import read_description
 from sempart_jax.networks.pretrained import BACKBONE_FILE
-from sempart_jax.predict.load import load_trained
+from sempart_jax.predict.load_network import load_network
 from sempart_jax.pretrain import pretrain
 from sempart_jax.runs.checkpoints import Checkpoints
 from sempart_jax.runs.run_record import ResumeError
@@ -234,7 +234,7 @@ def test_micro_batches_that_are_not_equal_are_refused(scenes, tmp_path):
 
 def test_runs_of_both_tasks_are_told_apart(straight, scenes, tmp_path):
     with pytest.raises(ValueError, match=r"a run of pretraining.*--config\.backbone\.weights"):
-        load_trained(straight)
+        load_network(straight)
     for name in ("config.json", "run.json"):
         shutil.copy(straight / name, tmp_path)
     finished = run_train(tmp_path, scenes / "images", steps=1)

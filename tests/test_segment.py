@@ -14,7 +14,7 @@ from PIL import Image
 
 from sempart_jax.data.images import read_grey, read_image
 from sempart_jax.data.synthetic import write_scenes
-from sempart_jax.predict.method_segmenter import load_method_segmenter
+from sempart_jax.predict.load import load_method_segmenter
 from tests.commands import REPOSITORY, run_module, run_train
 
 

@@ -49,12 +49,7 @@ class NetworkMasks:
     def __init__(
         self, predictor: Callable[[Sequence[UInt8[np.ndarray, "_ _ 3"]]], list[Mask]]
     ) -> None:
-        """Choose the network.
-
-        Args:
-            predictor: ``AnySizePredictor`` or ``MethodPredictor``: from images of any sizes to a
-                mask of each, of its height and width.
-        """
+        """Choose what predicts: a ``Predictor``, or what is called as one is."""
         self._predictor = predictor
 
     def __call__(self, images: Sequence[FramedImage], protocol: Protocol) -> list[Mask | Failure]:

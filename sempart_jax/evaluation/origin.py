@@ -8,10 +8,8 @@ from pathlib import Path
 import jax
 
 from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
-from sempart_jax.predict.load import load_trained
-from sempart_jax.predict.method_predictor import load_method
+from sempart_jax.predict.load import load_method_segmenter, load_segmenter
 from sempart_jax.predict.methods import SHORT_SIDE
-from sempart_jax.predict.predictor import any_size_predictor
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +41,7 @@ def network_origin(
     """Load the network whose fine masks are scored.
 
     Args:
-        source: see ``sempart_jax.predict.load.load_trained``.
+        source: see ``sempart_jax.load_segmenter``.
         backbone: name of the backbone that a released head was trained on; runs and model files
             know theirs.
         weights: file of the backbone's weights, where it is not where the run found it.
@@ -56,16 +54,17 @@ def network_origin(
         ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
         ValueError: if it is damaged or no network, or the backbone is another or must be told.
     """
-    network = load_trained(source, backbone=backbone, weights=weights)
-    short_side = network.short_side if short_side is None else short_side
+    segmenter = load_segmenter(
+        source, backbone=backbone, weights=weights, resolution=short_side, batch_size=batch_size
+    )
+    network, predictor = segmenter.network, segmenter.predictor
     facts = {
         "masks": f"fine mask of the {network.origin}",
         "backbone": f"{network.backbone}, {network.computation}",
-        "short side seen by the network": f"{short_side} px",
+        "short side seen by the network": f"{predictor.short_side} px",
         "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }
-    masks = NetworkMasks(any_size_predictor(network, short_side=short_side, batch_size=batch_size))
-    return Origin(masks, facts)
+    return Origin(NetworkMasks(predictor), facts)
 
 
 def method_origin(
@@ -93,12 +92,12 @@ def method_origin(
         ValueError: if a name is unknown, the method does not go with the backbone, or a file holds
             no weights or no decoder for it.
     """
-    loaded = load_method(
+    segmenter = load_method_segmenter(
         method,
-        backbone,
+        backbone=backbone,
         weights=weights,
         decoder=decoder,
-        short_side=short_side,
+        resolution=short_side,
         batch_size=batch_size,
     )
     facts = {
@@ -106,7 +105,7 @@ def method_origin(
         "backbone": backbone,
         "short side seen by the network": f"{short_side} px",
     }
-    return Origin(NetworkMasks(loaded.predictor), facts, foreground_chosen=True)
+    return Origin(NetworkMasks(segmenter.predictor), facts, foreground_chosen=True)
 
 
 def saved_origin(folder: Path) -> Origin:

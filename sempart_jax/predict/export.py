@@ -28,10 +28,10 @@ from sempart_jax.predict.exported import (
     FORMAT,
     VERSION,
     WEIGHTS_FILE,
-    input_shapes,
     program_file,
     require_flatbuffers,
 )
+from sempart_jax.predict.predictor import input_shapes
 from sempart_jax.two_tricks.interfaces import MaskNetwork
 
 PLATFORMS = ("cpu", "cuda")
@@ -110,12 +110,12 @@ def _write_files(
 
 
 def export_program(
-    segmenter: MaskNetwork, weights: dict[str, jax.ShapeDtypeStruct], height: int, width: int
+    network: MaskNetwork, weights: dict[str, jax.ShapeDtypeStruct], height: int, width: int
 ) -> export.Exported:
     """Trace a network for images of one size, in any number.
 
     Args:
-        segmenter: network.
+        network: network without its parameters.
         weights: shapes of all its tensors by their names in a model file.
         height: of the images in pixels, a multiple of the patch.
         width: of the images in pixels, a multiple of the patch.
@@ -127,7 +127,7 @@ def export_program(
 
     def predict(weights: dict[str, Any], image: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W"]:
         frozen_params, variables = unflatten(weights, BACKBONE), unflatten(weights, HEAD)
-        return segmenter.predict(frozen_params, variables, from_bytes(image)).fine[..., 0]
+        return network.predict(frozen_params, variables, from_bytes(image)).fine[..., 0]
 
     (batch,) = export.symbolic_shape("batch", constraints=["batch >= 1"])
     image = jax.ShapeDtypeStruct((batch, height, width, 3), jnp.uint8)

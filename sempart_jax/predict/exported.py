@@ -21,12 +21,12 @@ from typing import Any
 import jax
 import numpy as np
 from jax import export
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 
 from sempart_jax.networks.model_format import read_tensors
-from sempart_jax.predict.input_size import ASPECT_RATIOS, FewShapesPredictor, input_size
-from sempart_jax.predict.picture_segmenter import PictureSegmenter
 from sempart_jax.predict.pictures import check_options
+from sempart_jax.predict.predictor import Fetch, Predictor, input_shapes, pad_batch
+from sempart_jax.predict.segmenter import Segmenter
 
 FORMAT = "sempart_jax exported network"
 VERSION = 1
@@ -43,47 +43,8 @@ FIELDS: Mapping[str, type] = {
 """What the description tells beside format and version, as far as it is needed here."""
 
 
-class ExportedPredictor(FewShapesPredictor):
-    """Masks of images of any size by programs, one for each size at which an image is seen."""
-
-    def __init__(
-        self,
-        programs: Mapping[tuple[int, int], Callable[..., Any]],
-        weights: dict[str, np.ndarray],
-        *,
-        short_side: int,
-        patch_size: int,
-        batch_size: int,
-    ) -> None:
-        """Put the weights on the default device; each program compiles at first use.
-
-        Args:
-            programs: from weights and images to masks, by height and width of the images.
-            weights: their first argument.
-            short_side: short side in pixels at which an image is seen.
-            patch_size: side of the backbone's patches in pixels.
-            batch_size: images that are processed together at most.
-        """
-        super().__init__(short_side=short_side, patch_size=patch_size, batch_size=batch_size)
-        self._programs = programs
-        self._weights = jax.device_put(weights)
-
-    def start(
-        self, inputs: UInt8[np.ndarray, "B h w 3"]
-    ) -> Callable[[], Float[np.ndarray, "B h w"]]:
-        """Begin to predict for inputs of one size, see :class:`FewShapesPredictor`."""
-        # Sizes of batches that are powers of two bound how often a shape compiles.
-        count = len(inputs)
-        size = min(1 << (count - 1).bit_length(), self.batch_size)
-        if count < size:
-            inputs = np.pad(inputs, ((0, size - count), (0, 0), (0, 0), (0, 0)))
-        height, width = inputs.shape[1:3]
-        masks = self._programs[height, width](self._weights, inputs)
-        return lambda: np.asarray(masks)[:count]
-
-
-class ExportedSegmenter(PictureSegmenter):
-    """Gives soft foreground masks of images of any size, as ``ImageSegmenter`` does.
+class ExportedSegmenter(Segmenter):
+    """Gives soft foreground masks of images of any size, as the ``Segmenter`` that was exported.
 
     Attributes:
         description: what ``model.json`` tells: backbone, patch size, short side, origin and more.
@@ -93,20 +54,13 @@ class ExportedSegmenter(PictureSegmenter):
     """
 
     def __init__(
-        self,
-        predictor: ExportedPredictor,
-        description: dict[str, Any],
-        *,
-        refine: str,
-        invert: str,
+        self, predictor: Predictor, description: dict[str, Any], *, refine: str, invert: str
     ) -> None:
         """Choose what is done to the masks; see :func:`load_exported`."""
-        super().__init__(predictor, refine=refine, invert=invert)
+        digests = json.dumps(description["sha256"], sort_keys=True).encode()
+        origin = {"network": hashlib.sha256(digests).hexdigest()}
+        super().__init__(predictor, refine=refine, invert=invert, origin=lambda: origin)
         self.description = description
-
-    def _origin(self) -> Mapping[str, str]:
-        digests = json.dumps(self.description["sha256"], sort_keys=True)
-        return {"network": hashlib.sha256(digests.encode()).hexdigest()}
 
 
 def load_exported(
@@ -119,7 +73,7 @@ def load_exported(
     """Load an exported network.
 
     Args:
-        path: folder that ``ImageSegmenter.export`` has written.
+        path: folder that ``Segmenter.export`` has written.
         refine: what sharpens the masks at the size of their images: ``none``, ``guided``,
             ``bilateral`` or ``bilateral_16_16_8``; as it was exported by default.
         invert: see ``sempart_jax.predict.pictures.choose_side``; as it was exported by default.
@@ -147,7 +101,7 @@ def load_exported(
         name = program_file(height, width)
         content = _read_checked(path, name, digests)
         programs[height, width] = _program(path / name, content, description["jax"])
-    predictor = ExportedPredictor(
+    predictor = exported_predictor(
         programs,
         read_tensors(path / WEIGHTS_FILE),
         short_side=description["short_side"],
@@ -157,19 +111,38 @@ def load_exported(
     return ExportedSegmenter(predictor, description, refine=refine, invert=invert)
 
 
+def exported_predictor(
+    programs: Mapping[tuple[int, int], Callable[..., Any]],
+    weights: dict[str, np.ndarray],
+    *,
+    short_side: int,
+    patch_size: int,
+    batch_size: int,
+) -> Predictor:
+    """Put the weights on the default device; each program compiles at first use.
+
+    Args:
+        programs: from weights and images to masks, by height and width of the images.
+        weights: their first argument.
+        short_side: short side in pixels at which an image is seen.
+        patch_size: side of the backbone's patches in pixels.
+        batch_size: images that are processed together at most.
+    """
+    weights = jax.device_put(weights)
+
+    def start(inputs: UInt8[np.ndarray, "B h w 3"]) -> Fetch:
+        # Sizes of batches that are powers of two bound how often a shape compiles.
+        count = len(inputs)
+        size = min(1 << (count - 1).bit_length(), batch_size)
+        masks = programs[inputs.shape[1:3]](weights, pad_batch(inputs, size))
+        return lambda: np.asarray(masks)[:count]
+
+    return Predictor(start, short_side=short_side, patch_size=patch_size, batch_size=batch_size)
+
+
 def program_file(height: int, width: int) -> str:
     """Return the name of the file with the program for a shape."""
     return f"{height}x{width}.stablehlo"
-
-
-def input_shapes(short_side: int, patch_size: int) -> set[tuple[int, int]]:
-    """Return all heights and widths at which a network sees images, see ``input_size``."""
-    sides = [(720, round(720 * ratio)) for ratio in ASPECT_RATIOS]
-    return {
-        input_size(height, width, short_side, patch_size)
-        for short, long in sides
-        for height, width in ((short, long), (long, short))
-    }
 
 
 def require_flatbuffers() -> None:

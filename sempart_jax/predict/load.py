@@ -1,196 +1,188 @@
-"""A trained network, loaded from wherever it is kept."""
+"""Load what segments anybody's pictures: a trained network, or a method without training."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
-from ml_collections import ConfigDict
+import numpy as np
 
+from sempart_jax.baselines.found import decoder_weights
 from sempart_jax.networks.backbones import load_backbone
-from sempart_jax.networks.model_file import read_model
+from sempart_jax.networks.builtin_model import builtin_model_path
+from sempart_jax.networks.by_name import name_network
 from sempart_jax.networks.model_format import is_model_file
-from sempart_jax.networks.released import head_shape, infer_backbone, read_released_head
+from sempart_jax.networks.names import FOUND
+from sempart_jax.networks.released import read_found_decoder
 from sempart_jax.networks.trained import TrainedNetwork
-from sempart_jax.predict.network_source import CHECKPOINT_FOLDERS, KINDS, check_source, run_of
-from sempart_jax.runs.checkpoints import Checkpoints, DamagedCheckpointError
-from sempart_jax.runs.default_config import default_config
-from sempart_jax.runs.network import build_network
-from sempart_jax.runs.run_record import OtherTaskError, read_config
-from sempart_jax.two_tricks.head import SegmentationHead
-from sempart_jax.two_tricks.head_network import HeadNetwork
-from sempart_jax.two_tricks.interfaces import MaskNetwork, Variables
-
-__all__ = ["TrainedNetwork", "load_checkpoint", "load_released", "load_run", "load_trained"]
-
-RELEASED_SHORT_SIDE = 320
-"""Side in pixels of the images on which the released heads were trained."""
+from sempart_jax.predict.load_network import load_network
+from sempart_jax.predict.method_step import MethodStep
+from sempart_jax.predict.methods import METHODS, SHORT_SIDE, check_method, is_found
+from sempart_jax.predict.network_step import NetworkStep
+from sempart_jax.predict.pictures import check_options
+from sempart_jax.predict.segmenter import Segmenter
+from sempart_jax.runs.checkpoints import fingerprint_params
+from sempart_jax.two_tricks.train_step import replicate
 
 
-def load_trained(
-    source: str | os.PathLike[str],
+def load_segmenter(
+    source: str | os.PathLike[str] | None = None,
     *,
     backbone: str | None = None,
     weights: str | os.PathLike[str] | None = None,
-) -> TrainedNetwork:
-    """Load a trained network from a run, a checkpoint, a model file or a released head.
+    resolution: int | None = None,
+    refine: str = "guided",
+    invert: str = "auto",
+    batch_size: int = 8,
+) -> Segmenter:
+    """Load a trained network for use on pictures.
+
+    >>> segmenter = load_segmenter("runs/tricks")  # doctest: +SKIP
+    >>> mask = segmenter(PIL.Image.open("photo.jpg"))  # doctest: +SKIP
 
     Args:
         source: a run's directory; one checkpoint of it, ``RUN/checkpoints/STEP`` or
-            ``RUN/best/STEP``; a model file of this project; or the tensors of the head released
-            with *Two Tricks* as ``.pth``, ``.npz`` or ``.safetensors``.
-        backbone: name of the backbone that a released head was trained on, see
-            :func:`load_released`; runs and model files know theirs.
+            ``RUN/best/STEP``; a model file (``.safetensors``); or the head released with *Two
+            Tricks* as ``.pth``, ``.npz`` or ``.safetensors``. By default the built-in model.
+        backbone: name of the backbone that a released head was trained on; ``dino_vits8`` by
+            default where its patch is 8. Runs and model files know theirs.
         weights: file of the backbone's weights, where ``source`` does not hold or find them; by
-            default they are downloaded by the backbone's name.
+            default they are downloaded.
+        resolution: short side in pixels at which the network sees an image, rounded to its patch;
+            that of its training if None.
+        refine: what sharpens the masks at the size of their images: ``none``, ``guided``,
+            ``bilateral`` or ``bilateral_16_16_8``.
+        invert: see ``sempart_jax.predict.pictures.choose_side``.
+        batch_size: images that are processed together.
+
+    Returns:
+        The segmenter.
 
     Raises:
-        FileNotFoundError: if there is no such source, checkpoint or file of weights.
+        FileNotFoundError: if there is no such source, checkpoint or file of weights, or no
+            built-in model in this installation.
         ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
-        ValueError: if something is damaged or of another kind, or the backbone is not the one that
-            the source was trained on.
+        ValueError: if something is damaged, unknown or out of range, or the backbone must be told.
     """
-    path = Path(source)
-    check_source(path)
-    if path.is_file() and not is_model_file(path):
-        return load_released(path, backbone=backbone, weights=weights)
-    weights = None if weights is None else os.fspath(weights)
-    if path.is_file():
-        network = read_model(path, weights)
-    elif (path / "config.json").exists():
-        network = load_run(path, weights=weights)
-    else:
-        network = load_checkpoint(path, weights=weights)
-    if backbone not in (None, network.backbone):
-        raise ValueError(
-            f"{path} was trained on {network.backbone}, not on {backbone}: leave the backbone out"
-        )
-    return network
+    check_options(refine, invert, resolution=resolution, batch_size=batch_size)
+    source = builtin_model_path() if source is None else source
+    network = load_network(source, backbone=backbone, weights=weights)
+    return network_segmenter(
+        network, resolution=resolution, refine=refine, invert=invert, batch_size=batch_size
+    )
 
 
-def load_run(workdir: Path, *, weights: str | None = None) -> TrainedNetwork:
-    """Load a run's best checkpoint by validation where there is one, or else its last one.
-
-    Args:
-        workdir: directory of the run.
-        weights: file of the backbone's weights, where it is not where the run found it.
-
-    Raises:
-        FileNotFoundError: if there is no run, checkpoint or file of weights.
-        ValueError: if the run's configuration or the checkpoint is damaged.
-    """
-    config, network, frozen_params = _build(workdir, weights)
-    shapes = network.shapes(frozen_params, config.data.image_size)
-    with (
-        Checkpoints(workdir, name="best", best=True, read_only=True) as best,
-        Checkpoints(workdir, read_only=True) as newest,
-    ):
-        validated = best.latest_step is not None
-        try:
-            step, variables = (best if validated else newest).restore_fields(shapes)
-        except DamagedCheckpointError as error:
-            raise DamagedCheckpointError(
-                f"{error}. Name another checkpoint: {workdir}/checkpoints/STEP"
-            ) from error
-    kind = "the best by validation" if validated else "the last"
-    origin = f"run {workdir}, step {step}, {kind}"
-    return _trained(config, network, frozen_params, variables, origin)
-
-
-def load_checkpoint(path: Path, *, weights: str | None = None) -> TrainedNetwork:
-    """Load one checkpoint of a run.
-
-    Args:
-        path: ``RUN/checkpoints/STEP`` or ``RUN/best/STEP``.
-        weights: file of the backbone's weights, where it is not where the run found it.
-
-    Raises:
-        FileNotFoundError: if there is no run, checkpoint or file of weights.
-        ValueError: if the run's configuration or the checkpoint is damaged.
-    """
-    workdir = run_of(path)
-    if workdir is None or not path.is_dir():
-        raise FileNotFoundError(f"{path} is no checkpoint of a run: name {KINDS}")
-    folder, step = path.absolute().parent.name, int(path.absolute().name)
-    config, network, frozen_params = _build(workdir, weights)
-    shapes = network.shapes(frozen_params, config.data.image_size)
-    best = CHECKPOINT_FOLDERS[folder]
-    with Checkpoints(workdir, name=folder, best=best, read_only=True) as checkpoints:
-        _, variables = checkpoints.restore_fields(shapes, step)
-    origin = f"run {workdir}, step {step}, by choice"
-    return _trained(config, network, frozen_params, variables, origin)
-
-
-def load_released(
-    path: Path,
+def network_segmenter(
+    network: TrainedNetwork,
     *,
-    backbone: str | None = None,
-    weights: str | os.PathLike[str] | None = None,
-) -> TrainedNetwork:
-    """Load a head by the names of the released segmenter, and the backbone that it needs.
+    resolution: int | None = None,
+    refine: str = "guided",
+    invert: str = "auto",
+    batch_size: int = 8,
+) -> Segmenter:
+    """Put a network on all local devices; each of seven image shapes compiles at first use.
 
     Args:
-        path: ``.pth``, ``.npz`` or ``.safetensors``.
-        backbone: name of the backbone. By default ``dino_vits8`` for a head of patch 8; one of
-            patch 16 may belong to ``dino_vits16`` or ``ibot_vits16``, and has to be told.
-        weights: file of the backbone's weights; by default they are downloaded.
+        network: trained network.
+        resolution: see :func:`load_segmenter`.
+        refine: see :func:`load_segmenter`.
+        invert: see :func:`load_segmenter`.
+        batch_size: see :func:`load_segmenter`.
 
     Raises:
-        FileNotFoundError: if a file is not there, or the weights cannot be had.
-        ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
-        ValueError: if a file is damaged, of another kind or for another backbone, or the backbone
-            has to be told.
+        ValueError: if a name is unknown, or a size not positive.
     """
-    variables = read_released_head(path)
-    patch_size, width = head_shape(variables)
-    if backbone is None:
-        try:
-            backbone = infer_backbone(patch_size, width)
-        except ValueError as error:
-            raise ValueError(f"the head in {path} needs its backbone: {error}") from error
-    module, frozen_params = load_backbone(backbone, "" if weights is None else os.fspath(weights))
-    if (module.patch_size, module.width) != (patch_size, width):
-        raise ValueError(
-            f"the head in {path} is for patches of {patch_size} pixels and keys of {width} "
-            f"channels, but {backbone} has {module.patch_size} and {module.width}: name the "
-            "backbone that it was trained on"
+    check_options(refine, invert, resolution=resolution, batch_size=batch_size)
+    predictor = NetworkStep(network.modules, replicate(network.frozen_params)).predictor(
+        replicate(network.variables),
+        short_side=network.short_side if resolution is None else resolution,
+        batch_size=batch_size,
+        origin=network.origin,
+    )
+
+    def origin() -> Mapping[str, str]:
+        parts = (
+            fingerprint_params(network.frozen_params),
+            fingerprint_params(network.variables),
+            network.backbone,
+            network.computation,
         )
-    return TrainedNetwork(
-        modules=HeadNetwork(module, SegmentationHead(patch_size=patch_size)),
-        frozen_params=frozen_params,
-        variables=variables,
-        short_side=RELEASED_SHORT_SIDE,
-        backbone=backbone,
-        dtype="float32",
-        origin=f"released head {path}",
-    )
+        return {"network": " ".join(parts)}
+
+    return Segmenter(predictor, refine=refine, invert=invert, origin=origin, network=network)
 
 
-def _build(workdir: Path, weights: str | None) -> tuple[ConfigDict, MaskNetwork, Variables]:
-    try:
-        config = read_config(workdir, default_config())
-    except OtherTaskError as error:
+def load_method_segmenter(
+    method: str,
+    *,
+    backbone: str = "dino_vits8",
+    weights: str | os.PathLike[str] | None = None,
+    decoder: str | os.PathLike[str] | None = None,
+    resolution: int = SHORT_SIDE,
+    refine: str = "guided",
+    invert: str = "never",
+    batch_size: int = 8,
+) -> Segmenter:
+    """Set up a method that needs no training, for use on pictures.
+
+    >>> segmenter = load_method_segmenter("tokencut")  # doctest: +SKIP
+    >>> mask = segmenter(PIL.Image.open("photo.jpg"))  # doctest: +SKIP
+
+    Args:
+        method: ``tokencut``, ``lost``, ``deep_spectral``, ``found_multi`` or ``found_single``, see
+            ``sempart_jax.predict.methods.METHODS``.
+        backbone: one of ``sempart_jax.networks.names.BACKBONES``, or ``handcrafted``, which FOUND
+            cannot do with.
+        weights: file of the backbone's weights; by default they are downloaded.
+        decoder: FOUND's decoder, for its two methods: its released file, or what else
+            :func:`load_segmenter` takes of a run that has trained one; without one they take what
+            is not background.
+        resolution: short side in pixels at which the backbone sees an image, rounded to its patch.
+        refine: see :func:`load_segmenter`.
+        invert: see :func:`load_segmenter`; methods choose their foreground themselves.
+        batch_size: images that are processed together.
+
+    Returns:
+        The segmenter.
+
+    Raises:
+        FileNotFoundError: if a file of weights cannot be had.
+        ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
+        ValueError: if something is unknown, damaged or out of range, or the parts do not go
+            together.
+    """
+    check_options(refine, invert, resolution=resolution, batch_size=batch_size)
+    check_method(method, backbone, decoder)
+    # What can be wrong with a small file shows before a large one is downloaded.
+    read_decoder = None if decoder is None else _read_decoder(decoder, backbone, weights)
+    module, params = load_backbone(backbone, "" if weights is None else os.fspath(weights))
+    if read_decoder is not None and len(read_decoder[0]) != module.width:
         raise ValueError(
-            f"{error}: it has a backbone and no masks. Train on it by "
-            f"--config.backbone.weights={workdir}"
-        ) from error
-    if weights is not None:
-        config.backbone.weights = weights
-    return config, *build_network(config)
-
-
-def _trained(
-    config: ConfigDict,
-    network: MaskNetwork,
-    frozen_params: Variables,
-    variables: Variables,
-    origin: str,
-) -> TrainedNetwork:
-    return TrainedNetwork(
-        modules=network,
-        frozen_params=frozen_params,
-        variables=variables,
-        short_side=config.data.image_size,
-        backbone=config.backbone.name,
-        dtype=config.backbone.dtype,
-        origin=origin,
-        head_dtype=config.head.dtype,
+            f"{decoder} holds a decoder for keys of width {len(read_decoder[0])}, but those of "
+            f"{backbone} have {module.width}: name the backbone that it was trained on"
+        )
+    step = MethodStep(
+        METHODS[method],
+        module,
+        class_attention=is_found(method) and read_decoder is None,
+        decoder=read_decoder,
     )
+
+    def origin() -> Mapping[str, str]:
+        parts = (backbone, fingerprint_params(params), fingerprint_params(read_decoder))
+        return {"method": method, "network": " ".join(parts)}
+
+    predictor = step.predictor(params, short_side=resolution, batch_size=batch_size)
+    return Segmenter(predictor, refine=refine, invert=invert, origin=origin)
+
+
+def _read_decoder(
+    path: str | os.PathLike[str], backbone: str, weights: str | os.PathLike[str] | None
+) -> tuple[np.ndarray, float]:
+    """Read a decoder that its authors have released, or that has been trained here."""
+    if not Path(path).is_dir() and not is_model_file(path):
+        return read_found_decoder(path)
+    network = load_network(path, backbone=backbone, weights=weights)
+    name = name_network(network.modules)
+    if name != FOUND:
+        raise ValueError(f"{path} holds the network {name}, and a decoder of FOUND is wanted")
+    return decoder_weights(network.variables)

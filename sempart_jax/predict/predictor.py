@@ -1,242 +1,139 @@
-"""Predict masks for host arrays, in batches of few fixed shapes."""
+"""Masks of images of any size, by a network or a method that sees them in few shapes.
 
-from collections.abc import Callable
-from typing import Any
+Each new shape is compiled anew, so an image is brought to the nearest of a few aspect ratios, those
+that most photographs have. An image of another ratio is stretched on its way in, and its mask back.
+"""
 
-import jax
-import jax.numpy as jnp
+import math
+from collections.abc import Callable, Sequence
+
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped, UInt8
 
+from sempart_jax.data.image_sizes import resize
 from sempart_jax.host.in_flight import map_in_flight
-from sempart_jax.networks.trained import TrainedNetwork
-from sempart_jax.predict.input_size import FewShapesPredictor
-from sempart_jax.two_tricks.interfaces import MaskNetwork, Variables
-from sempart_jax.two_tricks.multiscale import crop_and_zoom
-from sempart_jax.two_tricks.train_step import (
-    MASK_NAMES,
-    TrainState,
-    make_predict_step,
-    replicate,
-    shard,
-)
 
-HostMasks = dict[str, Float[np.ndarray, "B _ _"]]
-"""Masks in [0, 1] by their names."""
+ASPECT_RATIOS = (1.0, 4 / 3, 3 / 2, 16 / 9)
+"""Long side over short side; with portrait and landscape, seven shapes in all."""
+
+Fetch = Callable[[], Float[np.ndarray, "B rows columns"]]
+"""Waits for the masks of a batch, on pixels or on patches, and gives them."""
+
+Fit = Callable[[Float[np.ndarray, "rows columns"], int, int], Float[np.ndarray, "H W"]]
+"""Brings a predicted mask to the height and width of its image."""
 
 
-def whole_batch(batch_size: int) -> int:
-    """Round a batch up to images for each local device alike."""
-    devices = jax.local_device_count()
-    return -(-batch_size // devices) * devices
+def input_size(height: int, width: int, short_side: int, patch_size: int) -> tuple[int, int]:
+    """Choose the size at which the network sees an image.
+
+    Args:
+        height: of the image in pixels.
+        width: of the image in pixels.
+        short_side: wanted short side in pixels, rounded to a multiple of the patch.
+        patch_size: side of the backbone's patches in pixels.
+
+    Returns:
+        Height and width, multiples of the patch, in the nearest of :data:`ASPECT_RATIOS`.
+
+    Raises:
+        ValueError: if a size is not positive.
+    """
+    sizes = {"height": height, "width": width, "short_side": short_side, "patch_size": patch_size}
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1 pixel, got {size}")
+    aspect = math.log(max(height, width) / min(height, width))
+    ratio = min(ASPECT_RATIOS, key=lambda candidate: abs(math.log(candidate) - aspect))
+    short = max(1, round(short_side / patch_size)) * patch_size
+    long = round(short * ratio / patch_size) * patch_size
+    return (short, long) if width >= height else (long, short)
+
+
+def input_shapes(short_side: int, patch_size: int) -> set[tuple[int, int]]:
+    """Return all heights and widths at which a network sees images, see :func:`input_size`."""
+    sides = [(720, round(720 * ratio)) for ratio in ASPECT_RATIOS]
+    return {
+        input_size(height, width, short_side, patch_size)
+        for short, long in sides
+        for height, width in ((short, long), (long, short))
+    }
+
+
+def pad_batch(images: Shaped[np.ndarray, "B h w 3"], size: int) -> Shaped[np.ndarray, "C h w 3"]:
+    """Fill a batch up with zeros, so that a smaller one does not compile anew."""
+    missing = size - len(images)
+    return np.pad(images, ((0, missing), (0, 0), (0, 0), (0, 0))) if missing else images
+
+
+def stretch(
+    mask: Float[np.ndarray, "rows columns"], height: int, width: int
+) -> Float[np.ndarray, "H W"]:
+    """Bring a soft mask on pixels to the size of its image."""
+    return np.clip(resize(mask, height, width), 0, 1)
 
 
 class Predictor:
-    """The network with one set of variables, from images on the host to soft masks there."""
+    """Predicts masks of images of any size.
 
-    def __init__(self, network: MaskNetwork, replicated_frozen_params: Any) -> None:
-        """Prepare the prediction step.
+    ``network_input``, ``start`` and ``fit`` are its three steps, for those who feed images in a
+    stream; calling it takes them one after another, with two batches in flight.
 
-        It compiles at the first call of each image size, and once more for other masks, or for
-        floats where there were bytes.
-
-        Args:
-            network: network.
-            replicated_frozen_params: parameters that are not trained, on all devices.
-        """
-        self._step = make_predict_step(network)
-        self._frozen_params = replicated_frozen_params
-
-    def start(
-        self,
-        replicated_variables: Variables,
-        images: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"],
-        batch_size: int,
-        names: tuple[str, ...] = MASK_NAMES,
-    ) -> Callable[[], HostMasks]:
-        """Begin to predict for a batch, and return without its masks.
-
-        Args:
-            replicated_variables: ``{"params", "batch_stats"}`` on all devices.
-            images: RGB, uint8 or float in [0, 1], sides divisible by the patch; a whole batch of
-                them at most. They are not to be changed before the masks are there.
-            batch_size: images that are processed together, rounded up by :func:`whole_batch`;
-                fewer are padded to it, so that the last batch of a data set does not compile anew.
-            names: the wanted masks, among :data:`MASK_NAMES`; what serves none is not computed.
-
-        Returns:
-            What waits for the masks and gives them by ``names``: ``coarse`` ``[B, h, w]``, ``fine``
-            and ``refined`` ``[B, H, W]``, in [0, 1].
-
-        Raises:
-            ValueError: if there are more images than a whole batch, or a name is unknown.
-        """
-        count, size = len(images), whole_batch(batch_size)
-        if count > size:
-            raise ValueError(f"{count} images are more than a batch of {size}")
-        if images.dtype != np.uint8:
-            images = images.astype(np.float32, copy=False)
-        if count < size:
-            images = np.pad(images, ((0, size - count), (0, 0), (0, 0), (0, 0)))
-        sharded = shard(images, jax.local_device_count())
-        masks = self._step(self._frozen_params, replicated_variables, sharded, names)
-        wanted = {name: getattr(masks, name) for name in names}
-        for mask in wanted.values():
-            mask.copy_to_host_async()
-
-        def fetch() -> HostMasks:
-            arrays = {name: np.asarray(mask)[..., 0] for name, mask in wanted.items()}
-            return {
-                name: array.reshape(size, *array.shape[2:])[:count]
-                for name, array in arrays.items()
-            }
-
-        return fetch
-
-    def __call__(
-        self,
-        replicated_variables: Variables,
-        images: UInt8[np.ndarray, "B H W 3"] | Float[np.ndarray, "B H W 3"],
-        batch_size: int,
-        names: tuple[str, ...] = MASK_NAMES,
-    ) -> HostMasks:
-        """Predict for any number of images, batch by batch with two in flight.
-
-        Args:
-            replicated_variables: see :meth:`start`.
-            images: see :meth:`start`; at least one.
-            batch_size: see :meth:`start`.
-            names: see :meth:`start`.
-
-        Returns:
-            Masks by ``names``, in the order of ``images``.
-        """
-        size = whole_batch(batch_size)
-
-        def start(first: int) -> Callable[[], HostMasks]:
-            return self.start(replicated_variables, images[first : first + size], size, names)
-
-        parts = list(map_in_flight(start, range(0, len(images), size)))
-        return {name: np.concatenate([part[name] for part in parts]) for name in names}
-
-
-class AnySizePredictor(FewShapesPredictor):
-    """Fine masks of images of any size by a network on all local devices."""
+    Attributes:
+        start: begins to predict for uint8 inputs ``[B, h, w, 3]`` of one size, a batch of them at
+            most, and returns what waits for their masks.
+        fit: brings a mask to the height and width of its image.
+        short_side: short side in pixels at which an image is seen, before it is rounded.
+        batch_size: images that are processed together.
+    """
 
     def __init__(
         self,
-        predictor: Predictor,
-        replicated_variables: Variables,
+        start: Callable[[UInt8[np.ndarray, "B h w 3"]], Fetch],
         *,
         short_side: int,
         patch_size: int,
-        batch_size: int = 8,
-        origin: str = "in training",
+        batch_size: int,
+        fit: Fit = stretch,
     ) -> None:
-        """Choose the network.
+        """Choose what predicts; ``patch_size`` is the side of its patches in pixels."""
+        self.start, self.fit = start, fit
+        self.short_side, self._patch_size = short_side, patch_size
+        self.batch_size = batch_size
+
+    def input_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width at which an image is seen, see :func:`input_size`."""
+        return input_size(height, width, self.short_side, self._patch_size)
+
+    def network_input(self, image: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+        """Bring an image to the size at which it is seen."""
+        return resize(image, *self.input_size(*image.shape[:2]))
+
+    def __call__(
+        self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
+    ) -> list[Float[np.ndarray, "_ _"]]:
+        """Predict, a batch of each size at a time: the next is resized while one is computed.
 
         Args:
-            predictor: network.
-            replicated_variables: ``{"params", "batch_stats"}`` on all devices.
-            short_side: short side in pixels at which it sees an image.
-            patch_size: side of the backbone's patches in pixels.
-            batch_size: images that are processed together, rounded up by :func:`whole_batch`.
-            origin: where the network comes from, for an error.
-        """
-        super().__init__(
-            short_side=short_side, patch_size=patch_size, batch_size=whole_batch(batch_size)
-        )
-        self._predictor = predictor
-        self._variables = replicated_variables
-        self._origin = origin
-
-    def start(
-        self, inputs: UInt8[np.ndarray, "B h w 3"]
-    ) -> Callable[[], Float[np.ndarray, "B h w"]]:
-        """Begin to predict for inputs of one size; fewer than a batch are padded to one.
+            images: RGB images of any sizes.
 
         Returns:
-            What waits for the masks and gives them; it raises ValueError where they are not
-            finite.
+            A mask in [0, 1] for each in their order, of its height and width.
         """
-        fetch = self._predictor.start(self._variables, inputs, self.batch_size, ("fine",))
+        places: dict[tuple[int, int], list[int]] = {}
+        for place, image in enumerate(images):
+            places.setdefault(self.input_size(*image.shape[:2]), []).append(place)
+        batches = [
+            members[first : first + self.batch_size]
+            for members in places.values()
+            for first in range(0, len(members), self.batch_size)
+        ]
 
-        def finite_masks() -> Float[np.ndarray, "B h w"]:
-            masks = fetch()["fine"]
-            if not np.isfinite(masks).all():
-                raise ValueError(
-                    f"the network gives NaN for masks ({self._origin}): its weights are damaged, "
-                    "or its training has gone wrong. Get the file again, or take another checkpoint"
-                )
-            return masks
+        def start_batch(members: list[int]) -> Fetch:
+            return self.start(np.stack([self.network_input(images[place]) for place in members]))
 
-        return finite_masks
-
-
-def any_size_predictor(
-    network: TrainedNetwork, *, short_side: int | None = None, batch_size: int = 8
-) -> AnySizePredictor:
-    """Put a trained network on all local devices.
-
-    Args:
-        network: backbone and head with their parameters.
-        short_side: short side in pixels at which it sees an image; that of its training if None.
-        batch_size: images that are processed together.
-    """
-    return AnySizePredictor(
-        Predictor(network.modules, replicate(network.frozen_params)),
-        replicate(network.variables),
-        short_side=network.short_side if short_side is None else short_side,
-        patch_size=network.patch_size,
-        batch_size=batch_size,
-        origin=network.origin,
-    )
-
-
-def trained_variables(replicated_state: TrainState) -> Variables:
-    """Take from a training state what prediction needs."""
-    return {"params": replicated_state.params, "batch_stats": replicated_state.batch_stats}
-
-
-def panel_columns(
-    predictor: Predictor,
-    replicated_variables: Variables,
-    images: UInt8[np.ndarray, "B H W 3"],
-    *,
-    pseudo_masks: UInt8[np.ndarray, "B H W"] | None = None,
-    crop_size: tuple[int, int] | None,
-    filtered_teacher: bool,
-) -> dict[str, np.ndarray]:
-    """Predict the columns of a training panel.
-
-    Args:
-        predictor: network.
-        replicated_variables: ``{"params", "batch_stats"}`` on all devices.
-        images: RGB images.
-        pseudo_masks: what the network learns from, where it learns from masks.
-        crop_size: height and width in pixels of the region that the teacher zooms into, here the
-            middle of each image; ``None`` without trick 2.
-        filtered_teacher: whether the teacher's target is filtered.
-
-    Returns:
-        Title to images or masks ``[B, h, w, 3 or 1]`` in [0, 1].
-    """
-    # As floats, which the zoomed ones are: both go through one compiled program.
-    image = images.astype(np.float32) / 255
-    masks = predictor(replicated_variables, image, len(image))
-    columns = {"image": image}
-    if pseudo_masks is not None:
-        columns["pseudo-mask"] = pseudo_masks[..., None].astype(np.float32) / 255
-    columns |= {
-        "coarse": masks["coarse"][..., None],
-        "fine": masks["fine"][..., None],
-        "fine, guided filter": masks["refined"][..., None],
-    }
-    if crop_size is not None:
-        corner = [(image.shape[1] - crop_size[0]) // 2, (image.shape[2] - crop_size[1]) // 2]
-        corners = jnp.broadcast_to(jnp.asarray(corner, jnp.int32), (len(image), 2))
-        zoomed = np.asarray(crop_and_zoom(jnp.asarray(image), corners, *crop_size))
-        teacher = predictor(replicated_variables, zoomed, len(zoomed))
-        columns["crop, zoomed"] = zoomed
-        columns["teacher target"] = teacher["refined" if filtered_teacher else "fine"][..., None]
-    return columns
+        masks: dict[int, np.ndarray] = {}
+        found = map_in_flight(start_batch, batches)
+        for members, predicted in zip(batches, found, strict=True):
+            for place, mask in zip(members, predicted, strict=True):
+                masks[place] = self.fit(mask, *images[place].shape[:2])
+        return [masks[place] for place in range(len(images))]

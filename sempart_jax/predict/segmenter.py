@@ -1,57 +1,123 @@
 """Masks for anybody's pictures, from Python."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
-from sempart_jax.networks.builtin_model import builtin_model_path
-from sempart_jax.predict.export import export_network
-from sempart_jax.predict.load import TrainedNetwork, load_trained
-from sempart_jax.predict.picture_segmenter import PictureSegmenter
-from sempart_jax.predict.pictures import check_options
-from sempart_jax.predict.predictor import any_size_predictor
-from sempart_jax.runs.checkpoints import fingerprint_params
+import numpy as np
+from jaxtyping import Float, UInt8
 
-__all__ = ["ImageSegmenter", "load_segmenter"]
+from sempart_jax.predict.pictures import Picture, as_rgb, check_options, choose_side
+from sempart_jax.predict.postprocessing import postprocess
+from sempart_jax.predict.predictor import Predictor
+
+if TYPE_CHECKING:
+    from sempart_jax.networks.trained import TrainedNetwork
 
 
-class ImageSegmenter(PictureSegmenter):
-    """Gives soft foreground masks of images of any size by a trained network.
+class Segmenter:
+    """Gives soft foreground masks of images of any size.
+
+    ``load_segmenter`` makes one of a trained network, ``load_method_segmenter`` one of a method
+    without training, whose masks are made of whole patches, and soft only where ``refine`` makes
+    them so.
 
     Attributes:
-        network: the trained network.
-        predictor: the same on all local devices.
+        predictor: what predicts the masks.
         refine: post-processing of ``sempart_jax.predict.postprocessing``.
         invert: see ``sempart_jax.predict.pictures.choose_side``.
     """
 
     def __init__(
         self,
-        network: TrainedNetwork,
+        predictor: Predictor,
         *,
-        resolution: int | None = None,
-        refine: str = "guided",
-        invert: str = "auto",
-        batch_size: int = 8,
+        refine: str,
+        invert: str,
+        origin: Callable[[], Mapping[str, str]],
+        network: "TrainedNetwork | None" = None,
     ) -> None:
-        """Put a network on all local devices; each of seven image shapes compiles at first use.
+        """Choose what predicts and what is done to its masks.
 
         Args:
-            network: trained network.
-            resolution: short side in pixels at which the network sees an image, rounded to its
-                patch; that of its training if None.
+            predictor: gives masks.
             refine: what sharpens the masks at the size of their images: ``none``, ``guided``,
                 ``bilateral`` or ``bilateral_16_16_8``.
             invert: see ``sempart_jax.predict.pictures.choose_side``.
-            batch_size: images that are processed together.
+            origin: says what predicts, by names and fingerprints.
+            network: the trained network, for its export.
 
         Raises:
-            ValueError: if a name is unknown, or a size not positive.
+            ValueError: if a name is unknown.
         """
-        check_options(refine, invert, resolution=resolution, batch_size=batch_size)
-        predictor = any_size_predictor(network, short_side=resolution, batch_size=batch_size)
-        super().__init__(predictor, refine=refine, invert=invert)
-        self.network = network
-        self._resolution = resolution
+        check_options(refine, invert)
+        self.predictor = predictor
+        self.refine, self.invert = refine, invert
+        self._origin, self._network = origin, network
+
+    @property
+    def network(self) -> "TrainedNetwork":
+        """The trained network.
+
+        Raises:
+            ValueError: if there is none: a method segments, or an exported network.
+        """
+        if self._network is None:
+            raise ValueError("this segmenter holds no network: load one by load_segmenter")
+        return self._network
+
+    @overload
+    def __call__(self, images: Picture) -> Float[np.ndarray, "H W"]: ...
+
+    @overload
+    def __call__(self, images: Sequence[Picture]) -> list[Float[np.ndarray, "_ _"]]: ...
+
+    def __call__(self, images: Any) -> Any:
+        """Segment an image, or several.
+
+        Args:
+            images: an image or a list of images, of any sizes: RGB ``[H, W, 3]`` or grey
+                ``[H, W]``, uint8 or float in [0, 1], or an image of Pillow, whose EXIF rotation is
+                applied.
+
+        Returns:
+            Soft mask, float32 ``[H, W]`` in [0, 1], 1 is foreground; a list of masks for a list.
+
+        Raises:
+            ValueError: if something is no image.
+        """
+        if isinstance(images, list | tuple):
+            arrays = [as_rgb(image) for image in images]
+            masks = self.predictor(arrays)
+            return [self.finish(image, mask) for image, mask in zip(arrays, masks, strict=True)]
+        return self([images])[0]
+
+    def finish(
+        self, image: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "H W"]
+    ) -> Float[np.ndarray, "H W"]:
+        """Choose the foreground of a predicted mask and refine it.
+
+        Args:
+            image: RGB ``[H, W, 3]``.
+            mask: what is predicted of it, at its size, in [0, 1].
+
+        Returns:
+            Soft mask in [0, 1].
+        """
+        return postprocess(self.refine, image, choose_side(mask, self.invert))
+
+    def settings(self) -> dict[str, Any]:
+        """Say all that finished masks follow from, but for the image.
+
+        Returns:
+            By name, what JSON can hold; a mask may be another one where a value is.
+        """
+        return {
+            **self._origin(),
+            "resolution": self.predictor.input_size(1, 1)[0],
+            "refine": self.refine,
+            "invert": self.invert,
+        }
 
     def export(self, path: str | os.PathLike[str], *, dtype: str = "float32") -> None:
         """Write the segmenter as a folder of programs that need no model code to run.
@@ -65,67 +131,18 @@ class ImageSegmenter(PictureSegmenter):
 
         Raises:
             ModuleNotFoundError: if ``flatbuffers`` is not installed.
-            ValueError: if there is something at ``path``, or the type is unknown.
+            ValueError: if there is something at ``path``, the type is unknown, or there is no
+                network to export.
         """
+        network = self.network
+        # Not above: what is exported runs without the code of the model, by this class, too.
+        from sempart_jax.predict.export import export_network
+
         export_network(
             path,
-            self.network,
-            short_side=self._resolution,
+            network,
+            short_side=self.predictor.short_side,
             refine=self.refine,
             invert=self.invert,
             dtype=dtype,
         )
-
-    def _origin(self) -> Mapping[str, str]:
-        parts = (
-            fingerprint_params(self.network.frozen_params),
-            fingerprint_params(self.network.variables),
-            self.network.backbone,
-            self.network.computation,
-        )
-        return {"network": " ".join(parts)}
-
-
-def load_segmenter(
-    source: str | os.PathLike[str] | None = None,
-    *,
-    backbone: str | None = None,
-    weights: str | os.PathLike[str] | None = None,
-    resolution: int | None = None,
-    refine: str = "guided",
-    invert: str = "auto",
-    batch_size: int = 8,
-) -> ImageSegmenter:
-    """Load a trained network for use on pictures.
-
-    >>> segmenter = load_segmenter("runs/tricks")  # doctest: +SKIP
-    >>> mask = segmenter(PIL.Image.open("photo.jpg"))  # doctest: +SKIP
-
-    Args:
-        source: a run's directory; one checkpoint of it, ``RUN/checkpoints/STEP`` or
-            ``RUN/best/STEP``; a model file (``.safetensors``); or the head released with *Two
-            Tricks* as ``.pth``, ``.npz`` or ``.safetensors``. By default the built-in model.
-        backbone: name of the backbone that a released head was trained on; ``dino_vits8`` by
-            default where its patch is 8. Runs and model files know theirs.
-        weights: file of the backbone's weights, where ``source`` does not hold or find them; by
-            default they are downloaded.
-        resolution: see :class:`ImageSegmenter`.
-        refine: see :class:`ImageSegmenter`.
-        invert: see ``sempart_jax.predict.pictures.choose_side``.
-        batch_size: see :class:`ImageSegmenter`.
-
-    Returns:
-        The segmenter.
-
-    Raises:
-        FileNotFoundError: if there is no such source, checkpoint or file of weights, or no
-            built-in model in this installation.
-        ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
-        ValueError: if something is damaged, unknown or out of range, or the backbone must be told.
-    """
-    check_options(refine, invert, resolution=resolution, batch_size=batch_size)
-    source = builtin_model_path() if source is None else source
-    network = load_trained(source, backbone=backbone, weights=weights)
-    return ImageSegmenter(
-        network, resolution=resolution, refine=refine, invert=invert, batch_size=batch_size
-    )

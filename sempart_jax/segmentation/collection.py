@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from sempart_jax.data.folder import PRODUCT_FOLDERS, file_stamp
 from sempart_jax.host.folder_lock import locked
-from sempart_jax.predict.picture_segmenter import PictureSegmenter
+from sempart_jax.predict.segmenter import Segmenter
 from sempart_jax.segmentation.finishing import Finisher
 from sempart_jax.segmentation.inputs import ImageFile, find_inputs, name_outputs
 from sempart_jax.segmentation.outputs import (
@@ -63,7 +63,7 @@ class Summary:
 def segment(
     arguments: Sequence[str],
     out: Path,
-    segmenter: PictureSegmenter,
+    segmenter: Segmenter,
     *,
     outputs: Sequence[str] = tuple(PRODUCT_FOLDERS),
     mask: str = "binary",

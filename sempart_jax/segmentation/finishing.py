@@ -14,6 +14,7 @@ from sempart_jax.host.pixel_budget import PixelBudget
 from sempart_jax.host.shown_names import printable
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.predict.postprocessing import BILATERAL_PIXELS
+from sempart_jax.predict.predictor import Fit
 from sempart_jax.segmentation.drawing import cutout, eight_bits, overlay
 from sempart_jax.segmentation.inputs import ImageFile
 from sempart_jax.segmentation.measures import expected_iou, keep_component, largest_component
@@ -33,11 +34,8 @@ class UnfinishedImageError(Exception):
     """One image cannot be finished, for the reason given; the others can."""
 
 
-Fit = Callable[[Float[np.ndarray, "h w"], int, int], Float[np.ndarray, "H W"]]
-"""``MaskPredictor.fit``: brings a predicted mask to the height and width of its image."""
-
 Refine = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]], Float[np.ndarray, "H W"]]
-"""``PictureSegmenter.finish``: chooses the foreground of an image's mask and refines it."""
+"""``Segmenter.finish``: chooses the foreground of an image's mask and refines it."""
 
 
 @dataclasses.dataclass(frozen=True)

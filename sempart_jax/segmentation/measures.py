@@ -4,7 +4,7 @@ import numpy as np
 import scipy.ndimage
 from jaxtyping import Bool, Float
 
-from sempart_jax.predict.postprocessing import guided_radius
+from sempart_jax.kernels.host_guided_filter import guided_radius
 
 
 def largest_component(binary: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:

@@ -20,7 +20,7 @@ from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import UnreadableImageError, count_pixels, read_image
 from sempart_jax.host.in_flight import IN_FLIGHT
 from sempart_jax.host.pixel_budget import PixelBudget
-from sempart_jax.predict.picture_segmenter import MaskPredictor
+from sempart_jax.predict.predictor import Predictor
 from sempart_jax.segmentation.finishing import UnfinishedImageError
 from sempart_jax.segmentation.inputs import ImageFile
 
@@ -52,7 +52,7 @@ class Stream:
 
     def __init__(
         self,
-        predictor: MaskPredictor,
+        predictor: Predictor,
         finish: Finish,
         *,
         done: Callable[[ImageFile], None],

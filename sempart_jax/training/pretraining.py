@@ -20,7 +20,7 @@ from sempart_jax.kernels.tensor_tree import flatten
 from sempart_jax.networks.model_format import BACKBONE, Description, write_tensors
 from sempart_jax.networks.pretrained import BACKBONE_FILE, create_backbone
 from sempart_jax.networks.projection_head import ProjectionHead
-from sempart_jax.predict.method_predictor import MethodPredictor
+from sempart_jax.predict.method_step import MethodStep
 from sempart_jax.predict.methods import METHODS
 from sempart_jax.report.panels import draw_panel
 from sempart_jax.training.dino_optimizer import dino_optimizer, dino_schedules
@@ -152,9 +152,7 @@ class PretrainingTask(TrainingTask[DinoState]):
             return jnp.asarray(output["class_attention"])
 
         self._class_attention = jax.jit(class_attention)
-        self._tokencut = MethodPredictor(
-            METHODS["tokencut"], backbone, None, short_side=config.data.image_size
-        )
+        self._tokencut = MethodStep(METHODS["tokencut"], backbone)
 
     def write_export(self, state: DinoState, workdir: Path) -> None:
         """Write the teacher's backbone as a file, see :class:`TrainingTask`."""
@@ -191,7 +189,7 @@ class PretrainingTask(TrainingTask[DinoState]):
             return {}, None
         scores = validate(
             self._pairs,
-            self._tokencut.with_params(_teacher(state)),
+            self._tokencut.predictor(_teacher(state), short_side=self._config.data.image_size),
             foreground_rule="none",  # TokenCut chooses its side itself
             resize_size=self._config.data.resize_size,
             crop_size=self._config.data.image_size,

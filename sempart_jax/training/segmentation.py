@@ -8,17 +8,13 @@ from sempart_jax.data.folder import find_pairs
 from sempart_jax.data.image_sources import ImageSource, read_samples
 from sempart_jax.evaluation.results import CENTRE_BOX, Validations
 from sempart_jax.evaluation.validation import validate
-from sempart_jax.predict.predictor import (
-    AnySizePredictor,
-    Predictor,
-    panel_columns,
-    trained_variables,
-)
+from sempart_jax.predict.network_step import NetworkStep
 from sempart_jax.report.panels import draw_panel
 from sempart_jax.runs.checkpoints import fingerprint_params
 from sempart_jax.runs.experiment import build_experiment
 from sempart_jax.training.health import HealthMonitor, plateau_advice
 from sempart_jax.training.log import TrainingLog
+from sempart_jax.training.panel_columns import panel_columns
 from sempart_jax.training.task import TrainingTask
 from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.objective import SempartObjective
@@ -96,7 +92,7 @@ class SegmentationTask(TrainingTask[TrainState]):
     def open_views(self) -> None:
         """Read the images of the panels, see :class:`TrainingTask`."""
         config = self._config
-        self._predictor = Predictor(self._experiment.network, self._frozen_params)
+        self._network_step = NetworkStep(self._experiment.network, self._frozen_params)
         self._samples = read_samples(
             self._images,
             config.log.panel_images,
@@ -118,8 +114,8 @@ class SegmentationTask(TrainingTask[TrainState]):
         if isinstance(objective, SempartObjective) and objective.crop_fraction is not None:
             crop_size, filtered = objective.crop_size(size, size), objective.filtered_teacher
         columns = panel_columns(
-            self._predictor,
-            trained_variables(state),
+            self._network_step,
+            state.variables,
             self._samples.image,
             pseudo_masks=self._samples.mask,
             crop_size=crop_size,
@@ -131,11 +127,8 @@ class SegmentationTask(TrainingTask[TrainState]):
         """Score the masks of the validation set; the fine mask's IoU chooses the best state."""
         if not self._validation_pairs:
             return {}, None
-        predictor = AnySizePredictor(
-            self._predictor,
-            trained_variables(state),
-            short_side=self._config.data.image_size,
-            patch_size=self._experiment.network.patch_size,
+        predictor = self._network_step.predictor(
+            state.variables, short_side=self._config.data.image_size
         )
         scored = validate(
             self._validation_pairs,

@@ -35,6 +35,11 @@ class TrainState(struct.PyTreeNode):
     batch_stats: Variables
     opt_state: optax.OptState
 
+    @property
+    def variables(self) -> Variables:
+        """What prediction needs, ``{"params", "batch_stats"}``."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
+
 
 MASK_NAMES = ("coarse", "fine", "refined")
 """The masks that a network gives, see :class:`Masks`."""

@@ -4,8 +4,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from sempart_jax.data.image_sizes import resize
+from sempart_jax.kernels.host_guided_filter import guided
 from sempart_jax.predict.pictures import choose_side
-from sempart_jax.predict.postprocessing import guided, postprocess
+from sempart_jax.predict.postprocessing import postprocess
 from sempart_jax.segmentation.drawing import eight_bits
 
 PREVIEW_SIDE = 1024

@@ -6,7 +6,7 @@ import pytest
 from sempart_jax.evaluation.masks import FramedImage
 from sempart_jax.evaluation.origin import method_origin, network_origin
 from sempart_jax.metrics.protocols import PROTOCOLS
-from sempart_jax.predict.method_predictor import load_method
+from sempart_jax.predict.load import load_method_segmenter
 from tests.networks.test_porting import head_state
 from tests.small_model import write_small_model
 
@@ -17,7 +17,9 @@ def test_masks_are_the_methods():
     framed = [FramedImage(str(i), image, image.shape[:2]) for i, image in enumerate(images)]
     origin = method_origin("tokencut", "handcrafted", short_side=48, batch_size=2)
     masks = origin.source(framed, PROTOCOLS["native"])
-    predictor = load_method("tokencut", "handcrafted", short_side=48, batch_size=2).predictor
+    predictor = load_method_segmenter(
+        "tokencut", backbone="handcrafted", resolution=48, batch_size=2
+    ).predictor
     for mask, expected in zip(masks, predictor(images), strict=True):
         np.testing.assert_array_equal(mask, expected)
     assert origin.facts == {

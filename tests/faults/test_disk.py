@@ -9,7 +9,7 @@ import pytest
 
 from sempart_jax.host.folder_lock import FolderInUseError, locked
 from sempart_jax.host.write_errors import WriteError
-from sempart_jax.predict.load import load_run
+from sempart_jax.predict.load_network import load_network
 from sempart_jax.runs.default_config import default_config
 from sempart_jax.runs.run_record import ResumeError, note_kept_step, register_run
 from sempart_jax.train import train
@@ -88,7 +88,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_continued(
     values.write_bytes(content.tobytes())
     shutil.rmtree(workdir / "best")
     with pytest.raises(ValueError, match=rf"{newest} is damaged.*Name another checkpoint"):
-        load_run(workdir)
+        load_network(workdir)
     said = finish(workdir, scenes)
     warnings = [line for line in said.splitlines() if "is damaged" in line]
     assert len(warnings) == 1
@@ -123,7 +123,7 @@ def test_a_read_only_run_can_be_loaded_and_not_continued(straight, config, tmp_p
                 path.chmod(path.stat().st_mode & ~0o222)
         else:
             pytest.skip("root may write everywhere, and may not mount here")
-        assert load_run(workdir).origin == f"run {workdir}, step {STEPS}, the last"
+        assert load_network(workdir).origin == f"run {workdir}, step {STEPS}, the last"
         with pytest.raises(WriteError, match=rf"cannot write {workdir}"):
             train(config, workdir)
 

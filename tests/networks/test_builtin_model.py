@@ -14,7 +14,7 @@ from sempart_jax.data.synthetic import synthetic_scene, write_scenes
 from sempart_jax.networks import builtin_model
 from sempart_jax.networks.builtin_model import FILE, FOLDER, LARGEST, builtin_model_path
 from sempart_jax.networks.model_format import HEAD, read_description, read_tensors
-from sempart_jax.predict.segmenter import load_segmenter
+from sempart_jax.predict.load import load_segmenter
 from tests.commands import REPOSITORY, own_words, run_with_builtin_model
 from tests.small_model import write_small_model
 

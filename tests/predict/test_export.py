@@ -17,18 +17,15 @@ from PIL import Image
 from sempart_jax.kernels.tensor_tree import flatten
 from sempart_jax.networks import names
 from sempart_jax.networks.by_name import create_network
-from sempart_jax.networks.handcrafted import HandcraftedBackbone
 from sempart_jax.networks.model_format import BACKBONE as BACKBONE_NAMES
 from sempart_jax.networks.model_format import HEAD
 from sempart_jax.networks.trained import TrainedNetwork
 from sempart_jax.predict.export import export_network, export_program
-from sempart_jax.predict.exported import ExportedPredictor, input_shapes, load_exported
-from sempart_jax.predict.input_size import input_size
-from sempart_jax.predict.load import load_trained
+from sempart_jax.predict.exported import exported_predictor, load_exported
+from sempart_jax.predict.load import network_segmenter
+from sempart_jax.predict.load_network import load_network
 from sempart_jax.predict.postprocessing import postprocess
-from sempart_jax.predict.segmenter import ImageSegmenter
-from sempart_jax.two_tricks.head import SegmentationHead
-from sempart_jax.two_tricks.head_network import HeadNetwork
+from tests.small_model import small_network
 from tests.two_tricks.small_network import BACKBONE, NETWORK, seeded_variables
 
 pytestmark = pytest.mark.compile_bound
@@ -50,9 +47,7 @@ def tiny():
 
 @pytest.fixture(scope="module")
 def handcrafted():
-    segmenter = HeadNetwork(HandcraftedBackbone(), SegmentationHead(patch_size=8))
-    variables = jax.device_get(segmenter.init(jax.random.key(0), {}, 32))
-    return TrainedNetwork(segmenter, {}, variables, 16, "handcrafted", "float32", "drawn")
+    return dataclasses.replace(small_network(), short_side=16)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +80,7 @@ def in_new_process(code, *arguments):
 )
 def test_masks_are_those_of_the_segmenter(name, tmp_path, request):
     network = request.getfixturevalue(name)
-    segmenter = ImageSegmenter(network, refine="none", invert="never", batch_size=2)
+    segmenter = network_segmenter(network, refine="none", invert="never", batch_size=2)
     segmenter.export(tmp_path / "exported")
     pictures = PICTURES[:2] if name == "handcrafted" else PICTURES
     exported = load_exported(tmp_path / "exported")
@@ -140,12 +135,12 @@ print(*sorted(sys.modules))
     assert not [name for name in own if name.startswith(tuple(f"sempart_jax.{x}" for x in models))]
     foreign = {name.split(".")[0] for name in modules}
     assert not foreign & {"flax", "optax", "orbax", "grain", "ml_collections", "torch", "absl"}
-    expected = ImageSegmenter(tiny, refine="none", invert="never")(PICTURES[0])
+    expected = network_segmenter(tiny, refine="none", invert="never")(PICTURES[0])
     np.testing.assert_allclose(np.load(tmp_path / "mask.npy"), expected, atol=1e-5)
 
 
 def test_options_are_those_of_the_export_unless_others_are_asked_for(tiny, tmp_path):
-    segmenter = ImageSegmenter(tiny, refine="bilateral", invert="always", resolution=6)
+    segmenter = network_segmenter(tiny, refine="bilateral", invert="always", resolution=6)
     segmenter.export(tmp_path / "a")
     ours = load_exported(tmp_path / "a")
     assert (ours.refine, ours.invert, ours.description["short_side"]) == ("bilateral", "always", 6)
@@ -185,15 +180,8 @@ def test_weights_of_half_precision_are_smaller_and_give_near_masks(exported, tin
 def test_weights_are_a_model_file(exported, tiny, monkeypatch):
     known = names.Architecture(BACKBONE.patch_size, BACKBONE.width, BACKBONE.depth, 2)
     monkeypatch.setitem(names.BACKBONES, "tiny", known)
-    network = load_trained(exported / "weights.safetensors")
+    network = load_network(exported / "weights.safetensors")
     jax.tree.map(np.testing.assert_array_equal, network.variables, tiny.variables)
-
-
-def test_one_picture_gives_one_mask_and_a_list_gives_a_list(exported):
-    segmenter = load_exported(exported, refine="none", invert="never")
-    assert segmenter(PICTURES[0]).shape == (24, 30)
-    assert segmenter([]) == []
-    assert isinstance(segmenter([PICTURES[0]]), list)
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 8])
@@ -214,24 +202,12 @@ def test_few_sizes_of_batches_are_compiled():
         sizes.append(len(images))
         return images[..., 0].astype(np.float32) / 255
 
-    segmenter = ExportedPredictor({(4, 4): program}, {}, short_side=4, patch_size=2, batch_size=6)
+    segmenter = exported_predictor({(4, 4): program}, {}, short_side=4, patch_size=2, batch_size=6)
     pictures = [np.full((4, 4, 3), value, np.uint8) for value in range(11)]
     for count in range(1, 12):
         masks = segmenter(pictures[:count])
         assert [round(float(mask.mean()) * 255) for mask in masks] == list(range(count))
     assert set(sizes) == {1, 2, 4, 6}
-
-
-@pytest.mark.parametrize(
-    ("short_side", "patch_size"), [(320, 8), (320, 16), (4, 2), (1, 8), (97, 16)]
-)
-def test_all_shapes_are_there(short_side, patch_size):
-    shapes = input_shapes(short_side, patch_size)
-    assert len(shapes) <= 7
-    sizes = RNG.integers(1, 5000, (500, 2)).tolist()
-    assert {input_size(h, w, short_side, patch_size) for h, w in sizes} == shapes
-    if short_side == 320:
-        assert len(shapes) == 7
 
 
 def test_the_folder_appears_whole_or_not_at_all(tiny, exported, tmp_path):

@@ -1,252 +1,162 @@
-"""Trained networks from wherever they are kept."""
-
-import json
-import shutil
+"""What is asked of a segmenter reaches it, and what cannot be is told before anything is loaded."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
-import safetensors.numpy
 
+import sempart_jax
+from sempart_jax.baselines.found import background_mask
+from sempart_jax.kernels.normalization import normalize
 from sempart_jax.networks.model_file import write_model
-from sempart_jax.networks.porting import port_head
-from sempart_jax.predict import load as trained_network
-from sempart_jax.predict.load import load_checkpoint, load_run, load_trained
-from sempart_jax.runs.checkpoints import Checkpoints
-from sempart_jax.runs.default_config import default_config
-from sempart_jax.runs.experiment import build_experiment
-from sempart_jax.runs.run_record import register_run
-from tests.networks.test_porting import head_state
-from tests.two_tricks import dino_reference
+from sempart_jax.predict import load
+from sempart_jax.predict.load import load_method_segmenter, load_segmenter, network_segmenter
+from sempart_jax.two_tricks.vit import VisionTransformer
+from tests.small_model import small_network
+
+IMAGE = np.random.default_rng(0).integers(0, 256, (32, 32, 3)).astype(np.uint8)
+SHOWN = normalize(jnp.asarray(IMAGE[None] / np.float32(255)))
+RAW = {"resolution": 32, "refine": "none"}
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """A run with checkpoints of the steps 3 and 5, and step 4 as its best."""
-    workdir = tmp_path_factory.mktemp("runs") / "small"
-    config = default_config()
-    config.backbone.name = "handcrafted"
-    config.data.image_size = 32
-    config.guided_filter.radius = 2
-    register_run(workdir, config, {}, last_step=10, default=config, resumable_fields=())
-    zeros = build_experiment(config, last_step=5).empty_state(32)
-
-    def state(step):
-        filled = jax.tree.map(lambda leaf: np.full(leaf.shape, step, leaf.dtype), zeros)
-        return filled.replace(step=np.asarray(step, np.int32))
-
-    for name, steps in (("checkpoints", (3, 5)), ("best", (4,))):
-        with Checkpoints(workdir, name=name, best=name == "best") as checkpoints:
-            for step in steps:
-                checkpoints.save(state(step), score=0.5 if name == "best" else None)
-    return workdir
+def vit():
+    """A small vision transformer and its parameters."""
+    module = VisionTransformer(patch_size=8, width=24, depth=1, num_heads=3)
+    return module, module.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
 
 
 @pytest.fixture
-def head(tmp_path):
-    """A head by its released names, for patches of 8 pixels and keys of 384 channels."""
-    path = tmp_path / "segmenter.npz"
-    np.savez(path, **head_state(channels=384, stages=3))
+def asked(monkeypatch, vit):
+    """Every backbone's name but one stands for the small one; gives the weights asked for."""
+    weights_asked = []
+    load_backbone = load.load_backbone
+
+    def small_backbone(name, weights):
+        weights_asked.append(weights)
+        return load_backbone(name, weights) if name == "handcrafted" else vit
+
+    monkeypatch.setattr(load, "load_backbone", small_backbone)
+    return weights_asked
+
+
+def write_decoder(path, kernel, bias=0.0):
+    weight = np.asarray(kernel, np.float32).reshape(1, -1, 1, 1)
+    np.savez(path, **{"decoder.weight": weight, "decoder.bias": np.float32([bias])})
     return path
 
 
-def value_of(network):
-    """Return the number that all parameters of a test's checkpoint are filled with."""
-    values = {float(x) for leaf in jax.tree.leaves(network.variables) for x in leaf.flat}
-    (value,) = values
-    return value
+def test_options_reach_the_network_and_its_finish(tmp_path):
+    network = small_network()
+    write_model(tmp_path / "model.safetensors", network)
+    segmenter = sempart_jax.load_segmenter(
+        tmp_path / "model.safetensors",
+        backbone="handcrafted",
+        resolution=17,
+        refine="none",
+        invert="always",
+        batch_size=2,
+    )
+    assert isinstance(segmenter, sempart_jax.Segmenter)
+    assert (segmenter.refine, segmenter.invert) == ("none", "always")
+    # Rounded to the patch, and up to an image for each device.
+    assert segmenter.predictor.network_input(IMAGE).shape == (16, 16, 3)
+    assert segmenter.predictor.batch_size == 8
+    variables = segmenter.network.variables
+    jax.tree.map(np.testing.assert_array_equal, variables, jax.device_get(network.variables))
+    assert network_segmenter(network).predictor.network_input(IMAGE).shape == (32, 32, 3)
+
+
+def test_weights_and_backbone_reach_the_source(monkeypatch, tmp_path):
+    loaded = []
+
+    def load_network(source, *, backbone, weights):
+        loaded.append((source, backbone, weights))
+        return small_network()
+
+    monkeypatch.setattr(load, "load_network", load_network)
+    load_segmenter("head.pth", backbone="ibot_vits16", weights=tmp_path)
+    assert loaded == [("head.pth", "ibot_vits16", tmp_path)]
+
+
+def test_options_reach_the_method(asked, tmp_path):
+    segmenter = load_method_segmenter(
+        "lost", weights=tmp_path, resolution=61, refine="none", invert="always", batch_size=3
+    )
+    assert isinstance(segmenter, sempart_jax.Segmenter)
+    assert (segmenter.refine, segmenter.invert) == ("none", "always")
+    assert segmenter.predictor.batch_size == 3
+    assert segmenter.predictor.network_input(IMAGE).shape == (64, 64, 3)
+    default = load_method_segmenter("lost")
+    assert asked == [str(tmp_path), ""]
+    assert (default.refine, default.invert, default.predictor.batch_size) == ("guided", "never", 8)
+    assert default.predictor.short_side == 320
+    (mask,) = segmenter.predictor([IMAGE])
+    np.testing.assert_array_equal(segmenter(IMAGE), 1 - mask)
 
 
 @pytest.mark.parametrize(
-    ("place", "step", "words"),
+    ("options", "message"),
     [
-        ("", 4, "the best by validation"),
-        ("checkpoints/3", 3, "by choice"),
-        ("checkpoints/5", 5, "by choice"),
-        ("best/4", 4, "by choice"),
+        ({"refine": "crf"}, "unknown refine 'crf': choose one of none, guided, bilateral"),
+        ({"invert": "maybe"}, "unknown invert 'maybe': choose one of auto, never, always"),
+        ({"resolution": 0}, "resolution must be at least 1, got 0"),
+        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
     ],
 )
-def test_runs_and_checkpoints(run, place, step, words):
-    network = load_trained(run / place)
-    assert value_of(network) == step
-    assert network.origin == f"run {run}, step {step}, {words}"
-    assert (network.backbone, network.dtype) == ("handcrafted", "float32")
-    assert (network.short_side, network.patch_size) == (32, 8)
-    assert network.modules.radius == 2
+def test_mistyped_options_are_told_before_anything_is_loaded(asked, options, message):
+    for load_any in (load_segmenter, load_method_segmenter):
+        with pytest.raises(ValueError, match=message):
+            load_any("lost", **options)
+    assert asked == []
 
 
-@pytest.mark.parametrize(
-    ("head", "dtype"), [(None, "float32"), ({"dtype": "bfloat16"}, "bfloat16")]
-)
-def test_a_run_from_before_the_head_had_a_type_is_one_in_float32(run, tmp_path, head, dtype):
-    shutil.copytree(run, tmp_path / "run")
-    file = tmp_path / "run" / "config.json"
-    fields = json.loads(file.read_text())
-    assert fields.pop("head")["dtype"] == "float32"
-    file.write_text(json.dumps(fields if head is None else fields | {"head": head}))
-    network = load_trained(tmp_path / "run")
-    assert network.head_dtype == dtype
-    assert network.modules.head.dtype == dtype
+def test_missing_run_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=f"no run in {tmp_path}"):
+        load_segmenter(tmp_path)
 
 
-def test_a_checkpoint_is_found_from_within_its_run(run, monkeypatch):
-    monkeypatch.chdir(run / "checkpoints")
-    assert value_of(load_trained("3")) == 3
-    monkeypatch.chdir(run)
-    assert value_of(load_trained("checkpoints/5")) == 5
-    assert value_of(load_trained(".")) == 4
+@pytest.mark.usefixtures("asked")
+def test_found_is_shown_the_class_token_of_the_normalised_image(vit):
+    module, params = vit
+    output = module.apply({"params": params}, SHOWN, class_attention=True)
+    (background,) = background_mask(output["keys"], output["class_attention"])
+    expected = np.kron(~np.asarray(background), np.ones((8, 8)))
+    assert 0 < expected.mean() < 1
+    np.testing.assert_array_equal(load_method_segmenter("found_multi", **RAW)(IMAGE), expected)
 
 
-def test_without_validation_the_last_checkpoint_is_taken(run, tmp_path):
-    copy = tmp_path / "copy"
-    copy.mkdir()
-    (copy / "config.json").write_bytes((run / "config.json").read_bytes())
-    (copy / "checkpoints").symlink_to(run / "checkpoints")
-    network = load_run(copy)
-    assert value_of(network) == 5
-    assert network.origin.endswith("the last")
+@pytest.mark.usefixtures("asked")
+def test_decoder_of_found_is_applied_to_the_keys(vit, tmp_path):
+    module, params = vit
+    kernel = np.random.default_rng(1).normal(size=24)
+    keys = module.apply({"params": params}, SHOWN)["keys"]
+    logits = np.asarray(keys, np.float64)[0] @ kernel
+    bias = -float(np.median(logits)) + 1e-3
+    decoder = write_decoder(tmp_path / "decoder.npz", kernel, bias)
+    segmenter = load_method_segmenter("found_multi", decoder=decoder, **RAW)
+    np.testing.assert_array_equal(segmenter(IMAGE)[::8, ::8], logits + bias > 0)
+    # Parameters of backbone and decoder are told in what masks follow from.
+    settings = segmenter.settings()["network"].split()
+    without = load_method_segmenter("found_multi", **RAW).settings()["network"].split()
+    handcrafted = load_method_segmenter("lost", backbone="handcrafted").settings()["network"]
+    assert settings[:2] == without[:2]
+    assert settings[2] != without[2]
+    assert settings[1] != handcrafted.split()[1]
 
 
-def test_no_optimizer_is_built_and_none_of_its_state_is_read(run, monkeypatch, tmp_path):
-    def refuse(*arguments, **options):
-        raise AssertionError("prediction has no use for an optimizer")
-
-    monkeypatch.setattr("optax.adamw", refuse)
-    monkeypatch.setattr("sempart_jax.two_tricks.train_step.create_train_state", refuse)
-    restored = []
-    restore = Checkpoints.restore_fields
-
-    def watched(self, shapes, step=None):
-        found = restore(self, shapes, step)
-        restored.append(set(found[1]))
-        return found
-
-    monkeypatch.setattr(Checkpoints, "restore_fields", watched)
-    monkeypatch.setattr(Checkpoints, "restore", refuse)
-    assert value_of(load_trained(run)) == 4
-    assert value_of(load_trained(run / "checkpoints/3")) == 3
-    assert restored == [{"params", "batch_stats"}] * 2
-
-
-def test_a_damaged_array_of_the_parameters_is_found(run, tmp_path):
-    shutil.copytree(run, tmp_path / "run")
-    for step in ("3", "5"):
-        arrays = tmp_path / "run/checkpoints" / step / "default"
-        shutil.rmtree(arrays)
-        shutil.copytree(run / "best/4/default", arrays)
-    with pytest.raises(ValueError, match=r"checkpoints/3 is damaged: it does not hold what was"):
-        load_trained(tmp_path / "run/checkpoints/3")
-    shutil.rmtree(tmp_path / "run/best")
-    with pytest.raises(ValueError, match=r"5 is damaged: .*\. Name another checkpoint: .*/STEP"):
-        load_trained(tmp_path / "run")
-
-
-def test_a_model_file_is_the_run_it_was_written_from(run, tmp_path):
-    network = load_trained(run)
-    write_model(tmp_path / "model.safetensors", network)
-    found = load_trained(tmp_path / "model.safetensors")
-    assert value_of(found) == 4
-    assert found.origin == f"model file {tmp_path / 'model.safetensors'} ({network.origin})"
-
-
-@pytest.mark.parametrize("suffix", [".npz", ".safetensors"])
-def test_a_released_head_with_the_backbone_that_is_named(tmp_path, suffix):
-    state, path = head_state(channels=384, stages=3), tmp_path / f"segmenter{suffix}"
-    if suffix == ".npz":
-        np.savez(path, **state)
-    else:
-        safetensors.numpy.save_file(state, path)
-    network = load_trained(path, backbone="handcrafted")
-    jax.tree.map(np.testing.assert_array_equal, network.variables, port_head(state))
-    assert (network.backbone, network.short_side, network.patch_size) == ("handcrafted", 320, 8)
-    assert (network.modules.radius, network.modules.filter_eps) == (9, 1e-3)
-    assert network.origin == f"released head {path}"
-
-
-def test_backbone_and_weights_of_a_released_head(head, monkeypatch):
-    asked = []
-    original = trained_network.load_backbone
-
-    def load_backbone(name, weights):
-        asked.append((name, weights))
-        return original("handcrafted")
-
-    monkeypatch.setattr(trained_network, "load_backbone", load_backbone)
-    load_trained(head)
-    load_trained(head, weights=head.with_name("dino.pth"))
-    assert asked == [("dino_vits8", ""), ("dino_vits8", str(head.with_name("dino.pth")))]
-
-
-def test_a_head_of_patch_16_needs_its_backbone_named(tmp_path):
-    path = tmp_path / "head.npz"
-    np.savez(path, **head_state(channels=384, stages=4))
-    with pytest.raises(
-        ValueError, match=r"head\.npz needs its backbone: .*dino_vits16 from ibot_vits16"
-    ):
-        load_trained(path)
-    with pytest.raises(
-        ValueError, match=r"for patches of 16 pixels .* 384 channels, but handcrafted has 8 and 384"
-    ):
-        load_trained(path, backbone="handcrafted")
-    with pytest.raises(ValueError, match="unknown backbone 'dino'"):
-        load_trained(path, backbone="dino")
-
-
-def test_a_head_of_no_known_backbone_is_told(tmp_path):
-    path = tmp_path / "head.npz"
-    np.savez(path, **head_state(channels=48, stages=3))
-    with pytest.raises(
-        ValueError, match="no backbone of patch size 8 and width 48 among dino_vits8"
-    ):
-        load_trained(path)
-
-
-def test_another_backbone_than_the_trained_one_is_refused(run):
-    with pytest.raises(ValueError, match="was trained on handcrafted, not on dino_vits8: leave"):
-        load_trained(run, backbone="dino_vits8")
-    assert load_trained(run, backbone="handcrafted").backbone == "handcrafted"
-
-
-def test_what_is_no_source_is_told_with_what_was_found(run, head, tmp_path):
-    empty = tmp_path / "empty"
-    empty.mkdir()
-    exported = tmp_path / "exported"
-    exported.mkdir()
-    (exported / "model.json").write_text("{}")
-    for source, message in (
-        (tmp_path / "absent", "absent does not exist: name a run's directory"),
-        (empty, f"no run in {empty}, which holds nothing: name a run's directory"),
-        (tmp_path, f"no run in {tmp_path}, which holds empty, exported, segmenter.npz: name a run"),
-        (run.parent, f"no run in {run.parent}, but in its folders small: name one of them"),
-        (run / "checkpoints", "holds checkpoints of these steps: 3, 5; name the run or one"),
-        (run / "best", "holds checkpoints of these steps: 4; name the run"),
-        (run / "checkpoints" / "7", "7 does not exist: name a run's directory"),
-        (exported, "is an exported network: load it with sempart_jax.load_exported"),
-    ):
-        with pytest.raises(FileNotFoundError) as raised:
-            load_trained(source)
-        assert message in str(raised.value)
-    with pytest.raises(FileNotFoundError, match="7 is no checkpoint of a run"):
-        load_checkpoint(run / "checkpoints" / "7")
-    with pytest.raises(FileNotFoundError, match="small is no checkpoint of a run"):
-        load_checkpoint(run)
-
-
-def test_files_of_another_kind_are_told(tmp_path):
-    vit = dino_reference.seeded_state_dict(patch_size=4, width=8, depth=1, grid=2)
-    np.savez(tmp_path / "vit.npz", **vit)
-    np.savez(tmp_path / "other.npz", fc1=np.ones(1), fc2=np.ones(1), fc3=np.ones(1), fc4=np.ones(1))
-    state = head_state(channels=384)
-    del state["conv_coarse.bias"]
-    np.savez(tmp_path / "cut.npz", **state)
-    (tmp_path / "notes.txt").write_text("a")
-    (tmp_path / "page.safetensors").write_text("<!DOCTYPE html>")
-    for name, message in (
-        ("vit.npz", r"holds a vision transformer and no head, .* weights of a backbone"),
-        ("other.npz", "holds no segmentation head: its tensors are fc1, fc2, fc3 and 1 more"),
-        ("cut.npz", r"(?s)cut\.npz: .*missing: conv_coarse\.bias"),
-        ("notes.txt", r"ends in '\.txt': expected one of \.safetensors"),
-        ("page.safetensors", "holds a web page instead of weights"),
+def test_what_does_not_go_together_is_refused_before_the_first_image(asked, tmp_path):
+    decoder = write_decoder(tmp_path / "decoder.npz", np.ones(384))
+    for method, backbone, given, message in (
+        ("move", "handcrafted", None, "unknown method 'move': choose one of tokencut, lost"),
+        ("lost", "dino_vits8", decoder, "lost has no decoder: leave it out"),
+        ("found_single", "handcrafted", None, "backbone handcrafted has no class token: choose"),
+        ("found_multi", "dino_vits8", decoder, "width 384, but those of dino_vits8 have 24"),
     ):
         with pytest.raises(ValueError, match=message):
-            load_trained(tmp_path / name)
+            load_method_segmenter(method, backbone=backbone, decoder=given)
+    # A small file is read before a large one is downloaded.
+    before = len(asked)
+    with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
+        load_method_segmenter("found_multi", decoder=tmp_path / "absent.npz")
+    assert len(asked) == before

@@ -1,6 +1,7 @@
-"""Pictures of all kinds to masks, from Python."""
+"""Pictures of all kinds to masks by networks and methods, from Python."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -8,30 +9,32 @@ import pytest
 from PIL import Image
 
 import sempart_jax
+from sempart_jax.data.images import read_grey, read_image
+from sempart_jax.evaluation.masks import FramedImage
+from sempart_jax.evaluation.origin import method_origin
+from sempart_jax.metrics.protocols import PROTOCOLS
 from sempart_jax.networks.handcrafted import HandcraftedBackbone
-from sempart_jax.networks.model_file import write_model
-from sempart_jax.predict import segmenter as image_segmenter
-from sempart_jax.predict.load import TrainedNetwork
+from sempart_jax.predict.load import load_method_segmenter, network_segmenter
+from sempart_jax.predict.method_step import MethodStep
 from sempart_jax.predict.pictures import choose_side
 from sempart_jax.predict.postprocessing import postprocess
-from sempart_jax.predict.segmenter import ImageSegmenter
-from sempart_jax.two_tricks.head import SegmentationHead
-from sempart_jax.two_tricks.head_network import HeadNetwork
+from sempart_jax.predict.segmenter import Segmenter
+from sempart_jax.segmentation.collection import segment
+from tests.segmentation.red_images import red_segmenter
+from tests.small_model import small_network
 
-RNG = np.random.default_rng(0)
-RGB = RNG.integers(0, 256, (24, 30, 3)).astype(np.uint8)
+RGB = np.random.default_rng(0).integers(0, 256, (24, 30, 3)).astype(np.uint8)
+PLAIN = {"refine": "none", "invert": "never"}
 
 
 @pytest.fixture(scope="module")
 def network():
-    segmenter = HeadNetwork(HandcraftedBackbone(), SegmentationHead(patch_size=8))
-    variables = segmenter.init(jax.random.key(0), {}, 32)
-    return TrainedNetwork(segmenter, {}, variables, 32, "handcrafted", "float32", "drawn")
+    return small_network()
 
 
 @pytest.fixture(scope="module")
 def segmenter(network):
-    return ImageSegmenter(network, refine="none", invert="never")
+    return network_segmenter(network, **PLAIN)
 
 
 def test_one_picture_gives_one_mask_and_a_list_gives_a_list(segmenter):
@@ -51,33 +54,38 @@ def test_kinds_of_pictures_give_one_mask(segmenter):
         np.testing.assert_array_equal(segmenter(same), mask)
 
 
-def test_refinement_and_side_are_those_of_the_options(network, segmenter):
+def finishes_as(predictor, options, refine, chosen):
+    segmenter = Segmenter(predictor, **options, origin=dict)
+    np.testing.assert_allclose(segmenter(RGB), postprocess(refine, RGB, chosen), atol=1e-6)
+
+
+def test_refinement_and_side_are_those_of_the_options(segmenter):
     raw = segmenter(RGB)
     for refine in ("guided", "bilateral"):
-        for invert, chosen in (("never", raw), ("always", 1 - raw)):
-            ours = ImageSegmenter(network, refine=refine, invert=invert)
-            np.testing.assert_allclose(
-                ours.finish(RGB, raw), postprocess(refine, RGB, chosen), atol=1e-6
-            )
-    refined = ImageSegmenter(network, refine="guided", invert="auto")(RGB)
-    expected = postprocess("guided", RGB, choose_side(raw, "auto"))
-    np.testing.assert_allclose(refined, expected, atol=1e-6)
+        for invert, chosen in (
+            ("never", raw),
+            ("always", 1 - raw),
+            ("auto", choose_side(raw, "auto")),
+        ):
+            finishes_as(segmenter.predictor, {"refine": refine, "invert": invert}, refine, chosen)
+    with pytest.raises(ValueError, match="unknown refine 'crf': choose one of none, guided, bil"):
+        Segmenter(segmenter.predictor, refine="crf", invert="auto", origin=dict)
 
 
-def test_resolution_is_the_short_side_that_the_network_sees(network):
-    segmenter = ImageSegmenter(network, resolution=61)
-    assert segmenter.predictor.network_input(RGB).shape == (64, 88, 3)
-    assert ImageSegmenter(network).predictor.network_input(RGB).shape == (32, 40, 3)
+def test_a_method_has_chosen_its_foreground_whatever_it_covers():
+    step = MethodStep(lambda features: features.image[..., 0] > 0.48, HandcraftedBackbone())
+    predictor = step.predictor({}, short_side=32)
+    (raw,) = predictor([RGB])
+    assert set(np.unique(raw)) == {0, 1}
+    assert raw.mean() > 0.5
+    for invert, chosen in (("never", raw), ("always", 1 - raw), ("auto", 1 - raw)):
+        finishes_as(predictor, {"refine": "none", "invert": invert}, "none", chosen)
 
 
 def test_settings_are_all_that_masks_follow_from(network, segmenter):
     settings = segmenter.settings()
-    assert {name: settings[name] for name in ("resolution", "refine", "invert")} == {
-        "resolution": 32,
-        "refine": "none",
-        "invert": "never",
-    }
     assert settings.keys() == {"network", "resolution", "refine", "invert"}
+    assert (settings["resolution"], settings["refine"]) == (32, "none")
     params = jax.tree.map(lambda leaf: leaf + 1, network.variables)
     for part in (
         {"variables": params},
@@ -86,63 +94,60 @@ def test_settings_are_all_that_masks_follow_from(network, segmenter):
         {"dtype": "bfloat16"},
         {"head_dtype": "bfloat16"},
     ):
-        other = ImageSegmenter(
-            dataclasses.replace(network, **part), refine="none", invert="never", batch_size=2
-        )
-        different = other.settings()
-        assert {name for name in settings if settings[name] != different[name]} == {"network"}
+        changed = dataclasses.replace(network, **part)
+        other = network_segmenter(changed, **PLAIN, batch_size=2).settings()
+        assert {name for name in settings if settings[name] != other[name]} == {"network"}
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"refine": "crf"}, "unknown refine 'crf': choose one of none, guided, bilateral"),
-        ({"invert": "maybe"}, "unknown invert 'maybe': choose one of auto, never, always"),
-        ({"resolution": 0}, "resolution must be at least 1, got 0"),
-        ({"batch_size": 0}, "batch_size must be at least 1, got 0"),
-    ],
-)
-def test_unknown_options_are_refused(network, options, message):
-    with pytest.raises(ValueError, match=message):
-        ImageSegmenter(network, **options)
+def test_settings_of_a_method_tell_its_name_as_well():
+    options = {"backbone": "handcrafted", "resolution": 48}
+    settings = load_method_segmenter("lost", **options).settings()
+    assert settings.keys() == {"method", "network", "resolution", "refine", "invert"}
+    assert settings["network"].split()[0] == "handcrafted"
+    assert json.loads(json.dumps(settings)) == settings
+    for changed, (method, other) in {
+        "method": ("tokencut", {}),
+        "resolution": ("lost", {"resolution": 64}),
+        "refine": ("lost", {"refine": "none"}),
+        "invert": ("lost", {"invert": "auto"}),
+    }.items():
+        different = load_method_segmenter(method, **options | other).settings()
+        assert {name for name in settings if settings[name] != different[name]} == {changed}
+    same = load_method_segmenter("lost", **options | {"resolution": 50}, batch_size=3)
+    assert same.settings() == settings, "50 pixels are 48 to patches of 8"
 
 
-def test_options_reach_the_network_and_its_finish(network, tmp_path):
-    write_model(tmp_path / "model.safetensors", network)
-    segmenter = sempart_jax.load_segmenter(
-        tmp_path / "model.safetensors",
-        backbone="handcrafted",
-        resolution=16,
-        refine="none",
-        invert="always",
-        batch_size=2,
+def test_without_a_network_there_is_none_to_show_or_export(tmp_path):
+    segmenter = red_segmenter()
+    for use in (lambda: segmenter.network, lambda: segmenter.export(tmp_path / "a")):
+        with pytest.raises(ValueError, match="holds no network: load one by load_segmenter"):
+            use()
+    assert not (tmp_path / "a").exists()
+
+
+def test_files_hold_the_masks_that_are_scored(tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for i in range(3):
+        Image.fromarray(RGB).resize((70 + 13 * i, 60)).save(photos / f"{i}.png")
+    options = {"backbone": "handcrafted", "resolution": 48, "refine": "none"}
+    segmenter = sempart_jax.load_method_segmenter("tokencut", **options)
+    summary = segment([str(photos)], tmp_path / "out", segmenter, outputs=["mask"])
+    assert (summary.done, summary.failed) == (3, {})
+    images = [read_image(photos / f"{i}.png") for i in range(3)]
+    framed = [FramedImage(str(i), image, image.shape[:2]) for i, image in enumerate(images)]
+    scored = method_origin("tokencut", "handcrafted", short_side=48).source(
+        framed, PROTOCOLS["native"]
     )
-    assert (segmenter.refine, segmenter.invert) == ("none", "always")
-    assert segmenter.predictor.network_input(RGB).shape == (16, 24, 3)
-    # Rounded up to one for each device.
-    assert segmenter.predictor.batch_size == 8
-    jax.tree.map(
-        np.testing.assert_array_equal,
-        segmenter.network.variables,
-        jax.device_get(network.variables),
-    )
-
-
-def test_weights_and_backbone_reach_the_source(monkeypatch, network, tmp_path):
-    asked = []
-
-    def load_trained(source, *, backbone, weights):
-        asked.append((source, backbone, weights))
-        return network
-
-    monkeypatch.setattr(image_segmenter, "load_trained", load_trained)
-    sempart_jax.load_segmenter("head.pth", backbone="ibot_vits16", weights=tmp_path)
-    assert asked == [("head.pth", "ibot_vits16", tmp_path)]
-    with pytest.raises(ValueError, match="unknown refine 'crf'"):
-        sempart_jax.load_segmenter("head.pth", refine="crf")
-    assert len(asked) == 1, "mistyped options are told before anything is loaded"
-
-
-def test_missing_run_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=f"no run in {tmp_path}"):
-        sempart_jax.load_segmenter(tmp_path)
+    for i, mask in enumerate(scored):
+        written = read_grey(tmp_path / f"out/masks/{i}.png")
+        np.testing.assert_array_equal(written, mask * 255)
+        assert 0 < mask.mean() < 1
+    # Neither another method nor a network goes on in this folder.
+    for wrong, message in (
+        (load_method_segmenter("lost", **options), "with method = tokencut, now it is lost"),
+        (red_segmenter(), "was written with method = tokencut, now it is None"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            segment([str(photos)], tmp_path / "out", wrong, outputs=["mask"])
+    assert segment([str(photos)], tmp_path / "out", segmenter, outputs=["mask"]).skipped == 3

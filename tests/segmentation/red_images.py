@@ -3,18 +3,12 @@
 import numpy as np
 from PIL import Image
 
-from sempart_jax.data.image_sizes import resize
-from sempart_jax.networks.handcrafted import HandcraftedBackbone
-from sempart_jax.predict.input_size import input_size
-from sempart_jax.predict.load import TrainedNetwork
-from sempart_jax.predict.predictor import AnySizePredictor
-from sempart_jax.predict.segmenter import ImageSegmenter
-from sempart_jax.two_tricks.head import SegmentationHead
-from sempart_jax.two_tricks.head_network import HeadNetwork
+from sempart_jax.predict.predictor import Predictor
+from sempart_jax.predict.segmenter import Segmenter
 
 
-class RedPredictor:
-    """Stands in for ``AnySizePredictor``: the mask is the red channel.
+class RedPredictor(Predictor):
+    """A predictor whose mask is the red channel.
 
     Attributes:
         batches: shape of each batch that was begun.
@@ -23,15 +17,12 @@ class RedPredictor:
     """
 
     def __init__(self, batch_size=4, error=None, error_after=0):
-        self.batch_size = batch_size
+        super().__init__(self._start, short_side=32, patch_size=8, batch_size=batch_size)
         self.batches = []
         self.fetched = self.most_in_flight = 0
         self._error, self._error_after = error, error_after
 
-    def network_input(self, image):
-        return resize(image, *input_size(*image.shape[:2], 32, 8))
-
-    def start(self, inputs):
+    def _start(self, inputs):
         if self._error is not None and len(self.batches) >= self._error_after:
             raise self._error
         place = len(self.batches)
@@ -45,22 +36,12 @@ class RedPredictor:
 
         return fetch
 
-    fit = staticmethod(AnySizePredictor.fit)
 
-    def __call__(self, images):
-        inputs = [self.network_input(image)[None] for image in images]
-        masks = [self.start(each)()[0] for each in inputs]
-        return [self.fit(mask, *image.shape[:2]) for image, mask in zip(images, masks, strict=True)]
-
-
-def red_segmenter(*, refine="none", invert="never", **options):
-    """Make an ImageSegmenter that sees red; its network is never asked."""
-    segmenter = HeadNetwork(HandcraftedBackbone(), SegmentationHead(patch_size=8))
-    variables = {"params": {"w": np.zeros(2, np.float32)}, "batch_stats": {}}
-    network = TrainedNetwork(segmenter, {}, variables, 32, "handcrafted", "float32", "drawn")
-    made = ImageSegmenter(network, refine=refine, invert=invert)
-    made.predictor = RedPredictor(**options)
-    return made
+def red_segmenter(*, refine="none", invert="never", network="red", **options):
+    """Make a segmenter that sees red."""
+    return Segmenter(
+        RedPredictor(**options), refine=refine, invert=invert, origin=lambda: {"network": network}
+    )
 
 
 def red_square(height, width, rows, columns):

@@ -14,8 +14,7 @@ from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.images import read_grey, read_image
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.predict.postprocessing import postprocess
-from sempart_jax.predict.predictor import AnySizePredictor
-from sempart_jax.predict.segmenter import ImageSegmenter
+from sempart_jax.predict.predictor import stretch
 from sempart_jax.segmentation.drawing import cutout, overlay
 from sempart_jax.segmentation.finishing import (
     Finisher,
@@ -42,7 +41,7 @@ def soft_mask():
 
 def finish(root, mask=None, image=IMAGE, file=FILE, **options):
     options = {
-        "fit": AnySizePredictor.fit,
+        "fit": stretch,
         "refine": red_segmenter(refine="guided").finish,
         "kinds": tuple(PRODUCT_FOLDERS),
         "soft": False,
@@ -171,4 +170,3 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path):
     message = "cannot write the outputs of /photos/a.jpg: No space left on device; what is finished"
     with pytest.raises(UnwritableOutputError, match=message):
         finish(tmp_path, refine=failing(full))
-    assert isinstance(red_segmenter(), ImageSegmenter)

@@ -1,6 +1,5 @@
 """Images in a stream: full batches, bounded memory, failures."""
 
-import dataclasses
 import os
 import threading
 import time
@@ -11,11 +10,12 @@ import pytest
 
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import count_pixels, read_image
-from sempart_jax.predict.segmenter import ImageSegmenter
+from sempart_jax.predict.load import network_segmenter
 from sempart_jax.segmentation.finishing import UnfinishedImageError
 from sempart_jax.segmentation.inputs import ImageFile
 from sempart_jax.segmentation.stream import Stream
-from tests.segmentation.red_images import RedPredictor, red_segmenter, write_red
+from tests.segmentation.red_images import RedPredictor, write_red
+from tests.small_model import small_network
 
 pytestmark = pytest.mark.compile_bound
 
@@ -184,10 +184,7 @@ def test_two_hundred_sizes_compile_at_most_eight_times(tmp_path, caplog):
     for i in range(200):
         height, width = (int(side) for side in rng.integers(16, 120, 2))
         files.append(ImageFile(write_red(tmp_path / f"{i}.png", height, width), str(i)))
-    network = red_segmenter().network
-    variables = network.modules.init(jax.random.key(0), {}, 32)
-    drawn = dataclasses.replace(network, variables=variables)
-    predictor = ImageSegmenter(drawn, batch_size=8).predictor
+    predictor = network_segmenter(small_network(), batch_size=8).predictor
     collector = Collector()
     with jax.log_compiles(), caplog.at_level("WARNING"):
         collector.stream(predictor).run(files)

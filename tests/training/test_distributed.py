@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from sempart_jax.data.synthetic import write_scenes
-from sempart_jax.predict.predictor import Predictor
+from sempart_jax.predict.network_step import NetworkStep
 from sempart_jax.runs.default_config import default_config
 from sempart_jax.train import train
 from sempart_jax.training import distributed
@@ -245,7 +245,7 @@ def test_processes_find_each_other_exchange_arrays_and_read_and_write_alone(tmp_
         ]
     params, variables = seeded_variables()
     images = np.random.default_rng(0).integers(0, 256, (3, 8, 12, 3), np.uint8)
-    masks = Predictor(NETWORK, replicate(params))(replicate(variables), images, 4)
+    masks = NetworkStep(NETWORK, replicate(params)).start(replicate(variables), images, 4)()
     np.testing.assert_allclose(np.load(tmp_path / "fine.npy"), masks["fine"], atol=1e-5)
 
 

@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from sempart_jax.predict.postprocessing import guided, postprocess
+from sempart_jax.kernels.host_guided_filter import guided
+from sempart_jax.predict.postprocessing import postprocess
 from sempart_jax.web.finishing import PREVIEW_SIDE, cut_out, finish_mask, preview
 
 

@@ -26,15 +26,14 @@ def check_source(source: str | os.PathLike[str]) -> None:
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: name {KINDS}")
-    if not (path.is_file() or (path / "config.json").exists() or run_of(path)):
+    if not (path.is_file() or (path / "config.json").exists() or _is_checkpoint(path)):
         raise FileNotFoundError(_describe_folder(path))
 
 
-def run_of(path: Path) -> Path | None:
-    """Return the run whose checkpoint ``path`` would be, if it is called like one."""
+def _is_checkpoint(path: Path) -> bool:
     folder = path.absolute().parent
     is_step = path.absolute().name.isdecimal() and folder.name in CHECKPOINT_FOLDERS
-    return folder.parent if is_step and (folder.parent / "config.json").exists() else None
+    return is_step and (folder.parent / "config.json").exists()
 
 
 def _describe_folder(path: Path) -> str:

@@ -1,0 +1,90 @@
+"""What a method without training makes of batches of images, by a frozen backbone's features."""
+
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+from jax import Array
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from sempart_jax.data.image_sizes import resize
+from sempart_jax.kernels.normalization import from_bytes, normalize
+from sempart_jax.predict.methods import SHORT_SIDE, Features, Method
+from sempart_jax.predict.predictor import Fetch, Predictor, pad_batch
+
+
+def enlarge(
+    mask: Float[np.ndarray, "rows columns"], height: int, width: int
+) -> Float[np.ndarray, "H W"]:
+    """Bring a mask on patches to the size of its image, pixel by pixel: it stays 0 or 1."""
+    picture = Image.fromarray(mask)
+    return np.array(picture.resize((width, height), Image.Resampling.NEAREST))
+
+
+class MethodStep:
+    """A method over a backbone; each of seven image shapes compiles at first use."""
+
+    def __init__(
+        self,
+        method: Method,
+        backbone: nn.Module,
+        *,
+        class_attention: bool = False,
+        decoder: tuple[np.ndarray, float] | None = None,
+    ) -> None:
+        """Choose method and backbone.
+
+        Args:
+            method: one of ``predict.methods.METHODS``.
+            backbone: network with ``apply({"params": p}, normalised image)["keys"]``.
+            class_attention: whether the method is shown the class token's attention, which a
+                vision transformer alone has.
+            decoder: kernel and bias of FOUND's decoder.
+        """
+        self._method, self._decoder = method, decoder
+        self._patch_size: int = backbone.patch_size
+        options: dict[str, Any] = {"class_attention": True} if class_attention else {}
+
+        def features(params: Any, image: Array) -> dict[str, Array]:
+            rgb = normalize(from_bytes(image))
+            output: Any = backbone.apply({"params": params}, rgb, **options)
+            return {name: output[name] for name in ("keys", *options)}
+
+        self._features = jax.jit(features)
+
+    def predictor(
+        self, params: Any, *, short_side: int = SHORT_SIDE, batch_size: int = 8
+    ) -> Predictor:
+        """Give the masks of images of any size: made of whole patches, 0 or 1.
+
+        Args:
+            params: parameters of the backbone.
+            short_side: short side in pixels at which it sees an image.
+            batch_size: images that are processed together.
+        """
+
+        def start(inputs: UInt8[np.ndarray, "B h w 3"]) -> Fetch:
+            count = len(inputs)
+            height, width = (side // self._patch_size for side in inputs.shape[1:3])
+            grid = pad_batch(
+                np.stack([resize(image, height, width) for image in inputs]), batch_size
+            )
+            found = self._features(params, pad_batch(inputs, batch_size))
+
+            def segment() -> Float[np.ndarray, "B rows columns"]:
+                features = Features(
+                    **jax.device_get(found), image=grid / np.float32(255), decoder=self._decoder
+                )
+                return self._method(features)[:count].astype(np.float32)
+
+            return segment
+
+        return Predictor(
+            start,
+            short_side=short_side,
+            patch_size=self._patch_size,
+            batch_size=batch_size,
+            fit=enlarge,
+        )
