@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
+from sempart_jax.baselines.by_name import METHODS
 from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.boxed import BOXED_SETS
 from sempart_jax.data.folder import image_folder
@@ -23,9 +24,8 @@ from sempart_jax.evaluation.given_boxes import read_given_boxes
 from sempart_jax.evaluation.names import check_names
 from sempart_jax.host import command_line
 from sempart_jax.metrics.protocols import FOREGROUND_RULES, PROTOCOLS
-from sempart_jax.predict.methods import METHODS, SHORT_SIDE, check_method
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
-from sempart_jax.predict.source import check_source
+from sempart_jax.predict.source import METHOD_SHORT_SIDE, check_method, check_source
 
 if TYPE_CHECKING:
     from sempart_jax.evaluation.origin import Origin
@@ -80,7 +80,7 @@ def define_flags() -> None:
         "resolution",
         None,
         "Short side in pixels at which the network of --workdir or the backbone of --method sees "
-        f"an image; by default that of its training, and {SHORT_SIDE} with --method.",
+        f"an image; by default that of its training, and {METHOD_SHORT_SIDE} with --method.",
         lower_bound=1,
     )
     flags.DEFINE_integer(

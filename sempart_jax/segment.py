@@ -10,7 +10,7 @@ OUT/masks.jsonl: box, area, confidence, seconds. Started again, the same command
 new, changed, or failed. Images that cannot be read are listed at the end; then exit status is 1.
 
 With `--method tokencut` in place of `--workdir`, a method that needs no training segments, over
-`--backbone`; see `sempart_jax.predict.methods`.
+`--backbone`; see `sempart_jax.baselines.by_name`.
 
 Large collections: `--shard 0/4` to `--shard 3/4` in four processes do a quarter each, with records
 of their own (OUT/masks.0-of-4.jsonl). Processes of one jax.distributed cluster share by themselves.
@@ -25,14 +25,14 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from PIL import Image
 
+from sempart_jax.baselines.by_name import METHODS
 from sempart_jax.data.folder import PRODUCT_FOLDERS
 from sempart_jax.host import command_line
 from sempart_jax.host.shown_names import printable
 from sempart_jax.networks.builtin_model import builtin_model_path
-from sempart_jax.predict.methods import METHODS, SHORT_SIDE, check_method
 from sempart_jax.predict.pictures import INVERSIONS
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
-from sempart_jax.predict.source import check_source
+from sempart_jax.predict.source import METHOD_SHORT_SIDE, check_method, check_source
 from sempart_jax.segmentation.inputs import find_inputs
 from sempart_jax.segmentation.outputs import MASKS, check_settings
 from sempart_jax.segmentation.shards import Shard, parse_shard
@@ -70,7 +70,7 @@ def define_flags() -> None:
         "resolution",
         None,
         "Short side in pixels at which the network sees an image; by default that of its training, "
-        f"and {SHORT_SIDE} with --method.",
+        f"and {METHOD_SHORT_SIDE} with --method.",
         lower_bound=1,
     )
     flags.DEFINE_integer("batch_size", 8, "Images predicted together.", lower_bound=1)

@@ -14,10 +14,10 @@ import pytest
 from absl import flags
 from ml_collections import config_flags
 
+from sempart_jax.baselines.by_name import METHODS
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.host.folder_lock import locked
 from sempart_jax.metrics.protocols import PROTOCOLS
-from sempart_jax.predict.methods import METHODS
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 from sempart_jax.report import published
 from sempart_jax.runs.default_config import check_config

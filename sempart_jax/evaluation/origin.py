@@ -9,7 +9,7 @@ import jax
 
 from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
 from sempart_jax.predict.load import load_method_segmenter, load_segmenter
-from sempart_jax.predict.methods import SHORT_SIDE
+from sempart_jax.predict.source import METHOD_SHORT_SIDE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,13 +73,13 @@ def method_origin(
     *,
     weights: str | None = None,
     decoder: str | os.PathLike[str] | None = None,
-    short_side: int = SHORT_SIDE,
+    short_side: int = METHOD_SHORT_SIDE,
     batch_size: int = 8,
 ) -> Origin:
     """Set a baseline up over a backbone; it chooses its foreground itself.
 
     Args:
-        method: one of ``predict.methods.METHODS``.
+        method: one of ``baselines.by_name.METHODS``.
         backbone: name of the backbone.
         weights: file of its weights; downloaded by name if None.
         decoder: file of FOUND's decoder, for the methods of that name.

@@ -22,7 +22,6 @@ from sempart_jax.kernels.normalization import from_bytes
 from sempart_jax.kernels.tensor_tree import flatten, unflatten
 from sempart_jax.networks.model_file import write_model
 from sempart_jax.networks.model_format import BACKBONE, HEAD
-from sempart_jax.networks.trained import TrainedNetwork
 from sempart_jax.predict.exported import (
     DESCRIPTION_FILE,
     FORMAT,
@@ -32,35 +31,17 @@ from sempart_jax.predict.exported import (
     require_flatbuffers,
 )
 from sempart_jax.predict.predictor import input_shapes
+from sempart_jax.predict.segmenter import Segmenter
 from sempart_jax.two_tricks.interfaces import MaskNetwork
 
 PLATFORMS = ("cpu", "cuda")
 
 
-def export_network(
-    path: str | os.PathLike[str],
-    network: TrainedNetwork,
-    *,
-    short_side: int | None = None,
-    refine: str = "guided",
-    invert: str = "auto",
-    dtype: str = "float32",
+def export_segmenter(
+    segmenter: Segmenter, path: str | os.PathLike[str], dtype: str = "float32"
 ) -> None:
-    """Write the folder that ``sempart_jax.load_exported`` reads.
-
-    Args:
-        path: folder to make; it appears whole or not at all.
-        network: backbone and head with their parameters.
-        short_side: short side in pixels at which it sees an image; that of its training if None.
-        refine: default post-processing of the masks.
-        invert: default choice of the masks' side.
-        dtype: of the stored weights, ``float32``, or ``bfloat16`` for half the size.
-
-    Raises:
-        ModuleNotFoundError: if ``flatbuffers`` is not installed.
-        ValueError: if there is something at ``path``, the type is unknown, or a parameter is not
-            finite.
-    """
+    """Write the folder that ``sempart_jax.load_exported`` reads, see ``Segmenter.export``."""
+    network, short_side = segmenter.network, segmenter.predictor.short_side
     require_flatbuffers()
     path = Path(path)
     if path.exists():
@@ -70,43 +51,32 @@ def export_network(
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()
     try:
-        _write_files(temporary, network, short_side or network.short_side, refine, invert, dtype)
+        write_model(temporary / WEIGHTS_FILE, network, dtype=dtype)
+        tensors = flatten(network.variables, HEAD) | flatten(network.frozen_params, BACKBONE)
+        weights = {name: jax.ShapeDtypeStruct(x.shape, jnp.float32) for name, x in tensors.items()}
+        for height, width in input_shapes(short_side, network.patch_size):
+            program = export_program(network.modules, weights, height, width)
+            (temporary / program_file(height, width)).write_bytes(program.serialize())
+        description = {
+            "format": FORMAT,
+            "format_version": VERSION,
+            "backbone": network.backbone,
+            "patch_size": network.patch_size,
+            "short_side": short_side,
+            "origin": network.origin,
+            "refine": segmenter.refine,
+            "invert": segmenter.invert,
+            "jax": jax.__version__,
+            "platforms": PLATFORMS,
+            "sha256": {
+                file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+                for file in sorted(temporary.iterdir())
+            },
+        }
+        (temporary / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n")
         temporary.rename(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _write_files(
-    folder: Path,
-    network: TrainedNetwork,
-    short_side: int,
-    refine: str,
-    invert: str,
-    dtype: str,
-) -> None:
-    write_model(folder / WEIGHTS_FILE, network, dtype=dtype)
-    tensors = flatten(network.variables, HEAD) | flatten(network.frozen_params, BACKBONE)
-    weights = {name: jax.ShapeDtypeStruct(x.shape, jnp.float32) for name, x in tensors.items()}
-    for height, width in input_shapes(short_side, network.patch_size):
-        program = export_program(network.modules, weights, height, width)
-        (folder / program_file(height, width)).write_bytes(program.serialize())
-    description = {
-        "format": FORMAT,
-        "format_version": VERSION,
-        "backbone": network.backbone,
-        "patch_size": network.patch_size,
-        "short_side": short_side,
-        "origin": network.origin,
-        "refine": refine,
-        "invert": invert,
-        "jax": jax.__version__,
-        "platforms": PLATFORMS,
-        "sha256": {
-            file.name: hashlib.sha256(file.read_bytes()).hexdigest()
-            for file in sorted(folder.iterdir())
-        },
-    }
-    (folder / DESCRIPTION_FILE).write_text(json.dumps(description, indent=2) + "\n")
 
 
 def export_program(

@@ -48,9 +48,6 @@ class ExportedSegmenter(Segmenter):
 
     Attributes:
         description: what ``model.json`` tells: backbone, patch size, short side, origin and more.
-        predictor: the network as programs.
-        refine: post-processing of ``sempart_jax.predict.postprocessing``.
-        invert: see ``sempart_jax.predict.pictures.choose_side``.
     """
 
     def __init__(
@@ -121,12 +118,7 @@ def exported_predictor(
 ) -> Predictor:
     """Put the weights on the default device; each program compiles at first use.
 
-    Args:
-        programs: from weights and images to masks, by height and width of the images.
-        weights: their first argument.
-        short_side: short side in pixels at which an image is seen.
-        patch_size: side of the backbone's patches in pixels.
-        batch_size: images that are processed together at most.
+    Programs are from weights and images to masks, by height and width of the images.
     """
     weights = jax.device_put(weights)
 
@@ -170,15 +162,11 @@ def _read_description(path: Path) -> dict[str, Any]:
             f"{path} has the format version {version}, and this program reads {VERSION}: export "
             "the network anew, or install the sempart_jax that wrote it"
         )
-    missing = sorted(FIELDS.keys() - description.keys())
-    if missing:
-        raise ValueError(f"{file} is damaged, {', '.join(missing)} is missing: export anew")
     for field, kind in FIELDS.items():
         # A bool is an int to Python.
-        if type(description[field]) is not kind:
+        if type(description.get(field)) is not kind:
             raise ValueError(
-                f"{file} is damaged, {field} is no {kind.__name__} but "
-                f"{description[field]!r}: export anew"
+                f"{file} is damaged, {field} is missing or no {kind.__name__}: export anew"
             )
     return dict(description)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from sempart_jax.baselines.by_name import METHODS, is_found
 from sempart_jax.baselines.found import decoder_weights
 from sempart_jax.networks.backbones import load_backbone
 from sempart_jax.networks.builtin_model import builtin_model_path
@@ -16,10 +17,10 @@ from sempart_jax.networks.released import read_found_decoder
 from sempart_jax.networks.trained import TrainedNetwork
 from sempart_jax.predict.load_network import load_network
 from sempart_jax.predict.method_step import MethodStep
-from sempart_jax.predict.methods import METHODS, SHORT_SIDE, check_method, is_found
 from sempart_jax.predict.network_step import NetworkStep
 from sempart_jax.predict.pictures import check_options
 from sempart_jax.predict.segmenter import Segmenter
+from sempart_jax.predict.source import METHOD_SHORT_SIDE, check_method
 from sempart_jax.runs.checkpoints import fingerprint_params
 from sempart_jax.two_tricks.train_step import replicate
 
@@ -81,15 +82,7 @@ def network_segmenter(
 ) -> Segmenter:
     """Put a network on all local devices; each of seven image shapes compiles at first use.
 
-    Args:
-        network: trained network.
-        resolution: see :func:`load_segmenter`.
-        refine: see :func:`load_segmenter`.
-        invert: see :func:`load_segmenter`.
-        batch_size: see :func:`load_segmenter`.
-
-    Raises:
-        ValueError: if a name is unknown, or a size not positive.
+    The other arguments, and the ValueError that they raise, are those of :func:`load_segmenter`.
     """
     check_options(refine, invert, resolution=resolution, batch_size=batch_size)
     predictor = NetworkStep(network.modules, replicate(network.frozen_params)).predictor(
@@ -117,7 +110,7 @@ def load_method_segmenter(
     backbone: str = "dino_vits8",
     weights: str | os.PathLike[str] | None = None,
     decoder: str | os.PathLike[str] | None = None,
-    resolution: int = SHORT_SIDE,
+    resolution: int = METHOD_SHORT_SIDE,
     refine: str = "guided",
     invert: str = "never",
     batch_size: int = 8,
@@ -129,7 +122,7 @@ def load_method_segmenter(
 
     Args:
         method: ``tokencut``, ``lost``, ``deep_spectral``, ``found_multi`` or ``found_single``, see
-            ``sempart_jax.predict.methods.METHODS``.
+            ``sempart_jax.baselines.by_name.METHODS``.
         backbone: one of ``sempart_jax.networks.names.BACKBONES``, or ``handcrafted``, which FOUND
             cannot do with.
         weights: file of the backbone's weights; by default they are downloaded.

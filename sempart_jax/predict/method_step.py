@@ -9,9 +9,9 @@ from jax import Array
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from sempart_jax.baselines.by_name import Features, Method
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.kernels.normalization import from_bytes, normalize
-from sempart_jax.predict.methods import SHORT_SIDE, Features, Method
 from sempart_jax.predict.predictor import Fetch, Predictor, pad_batch
 
 
@@ -37,7 +37,7 @@ class MethodStep:
         """Choose method and backbone.
 
         Args:
-            method: one of ``predict.methods.METHODS``.
+            method: one of ``baselines.by_name.METHODS``.
             backbone: network with ``apply({"params": p}, normalised image)["keys"]``.
             class_attention: whether the method is shown the class token's attention, which a
                 vision transformer alone has.
@@ -54,15 +54,10 @@ class MethodStep:
 
         self._features = jax.jit(features)
 
-    def predictor(
-        self, params: Any, *, short_side: int = SHORT_SIDE, batch_size: int = 8
-    ) -> Predictor:
+    def predictor(self, params: Any, *, short_side: int, batch_size: int = 8) -> Predictor:
         """Give the masks of images of any size: made of whole patches, 0 or 1.
 
-        Args:
-            params: parameters of the backbone.
-            short_side: short side in pixels at which it sees an image.
-            batch_size: images that are processed together.
+        The backbone has ``params``, and sees images with a short side of so many pixels.
         """
 
         def start(inputs: UInt8[np.ndarray, "B h w 3"]) -> Fetch:

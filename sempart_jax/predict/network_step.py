@@ -28,11 +28,7 @@ class NetworkStep:
         """Prepare the step.
 
         It compiles at the first call of each image size, and once more for other masks, or for
-        floats where there were bytes.
-
-        Args:
-            network: network.
-            replicated_frozen_params: parameters that are not trained, on all devices.
+        floats where there were bytes. The parameters that are not trained are on all devices.
         """
         self._network = network
         self._step = make_predict_step(network)

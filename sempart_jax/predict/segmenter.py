@@ -40,10 +40,9 @@ class Segmenter:
         """Choose what predicts and what is done to its masks.
 
         Args:
-            predictor: gives masks.
-            refine: what sharpens the masks at the size of their images: ``none``, ``guided``,
-                ``bilateral`` or ``bilateral_16_16_8``.
-            invert: see ``sempart_jax.predict.pictures.choose_side``.
+            predictor: see above.
+            refine: see above.
+            invert: see above.
             origin: says what predicts, by names and fingerprints.
             network: the trained network, for its export.
 
@@ -95,23 +94,11 @@ class Segmenter:
     def finish(
         self, image: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "H W"]
     ) -> Float[np.ndarray, "H W"]:
-        """Choose the foreground of a predicted mask and refine it.
-
-        Args:
-            image: RGB ``[H, W, 3]``.
-            mask: what is predicted of it, at its size, in [0, 1].
-
-        Returns:
-            Soft mask in [0, 1].
-        """
+        """Choose the foreground of a mask that was predicted of an image, and refine it."""
         return postprocess(self.refine, image, choose_side(mask, self.invert))
 
     def settings(self) -> dict[str, Any]:
-        """Say all that finished masks follow from, but for the image.
-
-        Returns:
-            By name, what JSON can hold; a mask may be another one where a value is.
-        """
+        """Say all that finished masks follow from but the image, by names, for JSON."""
         return {
             **self._origin(),
             "resolution": self.predictor.input_size(1, 1)[0],
@@ -134,15 +121,7 @@ class Segmenter:
             ValueError: if there is something at ``path``, the type is unknown, or there is no
                 network to export.
         """
-        network = self.network
         # Not above: what is exported runs without the code of the model, by this class, too.
-        from sempart_jax.predict.export import export_network
+        from sempart_jax.predict.export import export_segmenter
 
-        export_network(
-            path,
-            network,
-            short_side=self.predictor.short_side,
-            refine=self.refine,
-            invert=self.invert,
-            dtype=dtype,
-        )
+        export_segmenter(self, path, dtype)

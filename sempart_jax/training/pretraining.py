@@ -11,6 +11,7 @@ from jax import Array
 from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
+from sempart_jax.baselines.by_name import METHODS
 from sempart_jax.data.folder import find_pairs
 from sempart_jax.data.image_sources import ImageSource, read_samples
 from sempart_jax.evaluation.results import CENTRE_BOX
@@ -21,7 +22,6 @@ from sempart_jax.networks.model_format import BACKBONE, Description, write_tenso
 from sempart_jax.networks.pretrained import BACKBONE_FILE, create_backbone
 from sempart_jax.networks.projection_head import ProjectionHead
 from sempart_jax.predict.method_step import MethodStep
-from sempart_jax.predict.methods import METHODS
 from sempart_jax.report.panels import draw_panel
 from sempart_jax.training.dino_optimizer import dino_optimizer, dino_schedules
 from sempart_jax.training.dino_step import DinoState, create_dino_state, make_dino_step

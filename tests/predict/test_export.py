@@ -20,7 +20,7 @@ from sempart_jax.networks.by_name import create_network
 from sempart_jax.networks.model_format import BACKBONE as BACKBONE_NAMES
 from sempart_jax.networks.model_format import HEAD
 from sempart_jax.networks.trained import TrainedNetwork
-from sempart_jax.predict.export import export_network, export_program
+from sempart_jax.predict.export import export_program
 from sempart_jax.predict.exported import exported_predictor, load_exported
 from sempart_jax.predict.load import network_segmenter
 from sempart_jax.predict.load_network import load_network
@@ -60,7 +60,7 @@ def selfmask():
 @pytest.fixture(scope="module")
 def exported(tiny, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "tiny"
-    export_network(path, tiny)
+    network_segmenter(tiny).export(path)
     return path
 
 
@@ -152,7 +152,7 @@ def test_options_are_those_of_the_export_unless_others_are_asked_for(tiny, tmp_p
 
 
 def test_settings_are_all_that_masks_follow_from(exported, tiny, tmp_path):
-    export_network(tmp_path / "half", tiny, dtype="bfloat16")
+    network_segmenter(tiny).export(tmp_path / "half", dtype="bfloat16")
     settings = load_exported(exported, refine="none", invert="never").settings()
     assert {name: settings[name] for name in ("resolution", "refine", "invert")} == {
         "resolution": tiny.short_side,
@@ -164,7 +164,7 @@ def test_settings_are_all_that_masks_follow_from(exported, tiny, tmp_path):
 
 
 def test_weights_of_half_precision_are_smaller_and_give_near_masks(exported, tiny, tmp_path):
-    export_network(tmp_path / "half", tiny, dtype="bfloat16")
+    network_segmenter(tiny).export(tmp_path / "half", dtype="bfloat16")
     sizes = [
         (folder / "weights.safetensors").stat().st_size for folder in (exported, tmp_path / "half")
     ]
@@ -213,12 +213,13 @@ def test_few_sizes_of_batches_are_compiled():
 def test_the_folder_appears_whole_or_not_at_all(tiny, exported, tmp_path):
     spoilt = jax.tree.map(np.copy, tiny.variables)
     spoilt["params"]["fine_projection"]["bias"][:] = np.nan
+    broken = network_segmenter(dataclasses.replace(tiny, variables=spoilt))
     with pytest.raises(ValueError, match="fine_projection/bias"):
-        export_network(tmp_path / "new", dataclasses.replace(tiny, variables=spoilt))
+        broken.export(tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
     before = (exported / "model.json").read_bytes()
     with pytest.raises(ValueError, match="tiny exists: remove it, or export to another folder"):
-        export_network(exported, tiny)
+        network_segmenter(tiny).export(exported)
     assert (exported / "model.json").read_bytes() == before
     assert [path.name for path in exported.parent.iterdir()] == ["tiny"]
 
@@ -285,8 +286,9 @@ def test_what_is_no_exported_network_is_told(tmp_path):
 
 
 def test_missing_flatbuffers_is_told_with_its_remedy(exported, tiny, tmp_path, monkeypatch):
+    segmenter = network_segmenter(tiny)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ModuleNotFoundError, match="pip install flatbuffers"):
         load_exported(exported)
     with pytest.raises(ModuleNotFoundError, match="pip install flatbuffers"):
-        export_network(tmp_path / "a", tiny)
+        segmenter.export(tmp_path / "a")

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
+from sempart_jax.baselines.by_name import METHODS, Features
 from sempart_jax.baselines.deep_spectral import deep_spectral
 from sempart_jax.baselines.found import background_mask
 from sempart_jax.baselines.lost import lost
 from sempart_jax.baselines.tokencut import tokencut
-from sempart_jax.predict.methods import METHODS, Features
 
 
 @pytest.mark.parametrize(

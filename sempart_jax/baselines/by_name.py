@@ -4,17 +4,11 @@ Each imports what it computes with when it is called: command lines ask for the 
 """
 
 import dataclasses
-import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float
-
-from sempart_jax.networks.names import BACKBONES, check_backbone
-
-SHORT_SIDE = 320
-"""Short side in pixels at which a backbone sees an image, where no other is asked for."""
 
 COLOR_WEIGHT = 10.0
 """Weight of colour in Deep Spectral Methods, as its authors set it."""
@@ -98,28 +92,3 @@ found, without their refinement."""
 def is_found(method: str) -> bool:
     """Whether a method is FOUND's, which looks at the class token or has a decoder."""
     return method.startswith("found")
-
-
-def check_method(
-    method: str, backbone: str = "dino_vits8", decoder: str | os.PathLike[str] | None = None
-) -> None:
-    """Refuse a method that there is not, or that does not go with what is given for it.
-
-    Args:
-        method: name among :data:`METHODS`.
-        backbone: name of the backbone.
-        decoder: FOUND's decoder.
-
-    Raises:
-        ValueError: as said.
-    """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-    if decoder is not None and not is_found(method):
-        raise ValueError(f"{method} has no decoder: leave it out")
-    check_backbone(backbone)
-    if is_found(method) and backbone not in BACKBONES:
-        raise ValueError(
-            f"{method} looks for the patch that the class token attends to least, and the backbone "
-            f"{backbone} has no class token: choose one of {', '.join(BACKBONES)}"
-        )
