@@ -184,17 +184,6 @@ def test_weights_are_a_model_file(exported, tiny, monkeypatch):
     jax.tree.map(np.testing.assert_array_equal, network.variables, tiny.variables)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
-def test_masks_do_not_depend_on_the_batch(exported, batch_size):
-    segmenter = load_exported(exported, refine="none", invert="never", batch_size=batch_size)
-    pictures = [picture[:, ::-1] for picture in [PICTURES[2]] * 2] + [PICTURES[2]] * 3
-    masks = segmenter(pictures)
-    assert [mask.shape for mask in masks] == [(9, 9)] * 5
-    np.testing.assert_allclose(masks[1], masks[0], atol=1e-6)
-    np.testing.assert_allclose(masks[4], masks[2], atol=1e-6)
-    assert np.abs(masks[0] - masks[2]).max() > 1e-3
-
-
 def test_few_sizes_of_batches_are_compiled():
     sizes = []
 
