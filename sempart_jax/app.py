@@ -19,7 +19,7 @@ from absl import flags
 
 from sempart_jax.host import command_line
 from sempart_jax.networks.builtin_model import builtin_model_path
-from sempart_jax.predict.source import check_source
+from sempart_jax.runs.source import check_source
 
 
 def define_flags() -> None:

@@ -24,8 +24,9 @@ from sempart_jax.evaluation.given_boxes import read_given_boxes
 from sempart_jax.evaluation.names import check_names
 from sempart_jax.host import command_line
 from sempart_jax.metrics.protocols import FOREGROUND_RULES, PROTOCOLS
+from sempart_jax.predict.options import METHOD_SHORT_SIDE, check_method
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
-from sempart_jax.predict.source import METHOD_SHORT_SIDE, check_method, check_source
+from sempart_jax.runs.source import check_source
 
 if TYPE_CHECKING:
     from sempart_jax.evaluation.origin import Origin

@@ -30,9 +30,9 @@ from sempart_jax.data.folder import PRODUCT_FOLDERS
 from sempart_jax.host import command_line
 from sempart_jax.host.shown_names import printable
 from sempart_jax.networks.builtin_model import builtin_model_path
-from sempart_jax.predict.pictures import INVERSIONS
+from sempart_jax.predict.options import INVERSIONS, METHOD_SHORT_SIDE, check_method
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
-from sempart_jax.predict.source import METHOD_SHORT_SIDE, check_method, check_source
+from sempart_jax.runs.source import check_source
 from sempart_jax.segmentation.inputs import find_inputs
 from sempart_jax.segmentation.outputs import MASKS, check_settings
 from sempart_jax.segmentation.shards import Shard, parse_shard

@@ -23,7 +23,7 @@ from sempart_jax.networks.model_format import (
 )
 from sempart_jax.networks.porting import port_head, port_vit
 from sempart_jax.predict.load import load_segmenter
-from sempart_jax.predict.load_network import load_network
+from sempart_jax.runs.load_network import load_network
 from sempart_jax.two_tricks.head import SegmentationHead
 from tests.commands import REPOSITORY
 from tests.networks.test_porting import head_state

@@ -19,9 +19,9 @@ from sempart_jax.networks import names
 from sempart_jax.networks.backbones import load_backbone
 from sempart_jax.networks.model_format import read_description
 from sempart_jax.networks.pretrained import BACKBONE_FILE
-from sempart_jax.predict.load_network import load_network
 from sempart_jax.pretrain import pretrain
 from sempart_jax.runs.checkpoints import Checkpoints
+from sempart_jax.runs.load_network import load_network
 from sempart_jax.runs.run_record import ResumeError
 from sempart_jax.training.health import UnhealthyRunError
 from sempart_jax.training.pretraining import PretrainingTask

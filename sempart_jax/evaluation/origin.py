@@ -9,7 +9,7 @@ import jax
 
 from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
 from sempart_jax.predict.load import load_method_segmenter, load_segmenter
-from sempart_jax.predict.source import METHOD_SHORT_SIDE
+from sempart_jax.predict.options import METHOD_SHORT_SIDE
 
 
 @dataclasses.dataclass(frozen=True)

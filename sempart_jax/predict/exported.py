@@ -24,7 +24,7 @@ from jax import export
 from jaxtyping import UInt8
 
 from sempart_jax.networks.model_format import read_tensors
-from sempart_jax.predict.pictures import check_options
+from sempart_jax.predict.options import check_options
 from sempart_jax.predict.predictor import Fetch, Predictor, input_shapes, pad_batch
 from sempart_jax.predict.segmenter import Segmenter
 

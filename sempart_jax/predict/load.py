@@ -15,13 +15,12 @@ from sempart_jax.networks.model_format import is_model_file
 from sempart_jax.networks.names import FOUND
 from sempart_jax.networks.released import read_found_decoder
 from sempart_jax.networks.trained import TrainedNetwork
-from sempart_jax.predict.load_network import load_network
 from sempart_jax.predict.method_step import MethodStep
 from sempart_jax.predict.network_step import NetworkStep
-from sempart_jax.predict.pictures import check_options
+from sempart_jax.predict.options import METHOD_SHORT_SIDE, check_method, check_options
 from sempart_jax.predict.segmenter import Segmenter
-from sempart_jax.predict.source import METHOD_SHORT_SIDE, check_method
 from sempart_jax.runs.checkpoints import fingerprint_params
+from sempart_jax.runs.load_network import load_network
 from sempart_jax.two_tricks.train_step import replicate
 
 

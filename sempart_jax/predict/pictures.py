@@ -5,32 +5,9 @@ from jaxtyping import Float, Shaped, UInt8
 from PIL import Image
 
 from sempart_jax.data.images import rgb_pixels
-from sempart_jax.predict.postprocessing import POSTPROCESSINGS
-
-INVERSIONS = ("auto", "never", "always")
 
 Picture = Shaped[np.ndarray, "H W 3"] | Shaped[np.ndarray, "H W"] | Image.Image
 """RGB or grey levels, uint8 or float in [0, 1]; or an image of Pillow, see ``rgb_pixels``."""
-
-
-def check_options(refine: str, invert: str, **sizes: int | None) -> None:
-    """Check what a caller asks for, before anything is loaded or compiled.
-
-    Args:
-        refine: name of a post-processing.
-        invert: see :func:`choose_side`.
-        **sizes: what must be at least 1 where it is given.
-
-    Raises:
-        ValueError: if a name is unknown, or a size not positive.
-    """
-    if refine not in POSTPROCESSINGS:
-        raise ValueError(f"unknown refine {refine!r}: choose one of {', '.join(POSTPROCESSINGS)}")
-    if invert not in INVERSIONS:
-        raise ValueError(f"unknown invert {invert!r}: choose one of {', '.join(INVERSIONS)}")
-    for name, value in sizes.items():
-        if value is not None and value < 1:
-            raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 def choose_side(mask: Float[np.ndarray, "H W"], invert: str) -> Float[np.ndarray, "H W"]:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sempart_jax.predict.pictures import Picture, as_rgb, check_options, choose_side
+from sempart_jax.predict.options import check_options
+from sempart_jax.predict.pictures import Picture, as_rgb, choose_side
 from sempart_jax.predict.postprocessing import postprocess
 from sempart_jax.predict.predictor import Predictor
 

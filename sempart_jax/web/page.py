@@ -18,7 +18,7 @@ from PIL import Image
 
 from sempart_jax.data.images import UnreadableImageError, read_image
 from sempart_jax.kernels.host_guided_filter import guided_radius
-from sempart_jax.predict.pictures import INVERSIONS
+from sempart_jax.predict.options import INVERSIONS
 from sempart_jax.segmentation.drawing import eight_bits
 from sempart_jax.web.finishing import cut_out, finish_mask, preview
 

@@ -23,8 +23,8 @@ from sempart_jax.networks.trained import TrainedNetwork
 from sempart_jax.predict.export import export_program
 from sempart_jax.predict.exported import exported_predictor, load_exported
 from sempart_jax.predict.load import network_segmenter
-from sempart_jax.predict.load_network import load_network
 from sempart_jax.predict.postprocessing import postprocess
+from sempart_jax.runs.load_network import load_network
 from tests.small_model import small_network
 from tests.two_tricks.small_network import BACKBONE, NETWORK, seeded_variables
 

@@ -1,13 +1,7 @@
-"""What can segment, a network's path or a method's name: told before JAX is imported."""
+"""What a trained network can be loaded from, by its path: told before JAX is imported."""
 
 import os
 from pathlib import Path
-
-from sempart_jax.baselines.by_name import METHODS, is_found
-from sempart_jax.networks.names import BACKBONES, check_backbone
-
-METHOD_SHORT_SIDE = 320
-"""Short side in pixels at which a method's backbone sees an image, where no other is asked for."""
 
 CHECKPOINT_FOLDERS = {"checkpoints": False, "best": True}
 """Folders of a run that hold checkpoints, and whether they are the best by validation."""
@@ -34,31 +28,6 @@ def check_source(source: str | os.PathLike[str]) -> None:
         raise FileNotFoundError(f"{path} does not exist: name {KINDS}")
     if not (path.is_file() or (path / "config.json").exists() or _is_checkpoint(path)):
         raise FileNotFoundError(_describe_folder(path))
-
-
-def check_method(
-    method: str, backbone: str = "dino_vits8", decoder: str | os.PathLike[str] | None = None
-) -> None:
-    """Refuse a method that there is not, or that does not go with what is given for it.
-
-    Args:
-        method: name among :data:`METHODS`.
-        backbone: name of the backbone.
-        decoder: FOUND's decoder.
-
-    Raises:
-        ValueError: as said.
-    """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-    if decoder is not None and not is_found(method):
-        raise ValueError(f"{method} has no decoder: leave it out")
-    check_backbone(backbone)
-    if is_found(method) and backbone not in BACKBONES:
-        raise ValueError(
-            f"{method} looks for the patch that the class token attends to least, and the backbone "
-            f"{backbone} has no class token: choose one of {', '.join(BACKBONES)}"
-        )
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -8,11 +8,11 @@ from sempart_jax.networks.model_file import read_model
 from sempart_jax.networks.model_format import is_model_file
 from sempart_jax.networks.released import head_shape, infer_backbone, read_released_head
 from sempart_jax.networks.trained import TrainedNetwork
-from sempart_jax.predict.source import CHECKPOINT_FOLDERS, check_source
 from sempart_jax.runs.checkpoints import Checkpoints, DamagedCheckpointError
 from sempart_jax.runs.default_config import default_config
 from sempart_jax.runs.network import build_network
 from sempart_jax.runs.run_record import OtherTaskError, read_config
+from sempart_jax.runs.source import CHECKPOINT_FOLDERS, check_source
 from sempart_jax.two_tricks.head import SegmentationHead
 from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.interfaces import Variables

@@ -10,11 +10,11 @@ import safetensors.numpy
 
 from sempart_jax.networks.model_file import write_model
 from sempart_jax.networks.porting import port_head
-from sempart_jax.predict import load_network as loading
-from sempart_jax.predict.load_network import load_network
+from sempart_jax.runs import load_network as loading
 from sempart_jax.runs.checkpoints import Checkpoints
 from sempart_jax.runs.default_config import default_config
 from sempart_jax.runs.experiment import build_experiment
+from sempart_jax.runs.load_network import load_network
 from sempart_jax.runs.run_record import register_run
 from tests.networks.test_porting import head_state
 from tests.two_tricks import dino_reference

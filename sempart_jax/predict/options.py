@@ -1,0 +1,58 @@
+"""What may be asked of a segmenter: told before JAX is imported, or anything loaded."""
+
+import os
+
+from sempart_jax.baselines.by_name import METHODS, is_found
+from sempart_jax.networks.names import BACKBONES, check_backbone
+from sempart_jax.predict.postprocessing import POSTPROCESSINGS
+
+INVERSIONS = ("auto", "never", "always")
+"""Which masks are inverted, see ``predict.pictures.choose_side``."""
+
+METHOD_SHORT_SIDE = 320
+"""Short side in pixels at which a method's backbone sees an image, where no other is asked for."""
+
+
+def check_options(refine: str, invert: str, **sizes: int | None) -> None:
+    """Check what a caller asks for, before anything is loaded or compiled.
+
+    Args:
+        refine: name of a post-processing.
+        invert: see ``predict.pictures.choose_side``.
+        **sizes: what must be at least 1 where it is given.
+
+    Raises:
+        ValueError: if a name is unknown, or a size not positive.
+    """
+    if refine not in POSTPROCESSINGS:
+        raise ValueError(f"unknown refine {refine!r}: choose one of {', '.join(POSTPROCESSINGS)}")
+    if invert not in INVERSIONS:
+        raise ValueError(f"unknown invert {invert!r}: choose one of {', '.join(INVERSIONS)}")
+    for name, value in sizes.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+
+
+def check_method(
+    method: str, backbone: str = "dino_vits8", decoder: str | os.PathLike[str] | None = None
+) -> None:
+    """Refuse a method that there is not, or that does not go with what is given for it.
+
+    Args:
+        method: name among :data:`METHODS`.
+        backbone: name of the backbone.
+        decoder: FOUND's decoder.
+
+    Raises:
+        ValueError: as said.
+    """
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
+    if decoder is not None and not is_found(method):
+        raise ValueError(f"{method} has no decoder: leave it out")
+    check_backbone(backbone)
+    if is_found(method) and backbone not in BACKBONES:
+        raise ValueError(
+            f"{method} looks for the patch that the class token attends to least, and the backbone "
+            f"{backbone} has no class token: choose one of {', '.join(BACKBONES)}"
+        )
