@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
 
 import jax
 from tqdm import tqdm
@@ -16,7 +15,7 @@ from sempart_jax.data.folder import PRODUCT_FOLDERS, file_stamp
 from sempart_jax.host.folder_lock import locked
 from sempart_jax.predict.picture_segmenter import PictureSegmenter
 from sempart_jax.segmentation.finishing import Finisher
-from sempart_jax.segmentation.inputs import ImageFile, find_inputs, name_outputs
+from sempart_jax.segmentation.inputs import ImageFile, Shard, find_inputs, name_outputs
 from sempart_jax.segmentation.outputs import (
     OutputFolder,
     check_settings,
@@ -28,22 +27,16 @@ from sempart_jax.segmentation.records import (
     RecordFile,
     drop_records,
     is_done,
-    own_records,
     read_records,
 )
-from sempart_jax.segmentation.shards import Shard, in_shard
 from sempart_jax.segmentation.stream import Stream
 
 
 @dataclasses.dataclass
 class Summary:
-    """What has come of a call so far.
+    """How many images a call has written so far, or found written before, and what has failed.
 
-    Attributes:
-        done: number of images that were written.
-        skipped: number of images that had been written before.
-        failed: absolute path of an image that could not be, and why.
-        started: when the call began, on ``time.monotonic``.
+    ``failed`` holds the absolute path of each image and why.
     """
 
     done: int = 0
@@ -117,35 +110,36 @@ def segment(
             drop_records(out, shard)
         files, todo, kept = _divide(wanted, out, shard, digest, outputs)
         summary.skipped = len(files) - len(todo)
-        folder = stack.enter_context(OutputFolder(out, shard.label))
-        record_file = stack.enter_context(RecordFile(out / shard.record_name, kept))
-        bar = stack.enter_context(_progress(len(files), summary.skipped))
         finisher = Finisher(
-            segmenter.predictor.fit,
-            segmenter.finish,
-            folder,
-            record_file,
+            segmenter,
+            stack.enter_context(OutputFolder(out, shard.label)),
+            stack.enter_context(RecordFile(out / shard.record_name, kept)),
             kinds=outputs,
             soft=mask == "soft",
             threshold=threshold,
             only_largest=largest_component,
             settings=digest,
-            solves=segmenter.refine.startswith("bilateral"),
         )
+        bar = tqdm(
+            total=len(files),
+            initial=summary.skipped,
+            unit="image",
+            dynamic_ncols=True,
+            # A log file is to be read, a terminal to be watched.
+            mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        )
+        stack.enter_context(bar)
         lock = threading.Lock()
 
-        def done(file: ImageFile) -> None:
-            del file
+        def report(file: ImageFile, failure: str | None) -> None:
             with lock:
-                summary.done += 1
                 bar.update()
+                if failure is None:
+                    summary.done += 1
+                else:
+                    summary.failed[file.path] = failure
 
-        def failed(file: ImageFile, reason: str) -> None:
-            with lock:
-                summary.failed[file.path] = reason
-                bar.update()
-
-        Stream(segmenter.predictor, finisher, done=done, failed=failed).run(todo)
+        Stream(segmenter.predictor, finisher, report).run(todo)
     return summary
 
 
@@ -159,7 +153,7 @@ def _divide(
     """Return the images of this process, those that are still to do, and the records that hold."""
     records = read_records(out)
     names = {path: lines[-1]["name"] for path, lines in records.items()}
-    files = in_shard(name_outputs(wanted, names), shard)
+    files = [file for file in name_outputs(wanted, names) if shard.holds(file)]
     todo = [
         file
         for file in files
@@ -167,19 +161,8 @@ def _divide(
     ]
     again = {file.path for file in todo}
     kept = [
-        record
-        for path, record in own_records(out, shard).items()
-        if path not in again and record["settings"] == digest
+        lines[-1]
+        for path, lines in read_records(out, shard.record_name).items()
+        if path not in again and lines[-1]["settings"] == digest
     ]
     return files, todo, kept
-
-
-def _progress(total: int, skipped: int) -> "tqdm[NoReturn]":
-    return tqdm(
-        total=total,
-        initial=skipped,
-        unit="image",
-        dynamic_ncols=True,
-        # A log file is to be read, a terminal to be watched.
-        mininterval=0.5 if sys.stderr.isatty() else 30.0,
-    )

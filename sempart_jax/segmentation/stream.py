@@ -30,6 +30,7 @@ HELD_PIXELS = 160_000_000
 Finish = Callable[
     [ImageFile, str, UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "h w"], float], None
 ]
+"""``finishing.Finisher.__call__``."""
 
 
 class _Read(NamedTuple):
@@ -54,9 +55,8 @@ class Stream:
         self,
         predictor: MaskPredictor,
         finish: Finish,
+        report: Callable[[ImageFile, str | None], None],
         *,
-        done: Callable[[ImageFile], None],
-        failed: Callable[[ImageFile, str], None],
         threads: int | None = None,
         held_pixels: int = HELD_PIXELS,
     ) -> None:
@@ -64,16 +64,14 @@ class Stream:
 
         Args:
             predictor: what predicts; called from the thread that calls :meth:`run`.
-            finish: called from several threads with the image's file, the file's stamp, the image,
-                its predicted mask and the seconds that it took until then.
-            done: called after ``finish``, from any thread.
-            failed: called instead with a reason, where the image cannot be read or finished.
+            finish: called from several threads.
+            report: called from any thread when an image is finished, or with a reason where it
+                can be neither read nor finished.
             threads: that read, and as many that finish; the number of cores by default.
             held_pixels: bound of the pixels in memory.
         """
         count = threads or os.cpu_count() or 1
-        self._predictor, self._finish = predictor, finish
-        self._done, self._failed = done, failed
+        self._predictor, self._finish, self._report = predictor, finish, report
         self._readers = ThreadPoolExecutor(count, "read")
         self._finishers = ThreadPoolExecutor(count, "finish")
         self._ahead = 2 * count
@@ -86,9 +84,6 @@ class Stream:
 
     def run(self, files: Iterable[ImageFile]) -> None:
         """Segment all; an image that fails is reported, and the others go on.
-
-        Args:
-            files: the images.
 
         Raises:
             UnwritableOutputError: if no output can be written any more. What has been finished is
@@ -166,25 +161,20 @@ class Stream:
         try:
             image = read_image(file.path)
             network_input = self._predictor.network_input(image)
-        except UnreadableImageError as error:
-            self._give_up(file, pixels, error.reason)
-            return None
-        except MemoryError:
-            self._give_up(file, pixels, f"not enough memory for {pixels} pixels")
+        except (UnreadableImageError, MemoryError) as error:
+            memory = f"not enough memory for {pixels} pixels"
+            self._held.release(pixels)
+            self._report(file, error.reason if isinstance(error, UnreadableImageError) else memory)
             return None
         seconds = time.perf_counter() - started
         return _Read(file, pixels, stamp, image, network_input, seconds)
-
-    def _give_up(self, file: ImageFile, pixels: int, reason: str) -> None:
-        self._held.release(pixels)
-        self._failed(file, reason)
 
     def _finish_one(self, read: _Read, mask: np.ndarray, share: float) -> None:
         try:
             self._finish(read.file, read.stamp, read.image, mask, read.seconds + share)
         except UnfinishedImageError as error:
-            self._failed(read.file, str(error))
+            self._report(read.file, str(error))
         else:
-            self._done(read.file)
+            self._report(read.file, None)
         finally:
             self._held.release(read.pixels)
