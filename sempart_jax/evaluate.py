@@ -311,7 +311,7 @@ def _evaluate(scored: str) -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
     from sempart_jax.evaluation.origin import method_origin, network_origin, saved_origin
     from sempart_jax.host.compilation_cache import enable_compilation_cache
-    from sempart_jax.report.tables import format_evaluation
+    from sempart_jax.report.text import format_evaluation
 
     enable_compilation_cache()
     given = flags.FLAGS
