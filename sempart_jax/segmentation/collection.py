@@ -5,8 +5,8 @@ import dataclasses
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
+from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 from tqdm import tqdm
@@ -16,19 +16,8 @@ from sempart_jax.host.folder_lock import locked
 from sempart_jax.predict.picture_segmenter import PictureSegmenter
 from sempart_jax.segmentation.finishing import Finisher
 from sempart_jax.segmentation.inputs import ImageFile, Shard, find_inputs, name_outputs
-from sempart_jax.segmentation.outputs import (
-    OutputFolder,
-    check_settings,
-    claim_folder,
-    settings_digest,
-)
-from sempart_jax.segmentation.records import (
-    Record,
-    RecordFile,
-    drop_records,
-    is_done,
-    read_records,
-)
+from sempart_jax.segmentation.outputs import OutputFolder, check_settings, claim_folder, digest_of
+from sempart_jax.segmentation.records import RecordFile, drop_records, is_done, read_records
 from sempart_jax.segmentation.stream import Stream
 
 
@@ -80,15 +69,11 @@ def segment(
         overwrite: whether all is done anew, and an output folder of other settings is taken.
         summary: counts, kept up to date for whoever catches an error.
 
-    Returns:
-        What has come of it.
-
     Raises:
         FileNotFoundError: if an argument names no image.
         ValueError: if a setting is unknown, or other than the output folder's.
         FolderInUseError: if another process writes to the folder, as this shard of it.
-        UnwritableOutputError: if the output folder cannot be written any more.
-        OSError: if a folder can be neither listed nor made.
+        OSError: if a folder cannot be listed or written; what is finished is kept.
     """
     summary = summary or Summary()
     shard = shard or Shard(jax.process_index(), jax.process_count())
@@ -101,14 +86,27 @@ def segment(
         "threshold": threshold,
         "largest_component": largest_component,
     }
-    digest = settings_digest(settings)
+    digest = digest_of(settings)
     part = "" if shard.count == 1 else f".{shard.label}"
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(out, "--out", part=part))
         claim_folder(out, settings, overwrite=overwrite)
         if overwrite:
             drop_records(out, shard)
-        files, todo, kept = _divide(wanted, out, shard, digest, outputs)
+        records = read_records(out)
+        names = {path: lines[-1]["name"] for path, lines in records.items()}
+        files = [file for file in name_outputs(wanted, names) if shard.holds(file)]
+        todo = [
+            file
+            for file in files
+            if not is_done(out, file_stamp(file.path), records.get(file.path, []), digest, outputs)
+        ]
+        again = {file.path for file in todo}
+        kept = [
+            lines[-1]
+            for path, lines in read_records(out, shard.record_name).items()
+            if path not in again and lines[-1]["settings"] == digest
+        ]
         summary.skipped = len(files) - len(todo)
         finisher = Finisher(
             segmenter,
@@ -141,28 +139,3 @@ def segment(
 
         Stream(segmenter.predictor, finisher, report).run(todo)
     return summary
-
-
-def _divide(
-    wanted: Mapping[Path, PurePosixPath],
-    out: Path,
-    shard: Shard,
-    digest: str,
-    outputs: Sequence[str],
-) -> tuple[list[ImageFile], list[ImageFile], list[Record]]:
-    """Return the images of this process, those that are still to do, and the records that hold."""
-    records = read_records(out)
-    names = {path: lines[-1]["name"] for path, lines in records.items()}
-    files = [file for file in name_outputs(wanted, names) if shard.holds(file)]
-    todo = [
-        file
-        for file in files
-        if not is_done(out, file_stamp(file.path), records.get(file.path, []), digest, outputs)
-    ]
-    again = {file.path for file in todo}
-    kept = [
-        lines[-1]
-        for path, lines in read_records(out, shard.record_name).items()
-        if path not in again and lines[-1]["settings"] == digest
-    ]
-    return files, todo, kept

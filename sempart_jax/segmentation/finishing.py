@@ -81,20 +81,18 @@ class Finisher:
             UnwritableOutputError: if a file cannot be written.
             UnfinishedImageError: if something is wrong with this image alone.
         """
-        pixels = image.shape[0] * image.shape[1]
+        height, width = image.shape[:2]
         # The bilateral solver's memory, if it is asked for, stands beside that of the image.
         solves = self.segmenter.refine.startswith("bilateral")
-        solver = 4 * min(pixels, BILATERAL_PIXELS) if solves else 0
+        solver = 4 * min(height * width, BILATERAL_PIXELS) if solves else 0
         try:
-            with self.budget.taken(pixels + solver):
+            with self.budget.taken(height * width + solver):
                 started = time.perf_counter()
                 record = self._finish(file, image, predicted)
                 record["seconds"] = round(seconds + time.perf_counter() - started, 4)
                 self.records.add({**record, "stamp": stamp, "settings": self.settings})
         except MemoryError as error:
-            raise UnfinishedImageError(
-                f"not enough memory for {image.shape[1]}x{image.shape[0]} pixels"
-            ) from error
+            raise UnfinishedImageError(f"not enough memory for {width}x{height} pixels") from error
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno in _OF_ONE_IMAGE:

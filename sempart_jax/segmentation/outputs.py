@@ -38,10 +38,9 @@ def check_settings(outputs: Sequence[str], mask: str, threshold: float) -> None:
         raise ValueError(f"--threshold lies in [0, 1), got {threshold}")
 
 
-def settings_digest(settings: Mapping[str, Any]) -> str:
+def digest_of(settings: Mapping[str, Any]) -> str:
     """Hash settings, for records to say under which ones they were made."""
-    text = json.dumps(settings, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def claim_folder(root: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -48,12 +49,11 @@ def written(out):
     }
 
 
-def test_every_image_is_written_once(photos, tmp_path):
+def test_a_second_call_does_what_is_new_changed_or_lost(photos, tmp_path):
     out = tmp_path / "out"
     assert run(out, photos) == (10, 0, 0)
-    found = records(out)
-    assert len(found) == 10
-    for record in found.values():
+    before = records(out)
+    for record in before.values():
         mask = read_grey(out / record["mask"])
         assert mask.shape == (record["height"], record["width"])
         assert set(np.unique(mask)) == {0, 255}
@@ -61,12 +61,6 @@ def test_every_image_is_written_once(photos, tmp_path):
     assert len(written(out)) == 30
     assert (out / "masks/even/0.png").is_file()
     assert list(out.glob(".partial*")) == []
-
-
-def test_a_second_call_does_what_is_new_changed_or_lost(photos, tmp_path):
-    out = tmp_path / "out"
-    run(out, photos)
-    before = records(out)
     assert run(out, photos) == (0, 10, 0)
     assert records(out) == before
     write_red(photos / "new.png")
@@ -83,6 +77,11 @@ def test_a_second_call_does_what_is_new_changed_or_lost(photos, tmp_path):
     # Of other images nothing is forgotten.
     assert run(out, photos / "new.png") == (0, 1, 0)
     assert records(out) == after
+    # A killed process leaves half a line.
+    path = out / "masks.jsonl"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert run(out, photos) == (1, 10, 0)
+    assert len(records(out)) == 11
 
 
 def test_outputs_within_the_folder_of_the_images_are_no_images(photos):
@@ -184,18 +183,23 @@ def test_equal_names_do_not_overwrite_each_other(tmp_path):
     assert len({record["mask"] for record in records(late).values()}) == 3
 
 
+HOSTILE = (
+    *("a b.png", 'it\'s "x".png', "two\nlines.png", "..png", "...png", "*.png", "-x.png", "~.png"),
+    *("%s.png", os.fsdecode(b"caf\xe9.png"), "x" * 251 + ".png"),
+)
+
+
 def test_hostile_names(tmp_path):
-    folder = tmp_path / "photos"
-    names = ["a b.png", 'it\'s "x".png', "two\nlines.png", "...png", "*.png", "-x.png", "%s.png"]
-    for name in [*names, os.fsdecode(b"caf\xe9.png"), "x" * 251 + ".png"]:
+    folder, out = tmp_path / "photos", tmp_path / "out"
+    for name in HOSTILE:
         write_red(folder / name)
     before = set(tmp_path.rglob("*"))
-    out = tmp_path / "out"
-    assert run(out, folder, folder / "...png") == (9, 0, 0)
-    assert run(out, folder, folder / "...png") == (0, 9, 0)
-    assert {path.name for path in folder.iterdir()} == {Path(image).name for image in records(out)}
+    hidden = [folder / name for name in HOSTILE if name.startswith(".")]
+    assert run(out, folder, *hidden) == (len(HOSTILE), 0, 0)
+    assert run(out, folder, *hidden) == (0, len(HOSTILE), 0)
+    assert {Path(image).name for image in records(out)} == set(HOSTILE)
     assert all(path.is_relative_to(out) for path in set(tmp_path.rglob("*")) - before)
-    assert len(written(out)) == 27
+    assert len(written(out)) == 3 * len(HOSTILE)
 
 
 def test_what_cannot_be_read_is_listed_and_tried_again(photos, tmp_path):
@@ -203,10 +207,10 @@ def test_what_cannot_be_read_is_listed_and_tried_again(photos, tmp_path):
     bad.write_bytes(b"no image")
     summary = Summary()
     assert run(tmp_path / "out", photos, bad, summary=summary) == (10, 0, 1)
-    assert list(summary.failed) == [bad]
     assert "not an image" in summary.failed[bad]
-    assert "10 images in" in str(summary)
-    assert "0 skipped, 1 failed" in str(summary)
+    assert re.fullmatch(
+        r"10 images in \S+ seconds, \S+ images/s, 0 skipped, 1 failed", str(summary)
+    )
     write_red(bad)
     assert run(tmp_path / "out", photos) == (1, 10, 0)
 
@@ -222,15 +226,6 @@ def test_what_was_finished_before_an_interruption_is_kept(photos, tmp_path, erro
     assert len(written(out)) == 3 * summary.done
     assert list(out.glob(".partial*")) == []
     assert run(out, photos) == (10 - summary.done, summary.done, 0)
-    assert len(records(out)) == 10
-
-
-def test_half_a_line_of_a_killed_process_is_done_again(photos, tmp_path):
-    out = tmp_path / "out"
-    run(out, photos)
-    path = out / "masks.jsonl"
-    path.write_bytes(path.read_bytes()[:-30])
-    assert run(out, photos) == (1, 9, 0)
     assert len(records(out)) == 10
 
 

@@ -72,21 +72,6 @@ def test_what_was_written_before_is_left_out(root):
         find_inputs([str(root / "sub/masks/x.png"), str(root / "sub/overlays/**")])
 
 
-HOSTILE = (
-    *("a b.png", "it's.png", 'say "hi".png', "two\nlines.png", "..png", "...png", "~.png", "-.png"),
-    os.fsdecode(b"caf\xe9.png"),
-)
-
-
-def test_hostile_names(tmp_path):
-    for name in HOSTILE:
-        (named,) = name_outputs(find_inputs([str(write_red(tmp_path / name))]))
-        assert named.path.name == name
-        assert "/" not in named.name
-        assert named.name not in (".", "..")
-    assert os.fsencode(named.name) == b"caf\xe9"
-
-
 def named(before=None, **paths):
     """Names by path."""
     wanted = {Path("/" + p.replace("__", "/")): PurePosixPath(n) for p, n in paths.items()}

@@ -11,7 +11,7 @@ from sempart_jax.segmentation.outputs import (
     OutputFolder,
     check_settings,
     claim_folder,
-    settings_digest,
+    digest_of,
 )
 
 SETTINGS = {"refine": "guided", "threshold": 0.5, "outputs": ["mask", "overlay"]}
@@ -47,7 +47,7 @@ def test_other_settings_are_named_and_refused(tmp_path):
         changed = {**settings, name: value}
         with pytest.raises(ValueError, match=message):
             claim_folder(tmp_path / "deep/out", changed, overwrite=False)
-        assert settings_digest(changed) != settings_digest(settings)
+        assert digest_of(changed) != digest_of(settings)
         claim_folder(tmp_path / "deep/out", changed, overwrite=True)
         settings = changed
 

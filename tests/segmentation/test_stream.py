@@ -1,24 +1,19 @@
 """Images in a stream: full batches, bounded memory, failures."""
 
-import dataclasses
 import os
 import threading
 import time
 
-import jax
 import numpy as np
 import pytest
 
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import count_pixels, read_image
 from sempart_jax.host.pixel_budget import PixelBudget
-from sempart_jax.predict.segmenter import ImageSegmenter
 from sempart_jax.segmentation.finishing import UnfinishedImageError
 from sempart_jax.segmentation.inputs import ImageFile
 from sempart_jax.segmentation.stream import Stream
-from tests.segmentation.red_images import RedPredictor, red_segmenter, write_red
-
-pytestmark = pytest.mark.compile_bound
+from tests.segmentation.red_images import RedPredictor, write_red
 
 
 class Collector:
@@ -135,18 +130,16 @@ def test_what_was_predicted_before_an_error_may_be_kept(tmp_path, error):
 
 def test_an_error_in_finishing_ends_the_stream(tmp_path):
     files = write_mixed(tmp_path, 64)
-    collector = Collector()
-    read = []
+    collector, tried = Collector(), []
 
-    def full(file, *rest):
-        del rest
-        read.append(file.name)
+    def full(file, *_):
+        tried.append(file.name)
         raise OSError(28, "No space left on device")
 
     collector.finish = full
     with pytest.raises(OSError, match="No space left"):
         collector.stream(RedPredictor()).run(files)
-    assert len(read) < 64
+    assert len(tried) < 64
     assert collector.done == []
 
 
@@ -154,22 +147,3 @@ def test_heads_of_files_tell_their_pixels(tmp_path):
     assert count_pixels(write_red(tmp_path / "a.png", 10, 20)) == 200
     (tmp_path / "b.png").write_bytes(b"no image")
     assert [count_pixels(tmp_path / name) for name in ("b.png", "absent.png", "")] == [0, 0, 0]
-
-
-@pytest.mark.slow
-def test_two_hundred_sizes_compile_at_most_eight_times(tmp_path, caplog):
-    rng = np.random.default_rng(0)
-    files = []
-    for i in range(200):
-        height, width = (int(side) for side in rng.integers(16, 120, 2))
-        files.append(ImageFile(write_red(tmp_path / f"{i}.png", height, width), str(i)))
-    network = red_segmenter().network
-    variables = network.segmenter.init(jax.random.key(0), {}, 32)
-    drawn = dataclasses.replace(network, variables=variables)
-    predictor = ImageSegmenter(drawn, batch_size=8).predictor
-    collector = Collector()
-    with jax.log_compiles(), caplog.at_level("WARNING"):
-        collector.stream(predictor).run(files)
-    assert len(collector.done) == 200
-    compiled = [r for r in caplog.records if r.getMessage().startswith("Finished XLA compilation")]
-    assert 3 <= len(compiled) <= 8, [r.getMessage() for r in compiled]
