@@ -90,26 +90,19 @@ def test_equal_names_all_get_a_mark_of_their_path():
     assert len(set(named(a="x", b="x", c=first["a"]).values())) == 3
 
 
-def test_a_file_does_not_take_the_name_of_a_folder():
+def test_names_of_folders_and_of_earlier_calls_are_not_given_away_and_long_ones_shortened():
     names = named(a="x", b="x.png/y", c="x.jpg/y")
     assert names.pop("a").startswith("x~")
     assert names == {"b": "x.png/y", "c": "x.jpg/y"}
-
-
-def test_names_of_earlier_calls_are_kept_and_not_given_away():
     before = {Path("/a"): "x"}
     both = named(before, a="x", b="x")
     assert both["a"] == "x"
     assert both["b"].startswith("x~")
     # Also when the other one is not an input of this call.
     assert named(before, b="x") == {"b": both["b"]}
-
-
-def test_long_names_are_shortened_and_stay_apart():
-    long = "é" * 120
-    both = named(a=long + "1", b=long + "2")
-    assert both["a"] != both["b"]
-    assert all(len(os.fsencode(name)) < 220 for name in both.values())
+    long = named(a="é" * 120 + "1", b="é" * 120 + "2")
+    assert long["a"] != long["b"]
+    assert all(len(os.fsencode(name)) < 220 for name in long.values())
 
 
 def test_each_image_is_in_one_shard_and_files_that_come_move_no_other():

@@ -52,7 +52,7 @@ def test_other_settings_are_named_and_refused(tmp_path):
         settings = changed
 
 
-def test_files_of_others_are_not_touched(tmp_path):
+def test_files_of_others_are_not_touched_and_damaged_settings_told(tmp_path):
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks/drawn.png").touch()
     for overwrite in (False, True):
@@ -60,9 +60,6 @@ def test_files_of_others_are_not_touched(tmp_path):
             claim_folder(tmp_path, SETTINGS, overwrite=overwrite)
     (tmp_path / "masks/drawn.png").unlink()
     claim_folder(tmp_path, SETTINGS, overwrite=False)
-
-
-def test_damaged_settings_are_told(tmp_path):
     for damaged in ("{", "[]"):
         (tmp_path / PRODUCT_MARKER).write_text(damaged)
         with pytest.raises(ValueError, match=r"segmentation.json is damaged"):
