@@ -30,10 +30,9 @@ from sempart_jax.host.folder_lock import locked
 from sempart_jax.networks.names import BACKBONES, RANDOM_WEIGHTS
 from sempart_jax.networks.pretrained import HUB_REPOSITORIES
 from sempart_jax.report import published
-from sempart_jax.report.markdown import markdown_table
 from sempart_jax.report.published import PublishedRow
-from sempart_jax.report.tables import MISSING, OTHER_F_MARK, Table
-from sempart_jax.report.titles import dataset_title, image_count, metric_title, postprocessing_title
+from sempart_jax.report.tables import MISSING, OTHER_F_MARK, Table, count, title
+from sempart_jax.report.text import markdown_table
 from sempart_jax.runs.run_record import is_complete
 
 TITLES = {
@@ -273,10 +272,10 @@ def table(number: int, datasets: Sequence[str], reports: Sequence[Path]) -> Tabl
         return None
     columns = ["method", "masks", "data set", "images", "protocol", "ours from", "published by"]
     text_columns = len(columns)
-    for title in map(metric_title, metrics):
-        columns += [title, f"{title} published", "difference"]
-    title = f"Table {number} of {published.SOURCE}: {TITLES[number]}"
-    return Table(title, tuple(columns), text_columns, tuple(rows), len(rows), NOTES)
+    for metric in map(title, metrics):
+        columns += [metric, f"{metric} published", "difference"]
+    name = f"Table {number} of {published.SOURCE}: {TITLES[number]}"
+    return Table(name, tuple(columns), text_columns, tuple(rows), len(rows), NOTES)
 
 
 def _ours(
@@ -301,10 +300,9 @@ def _cells(line: PublishedRow, dataset: str, origin: str, ours: dict[str, Any]) 
         tricks = ["Crop"] * bool(line.crop) + ["GF"] * (line.postprocessing == "guided")
         method = f"{line.backbone}: {' + '.join(tricks) or 'no trick'}"
     if ours:
-        count = image_count(ours["images"], ours["published_images"])
-        images = count.removesuffix("s").removesuffix(" image")
-    masks, protocol = postprocessing_title(line.postprocessing), ours.get("protocol", MISSING)
-    cells = [method, masks, dataset_title(dataset), images, protocol, origin, line.evaluator]
+        images = count(ours["images"], ours["published_images"])
+    masks, protocol = title(line.postprocessing), ours.get("protocol", MISSING)
+    cells = [method, masks, title(dataset), images, protocol, origin, line.evaluator]
     for metric, value in line.scores[dataset].items():
         digits, mine, mark, difference = 1 if metric == "corloc" else 3, ours.get(metric), "", ""
         if metric == "max_f_beta" and line.f_family == "per_image":
@@ -326,8 +324,8 @@ def tables_document(
         parts += [f"## {found.title}", markdown_table(found)]
     facts = {report: "; ".join(_read(report).get("facts", {}).values()) for report in reports}
     ours = [f"{report}: {text}" for report, text in facts.items() if text]
-    for title, lines in {"Ours": ours, "Left out and failed": problems}.items():
-        parts += [f"## {title}", "\n".join(f"- `{line}`" for line in lines)] * bool(lines)
+    for heading, lines in {"Ours": ours, "Left out and failed": problems}.items():
+        parts += [f"## {heading}", "\n".join(f"- `{line}`" for line in lines)] * bool(lines)
     return "\n\n".join(parts) + "\n"
 
 

@@ -9,8 +9,9 @@ each protocol, data sets of boxes (voc07, voc12, coco20k) by CorLoc on whole ima
 and writes a report.
 """
 
+import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,6 @@ from sempart_jax.baselines.by_name import METHODS
 from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.boxed import BOXED_SETS
 from sempart_jax.data.folder import image_folder
-from sempart_jax.evaluation.given_boxes import read_given_boxes
-from sempart_jax.evaluation.names import check_names
 from sempart_jax.host import command_line
 from sempart_jax.metrics.protocols import FOREGROUND_RULES, PROTOCOLS
 from sempart_jax.predict.options import METHOD_SHORT_SIDE, check_method
@@ -30,12 +29,7 @@ from sempart_jax.runs.source import check_source
 
 if TYPE_CHECKING:
     from sempart_jax.evaluation.origin import Origin
-    from sempart_jax.evaluation.results import (
-        Evaluation,
-        Examples,
-        LocalizationSection,
-        SaliencySection,
-    )
+    from sempart_jax.evaluation.results import Evaluation, LocalizationSection, SaliencySection
 
 _KINDS = ("workdir", "method", "predictions", "boxes")
 """Flags of which one says what is scored."""
@@ -140,8 +134,10 @@ def evaluate(
     # Not above: what is mistyped is told before JAX and what computes with it are imported.
     from sempart_jax.data.benchmarks import open_labelled_set
     from sempart_jax.data.boxed import open_boxed_set
-    from sempart_jax.evaluation.evaluator import Evaluator
+    from sempart_jax.evaluation.examples import find_examples
     from sempart_jax.evaluation.results import Evaluation
+    from sempart_jax.evaluation.scoring import Scorer
+    from sempart_jax.evaluation.sections import localization_section, saliency_section
     from sempart_jax.report.files import write_report
 
     check_names("protocol", protocols, PROTOCOLS)
@@ -151,35 +147,39 @@ def evaluate(
     boxed = {name: open_boxed_set(name, data_root) for name in origins if name in BOXED_SETS}
     labelled = {name: open_labelled_set(name, data_root) for name in origins if name not in boxed}
     for name, found in labelled.items():
-        warn_of_subset(name, len(found), found.published_images)
+        _warn_of_subset(name, len(found), found.published_images)
     for name, boxes in boxed.items():
-        warn_of_subset(name, len(boxes.paths), len(boxes.boxes))
-    evaluator = Evaluator(
-        postprocessings=postprocessings,
-        foreground_rule=foreground_rule,
-        extra=extra,
-    )
+        _warn_of_subset(name, len(boxes.paths), len(boxes.boxes))
+    scorer = Scorer(postprocessings, foreground_rule, extra)
     saliency: list[SaliencySection] = []
-    finders: list[Callable[[], Examples]] = []
     localization: list[LocalizationSection] = []
     for name, origin in origins.items():
         if name in boxed:
-            localization.append(evaluator.localization(name, boxed[name], origin))
+            localization.append(localization_section(scorer, name, boxed[name], origin))
             continue
-        for protocol in protocols:
-            section, finder = evaluator.saliency(name, labelled[name], origin, PROTOCOLS[protocol])
-            saliency.append(section)
-            finders.append(finder)
+        saliency += [
+            saliency_section(scorer, name, labelled[name], origin, PROTOCOLS[protocol])
+            for protocol in protocols
+        ]
     evaluation = Evaluation(
         title=title,
         facts=_common_facts(origins),
         saliency=tuple(saliency),
         localization=tuple(localization),
-        seconds={**evaluator.seconds, "total": time.monotonic() - started},
-        left_out=tuple(evaluator.left_out),
+        seconds={**scorer.seconds, "total": time.monotonic() - started},
+        left_out=tuple(scorer.left_out),
     )
     if report is not None:
-        write_report(evaluation, [finder() for finder in finders], report)
+        examples = [
+            find_examples(
+                section,
+                labelled[section.dataset],
+                origins[section.dataset],
+                PROTOCOLS[section.protocol],
+            )
+            for section in saliency
+        ]
+        write_report(evaluation, examples, report)
     return evaluation
 
 
@@ -203,8 +203,8 @@ def evaluate_boxes(
         ValueError: if a name is unknown or a file is damaged.
     """
     from sempart_jax.data.boxed import read_boxes
-    from sempart_jax.evaluation.evaluator import given_boxes_section
     from sempart_jax.evaluation.results import Evaluation
+    from sempart_jax.evaluation.sections import given_boxes_section
     from sempart_jax.report.files import write_report
 
     check_names("data set of boxes", [dataset], BOXED_SETS)
@@ -224,8 +224,48 @@ def evaluate_boxes(
     return evaluation
 
 
-def warn_of_subset(dataset: str, images: int, published: int | None) -> None:
-    """Say that a data set is not the whole one, with both numbers."""
+def read_given_boxes(path: Path) -> dict[str, list[int | float] | None]:
+    """Read one box for each image.
+
+    Args:
+        path: JSON object of image id to ``[x_min, y_min, x_max, y_max]`` in pixels from 0, ends
+            exclusive, or to null where nothing was found.
+
+    Raises:
+        FileNotFoundError: if there is no file.
+        ValueError: if it is no such object, or a box is not four numbers; names the image.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"no file of boxes {path}") from error
+    except ValueError as error:
+        raise ValueError(f"{path} is no JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} must hold an object of image id to box, not a {type(content)}")
+    for name, box in content.items():
+        numbers = isinstance(box, list) and [type(value) in (int, float) for value in box]
+        if box is not None and numbers != [True] * 4:
+            raise ValueError(
+                f"{path}: the box of {name} is {box!r}: give [x_min, y_min, x_max, y_max] or null"
+            )
+    return content
+
+
+def check_names(
+    kind: str, names: Sequence[str], known: Sequence[str] | Mapping[str, object]
+) -> None:
+    """Refuse names that are unknown or given twice, and none at all, by a ValueError."""
+    if not names:
+        raise ValueError(f"no {kind} is named: choose among {', '.join(known)}")
+    for name in names:
+        if name not in known:
+            raise ValueError(f"unknown {kind} {name!r}: choose among {', '.join(known)}")
+        if names.count(name) > 1:
+            raise ValueError(f"{kind} {name} is named twice")
+
+
+def _warn_of_subset(dataset: str, images: int, published: int | None) -> None:
     if published is not None and images != published:
         logging.warning(
             "%s: %d images are there, %d are published: scores are of another set of images "
@@ -272,7 +312,7 @@ def _evaluate(scored: str) -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
     from sempart_jax.evaluation.origin import method_origin, network_origin, saved_origin
     from sempart_jax.host.compilation_cache import enable_compilation_cache
-    from sempart_jax.report.tables import format_evaluation
+    from sempart_jax.report.text import format_evaluation
 
     enable_compilation_cache()
     given = flags.FLAGS

@@ -33,9 +33,8 @@ from sempart_jax.networks.builtin_model import builtin_model_path
 from sempart_jax.predict.options import INVERSIONS, METHOD_SHORT_SIDE, check_method
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 from sempart_jax.runs.source import check_source
-from sempart_jax.segmentation.inputs import find_inputs
+from sempart_jax.segmentation.inputs import Shard, find_inputs, parse_shard
 from sempart_jax.segmentation.outputs import MASKS, check_settings
-from sempart_jax.segmentation.shards import Shard, parse_shard
 
 if TYPE_CHECKING:
     from sempart_jax.segmentation.collection import Summary

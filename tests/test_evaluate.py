@@ -1,6 +1,7 @@
-"""Scoring runs, saved masks and boxes through the command line."""
+"""Scoring runs, saved masks and boxes through the command line and from Python."""
 
 import json
+import logging
 import re
 import subprocess
 import sys
@@ -10,23 +11,29 @@ import pytest
 from PIL import Image
 
 from sempart_jax.data.synthetic import write_scenes
-from sempart_jax.evaluate import evaluate
-from sempart_jax.evaluation.origin import saved_origin
-from tests.commands import REPOSITORY, run_module, run_train
+from sempart_jax.evaluate import evaluate, read_given_boxes
+from sempart_jax.evaluation.origin import Origin, saved_origin
+from tests.commands import REPOSITORY, command_environment, run_module, run_train
 
 PROTOCOLS = ("crop320", "native")
 
 
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """Scenes laid out as ECSSD and DUTS-TE are, masks of another method, and a run of one step."""
-    root = tmp_path_factory.mktemp("evaluate")
-    ecssd, duts = root / "data/ECSSD", root / "data/DUTS/DUTS-TE"
+def write_data(root):
+    """Write scenes laid out as ECSSD and DUTS-TE are."""
+    ecssd, duts = root / "ECSSD", root / "DUTS/DUTS-TE"
     write_scenes(ecssd, 9, size=48, seed=0)
     (ecssd / "masks").rename(ecssd / "ground_truth_mask")
     write_scenes(duts, 3, size=40, seed=1)
     (duts / "images").rename(duts / "DUTS-TE-Image")
     (duts / "masks").rename(duts / "DUTS-TE-Mask")
+    return ecssd, duts
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    """Scenes, masks of another method, and a run of one step."""
+    root = tmp_path_factory.mktemp("evaluate")
+    ecssd, duts = write_data(root / "data")
     for name, masks in (("ecssd", "ECSSD/ground_truth_mask"), ("duts_te", duts / "DUTS-TE-Mask")):
         (root / "masks" / name).mkdir(parents=True)
         for path in (root / "data" / masks).iterdir():
@@ -116,31 +123,6 @@ def test_saved_masks_are_scored_as_they_are(root):
 
 
 @pytest.mark.slow
-def test_perfect_masks_of_large_objects_are_perfect_by_command_and_from_python(root, tmp_path):
-    truths = tmp_path / "ECSSD/ground_truth_mask"
-    truths.mkdir(parents=True)
-    (tmp_path / "ECSSD/images").symlink_to(root / "data/ECSSD/images")
-    for path in (root / "data/ECSSD/ground_truth_mask").iterdir():
-        Image.fromarray(255 - np.asarray(Image.open(path).convert("L"))).save(truths / path.name)
-    finished = run_module(
-        *("evaluate", "--predictions", truths, "--data_root", tmp_path, "--datasets", "ecssd"),
-        *("--protocols", "native", "--postprocessings", "none", "--report", tmp_path / "report"),
-    )
-    assert finished.returncode == 0, finished.stderr
-    evaluation = evaluate(
-        {"ecssd": saved_origin(truths)},
-        tmp_path,
-        title="perfect",
-        protocols=["native"],
-        postprocessings=["none"],
-    )
-    (section,) = evaluation.saliency
-    assert section.scores["none"].compute().iou == 1.0
-    rows = by_key(results_in(tmp_path / "report")["saliency"])
-    assert rows["ecssd", "native", "none"]["iou"] == 1.0
-
-
-@pytest.mark.slow
 def test_baseline_is_scored_without_a_run(root):
     report = root / "tokencut"
     finished = run_module(
@@ -175,41 +157,6 @@ def test_boxes_are_scored(root, tmp_path):
     assert "boxes for 2 of 3 images" in finished.stderr
     (row,) = results_in(tmp_path / "report")["localization"]
     assert row["corloc"] == pytest.approx(100 / 3)
-    # Whole images and masks give boxes too.
-    refused = run_module("evaluate", *arguments, "--datasets", "voc07,voc12")
-    assert refused.returncode == 1
-    assert "--boxes are of one data set" in refused.stderr
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--workdir", "/no/run"], "/no/run does not exist"),
-        (["--workdir", "ROOT/run", "--datasets", "imagenet"], "'imagenet': .*ecssd"),
-        (["--workdir", "ROOT/run", "--datasets", "dut_omron"], "prepare_data.py dut_omron"),
-        (["--workdir", "ROOT/run", "--protocols", "crop512"], "'crop512': .*crop320, native"),
-        (["--workdir", "ROOT/run", "--postprocessings", "crf"], "'crf': .*none, guided, bilat"),
-        (["--workdir", "ROOT/run", "--datasets", "ecssd,ecssd"], "ecssd is named twice"),
-        (["--predictions", "ROOT/masks", "--datasets", "ecssd,voc07"], "no folder .*masks/voc07"),
-        (["--predictions", "ROOT/others", "--datasets", "ecssd"], "none of its 9 images has"),
-        (["--predictions", "ROOT/nothing"], "no folder .*nothing"),
-        (["--workdir", "ROOT/run", "--boxes", "b.json"], "give one of --workdir, --method"),
-        (["--method", "movie"], "movie.*tokencut"),
-        (
-            ["--method", "found_multi", "--backbone", "handcrafted"],
-            "handcrafted has no class token",
-        ),
-        (["--workdir", "ROOT/run", "--backbone", "dino_vits8"], "was trained on handcrafted, not"),
-        ([], "give one of --workdir, --method, --predictions, --boxes"),
-    ],
-)
-def test_errors_are_clear(root, arguments, message):
-    arguments = [value.replace("ROOT", str(root)) for value in arguments]
-    finished = run_module("evaluate", "--data_root", root / "data", *arguments)
-    assert finished.returncode == 1
-    assert "Traceback" not in finished.stderr
-    assert re.search(message, finished.stderr), finished.stderr
 
 
 ANSWERS = """
@@ -225,8 +172,43 @@ for arguments in json.loads(sys.argv[1]):
         try:
             evaluate._main()
         except (ValueError, FileNotFoundError) as error:
-            print(error)
+            print(json.dumps(str(error)))
 """
+
+
+def answers(*questions):
+    """What the program says of command lines that it refuses."""
+    finished = subprocess.run(
+        [sys.executable, "-c", ANSWERS, json.dumps(questions)],
+        cwd=REPOSITORY,
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert finished.returncode == 0, finished.stderr
+    found = [json.loads(line) for line in finished.stdout.splitlines()]
+    assert len(found) == len(questions), found
+    return found
+
+
+@pytest.mark.slow
+def test_errors_are_clear(root):
+    """Names that are mistyped are told in test_start_time.py."""
+    expected = {
+        "--workdir=ROOT/run --datasets=dut_omron": "prepare_data.py dut_omron",
+        "--workdir=ROOT/run --datasets=ecssd,ecssd": "ecssd is named twice",
+        "--workdir=ROOT/run --backbone=dino_vits8": "was trained on handcrafted, not",
+        "--workdir=ROOT/run --boxes=b.json": "give one of --workdir, --method",
+        "--boxes=b.json --datasets=voc07,voc12": "--boxes are of one data set",
+        "--predictions=ROOT/masks --datasets=ecssd,voc07": "no folder .*masks/voc07",
+        "--predictions=ROOT/others --datasets=ecssd": "none of its 9 images has",
+        "--method=found_multi --backbone=handcrafted": "handcrafted has no class token",
+    }
+    root_given = [line.replace("ROOT", str(root)).split() for line in expected]
+    found = answers(*([*line, f"--data_root={root}/data"] for line in root_given))
+    for message, answer in zip(expected.values(), found, strict=True):
+        assert re.search(message, answer)
 
 
 def test_flags_that_do_not_apply_to_what_is_scored_are_refused_by_name(tmp_path):
@@ -250,19 +232,110 @@ def test_flags_that_do_not_apply_to_what_is_scored_are_refused_by_name(tmp_path)
         [f"--predictions={missing}", *of_masks],
         [f"--boxes={missing}", "--datasets=voc07", f"--report={tmp_path}", "--data_root=data"],
     ]
-    questions = [[f"{scored}={missing}", flag] for scored, flag, _ in refused] + accepted
-    finished = subprocess.run(
-        [sys.executable, "-c", ANSWERS, json.dumps(questions)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    answers = finished.stdout.splitlines()
-    for (scored, flag, others), answer in zip(refused, answers, strict=False):
+    found = answers(*([f"{scored}={missing}", flag] for scored, flag, _ in refused), *accepted)
+    for (scored, flag, others), answer in zip(refused, found, strict=False):
         name = flag.split("=")[0].replace("--no", "--")
         assert answer == f"{name} does not apply to {scored}: leave it out; it goes with {others}"
-    rest = answers[len(refused) :]
-    assert len(rest) == len(accepted)
-    assert all(missing in answer for answer in rest), rest
+    assert all(missing in answer for answer in found[len(refused) :]), found
+
+
+def everything(*, chosen=False, **facts):
+    """Masks that are foreground everywhere."""
+
+    def ones(images, protocol):
+        return [np.ones(framed.image.shape[:2], np.float32) for framed in images]
+
+    return Origin(ones, facts, foreground_chosen=chosen)
+
+
+def test_each_data_set_is_scored_under_each_protocol(tmp_path, caplog):
+    write_data(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    origins = {
+        "ecssd": everything(masks="mine", card="none"),
+        "duts_te": everything(masks="yours", chosen=True),
+    }
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        evaluation = evaluate(
+            origins, tmp_path, title="all", protocols=PROTOCOLS, postprocessings=("none",)
+        )
+    # The rule is that of the protocol, but for masks whose foreground has been chosen.
+    assert [
+        (section.dataset, section.protocol, section.foreground_rule, section.inverted.all())
+        for section in evaluation.saliency
+    ] == [
+        ("ecssd", "crop320", "batch", True),
+        ("ecssd", "native", "image", True),
+        ("duts_te", "crop320", "none", False),
+        ("duts_te", "native", "none", False),
+    ]
+    truths = [
+        np.asarray(Image.open(path)) > 127
+        for path in (tmp_path / "DUTS/DUTS-TE/DUTS-TE-Mask").iterdir()
+    ]
+    # Of a mask that is everywhere, IoU is the share of the object.
+    share = np.mean([truth.mean() for truth in truths])
+    native = evaluation.saliency[3].scores["none"].compute()
+    np.testing.assert_allclose(native.iou, share, rtol=1e-6)
+    assert "ecssd: 9 images are there, 1000 are published" in caplog.text
+    assert evaluation.facts == {
+        "masks, ecssd": "mine",
+        "card, ecssd": "none",
+        "masks, duts_te": "yours",
+    }
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_saved_masks_are_scored_as_they_are_unless_a_rule_is_asked_for(tmp_path, protocol):
+    """Perfect masks of large objects: any rule inverts them all."""
+    images, masks = tmp_path / "ECSSD/images", tmp_path / "ECSSD/ground_truth_mask"
+    for folder in (images, masks):
+        folder.mkdir(parents=True)
+    large = np.zeros((40, 40), np.uint8)
+    large[4:, 4:] = 255
+    for name in ("a", "b"):
+        Image.fromarray(np.stack([large] * 3, axis=-1)).save(images / f"{name}.jpg")
+        Image.fromarray(large).save(masks / f"{name}.png")
+    for rule, named, iou in ((None, "none", 1.0), ("image", "image", 0.0)):
+        (section,) = evaluate(
+            {"ecssd": saved_origin(masks)},
+            tmp_path,
+            title="perfect",
+            protocols=[protocol],
+            postprocessings=["none"],
+            foreground_rule=rule,
+        ).saliency
+        assert (section.foreground_rule, section.scores["none"].compute().iou) == (named, iou)
+
+
+@pytest.mark.parametrize(
+    ("names", "complaint"),
+    [
+        ((), "no protocol is named: choose among crop320, native"),
+        (("whole",), "unknown protocol 'whole'"),
+        (("native", "native"), "protocol native is named twice"),
+    ],
+)
+def test_names_are_checked_before_anything_is_opened(tmp_path, names, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        evaluate({"ecssd": everything()}, tmp_path, title="all of it", protocols=names)
+
+
+def test_given_boxes_and_nulls_are_read(tmp_path):
+    path = tmp_path / "boxes.json"
+    path.write_text('{"000005": [1, 2.5, 3, 4], "000007": null}')
+    assert read_given_boxes(path) == {"000005": [1, 2.5, 3, 4], "000007": None}
+    for text, message in (
+        ("{", r"boxes\.json is no JSON"),
+        ("[[1, 2, 3, 4]]", "must hold an object"),
+        ('{"a": [1, 2, 3]}', r"the box of a is \[1, 2, 3\]"),
+        ('{"a": {"x": 1}}', "the box of a is"),
+        ('{"a": [1, 2, 3, "4"]}', "the box of a is"),
+        ('{"a": [1, 2, 3, true]}', "the box of a is"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=message):
+            read_given_boxes(path)
+    with pytest.raises(FileNotFoundError, match=r"none\.json"):
+        read_given_boxes(tmp_path / "none.json")

@@ -125,24 +125,6 @@ def records_so_far(out):
 
 
 @pytest.mark.slow
-def test_what_makes_no_sense_is_told_in_one_line(root, tmp_path):
-    images = root / "scenes/images"
-    for arguments, message in (
-        ([], "name images, folders or patterns to segment"),
-        ([tmp_path / "absent"], "no file or folder"),
-        ([images, "--shard=4/4"], "--shard is i/n with i from 0 to n-1"),
-        ([images, "--threshold=2"], "--threshold lies in [0, 1)"),
-        ([images, "--refine=crf"], "refine"),
-    ):
-        finished = segment(root, *arguments, "--out", tmp_path / "out")
-        assert finished.returncode == 1
-        (line,) = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
-        assert message in line
-        assert "Traceback" not in finished.stderr
-    assert not (tmp_path / "out").exists()
-
-
-@pytest.mark.slow
 def test_a_method_segments_without_a_run(tmp_path):
     write_scenes(tmp_path / "scenes", 2, size=48)
     images, out = tmp_path / "scenes/images", tmp_path / "out"
@@ -171,22 +153,3 @@ def test_a_method_segments_without_a_run(tmp_path):
     anew = run("lost", "--overwrite")
     assert anew.returncode == 0, anew.stderr
     assert "2 images in" in anew.stdout
-
-
-@pytest.mark.slow
-def test_what_segments_is_named_once(tmp_path):
-    write_scenes(tmp_path / "scenes", 1, size=48)
-    for arguments, message in (
-        (("--workdir=w", "--method=lost"), "give one of --workdir, --method"),
-        (("--decoder=d.pt",), "--decoder is FOUND's: give --method=found_multi or"),
-        (("--workdir=w", "--decoder=d.pt"), "--decoder is FOUND's: give --method=found_multi or"),
-        (("--method=lost", "--decoder=d.pt"), "lost has no decoder: leave it out"),
-        (("--method=movie",), "tokencut"),
-        (("--method=found_multi", "--backbone=handcrafted"), "handcrafted has no class token"),
-    ):
-        finished = run_module("segment", tmp_path / "scenes", *arguments, "--out", tmp_path / "out")
-        assert finished.returncode == 1
-        (line,) = [line for line in finished.stderr.splitlines() if line.startswith("error: ")]
-        assert message in line
-        assert "Traceback" not in finished.stderr
-    assert not (tmp_path / "out").exists()

@@ -16,6 +16,7 @@ SLOW = {
 """Packages whose import takes a third of a second, or seconds."""
 
 SEGMENT, EVALUATE, TRAIN, PRETRAIN, APP = "segment", "evaluate", "train", "pretrain", "app"
+PHOTO = ("DIR/photo.png", "--out=DIR/out")
 TRICKS, DINO = "--config=configs/tricks.py", "--config=configs/dino_pretrain.py"
 
 
@@ -67,22 +68,22 @@ def test_help_lists_a_programs_own_flags_at_once(module, tmp_path):
         (SEGMENT, ["--out=DIR/out"], "name images, folders or patterns"),
         (SEGMENT, ["DIR/photo.png"], "name a folder for what is written"),
         (SEGMENT, ["DIR/no.png", "--out=DIR/out", "--method=lost"], "no file or folder"),
-        (SEGMENT, ["DIR/photo.png", "--out=DIR/out", "--workdir=DIR/no"], "no does not exist"),
-        (SEGMENT, ["DIR/photo.png", "--out=DIR/out", "--workdir=DIR"], "no run in"),
+        (SEGMENT, [*PHOTO, "--workdir=DIR/no"], "no does not exist"),
+        (SEGMENT, [*PHOTO, "--workdir=DIR"], "no run in"),
+        (SEGMENT, [*PHOTO, "--workdir=DIR", "--method=lost"], "give one of --workdir, --method"),
         (
             SEGMENT,
-            ["DIR/photo.png", "--out=DIR/out", "--workdir=DIR", "--method=lost"],
-            "give one of --workdir, --method",
-        ),
-        (
-            SEGMENT,
-            ["DIR/photo.png", "--out=DIR/out", "--method=lost", "--backbone=dino_vit8"],
+            [*PHOTO, "--method=lost", "--backbone=dino_vit8"],
             "unknown backbone 'dino_vit8'",
         ),
+        (SEGMENT, [*PHOTO, "--method=lost", "--threshold=2"], "--threshold lies in [0, 1)"),
+        (SEGMENT, [*PHOTO, "--method=lost", "--shard=4/4"], "--shard is i/n with i from 0 to n-1"),
+        (SEGMENT, [*PHOTO, "--decoder=d.pt"], "--decoder is FOUND's: give --method=found_multi or"),
+        (SEGMENT, [*PHOTO, "--method=lost", "--decoder=d.pt"], "lost has no decoder: leave it out"),
         (
             SEGMENT,
-            ["DIR/photo.png", "--out=DIR/out", "--method=lost", "--threshold=2"],
-            "--threshold lies in [0, 1)",
+            [*PHOTO, "--method=found_multi", "--backbone=handcrafted"],
+            "handcrafted has no class token",
         ),
         (EVALUATE, ["--protocol=native"], "flag 'protocol'"),
         (EVALUATE, ["--foreground_rule=imgae"], "should be one of <batch|image|none>"),
@@ -118,12 +119,13 @@ def test_what_is_mistyped_is_told_at_once(module, arguments, message, folder):
     assert message in finished.stderr
     assert "Traceback" not in finished.stderr
     assert not imported(finished) & SLOW
+    assert not (folder / "out").exists()
 
 
 @pytest.mark.parametrize(
     ("module", "arguments"),
     [
-        (SEGMENT, ["DIR/photo.png", "--out=DIR/out", "--workdir=DIR/model.safetensors"]),
+        (SEGMENT, [*PHOTO, "--workdir=DIR/model.safetensors"]),
         (EVALUATE, ["--workdir=DIR/model.safetensors"]),
         (TRAIN, [TRICKS, "--config.data.train=DIR/empty", "--workdir=DIR/run"]),
         (PRETRAIN, [DINO, "--config.data.train=DIR/empty", "--workdir=DIR/run"]),

@@ -6,11 +6,11 @@ import numpy as np
 from jaxtyping import Shaped
 
 from sempart_jax.data.image_sizes import resize
-from sempart_jax.evaluation.mask_tally import SaliencyTally
-from sempart_jax.evaluation.masks import Failure, MaskSource
+from sempart_jax.data.labelled import LabelledSet
+from sempart_jax.evaluation.origin import Failure, Origin
 from sempart_jax.evaluation.results import CENTRE_BOX, Example, Examples, SaliencySection
-from sempart_jax.evaluation.scored import ScoredSet
 from sempart_jax.evaluation.scoring import HELD_PIXELS
+from sempart_jax.evaluation.sections import labelled_images
 from sempart_jax.host.pixel_budget import within_pixels
 from sempart_jax.metrics.protocols import Protocol
 from sempart_jax.predict.postprocessing import postprocess
@@ -21,8 +21,8 @@ LONGEST_SIDE = 1024
 
 def find_examples(
     section: SaliencySection,
-    scored_set: ScoredSet[SaliencyTally],
-    source: MaskSource,
+    labelled: LabelledSet,
+    origin: Origin,
     protocol: Protocol,
     count: int = 12,
 ) -> Examples:
@@ -30,8 +30,8 @@ def find_examples(
 
     Args:
         section: scores of all images.
-        scored_set: the images.
-        source: where their masks come from.
+        labelled: its data set.
+        origin: where the masks come from.
         protocol: the one of the section.
         count: images of each kind; fewer where the section has not twice as many.
 
@@ -45,12 +45,13 @@ def find_examples(
     order = [int(i) for i in np.argsort(-ious, kind="stable") if not np.isnan(ious[i])]
     best = order[: min(count, (len(order) + 1) // 2)]
     worst = order[len(best) :][::-1][:count]
-    place = {name: index for index, name in enumerate(scored_set.names)}
+    images = labelled_images(labelled, protocol)
+    place = {name: index for index, name in enumerate(images.names)}
     places = {i: place[section.names[i]] for i in (*best, *worst)}
     found = {}
-    for run in within_pixels(list(places), lambda i: scored_set.pixels(places[i]), HELD_PIXELS):
-        read = [scored_set.read(places[i]) for i in run]
-        masks = source([framed for framed, _ in read], protocol)
+    for run in within_pixels(list(places), lambda i: images.pixels(places[i]), HELD_PIXELS):
+        read = [images.read(places[i]) for i in run]
+        masks = origin.source([framed for framed, _ in read], protocol)
         for i, (framed, truth), mask in zip(run, read, masks, strict=True):
             if isinstance(mask, Failure):
                 continue

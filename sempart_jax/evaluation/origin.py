@@ -2,14 +2,48 @@
 
 import dataclasses
 import os
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 import jax
+import numpy as np
+from jaxtyping import Float, UInt8
 
-from sempart_jax.evaluation.masks import MaskSource, NetworkMasks, SavedMasks
+from sempart_jax.data.folder import find_images
+from sempart_jax.data.image_sizes import resize
+from sempart_jax.data.images import UnreadableImageError, read_grey
+from sempart_jax.metrics.protocols import Protocol
 from sempart_jax.predict.load import load_method_segmenter, load_segmenter
 from sempart_jax.predict.options import METHOD_SHORT_SIDE
+
+Mask = Float[np.ndarray, "_ _"]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FramedImage:
+    """What a protocol looks at of one image.
+
+    Attributes:
+        name: name of the image.
+        image: RGB ``[H, W, 3]``.
+        original_size: height and width of the whole image in pixels.
+    """
+
+    name: str
+    image: UInt8[np.ndarray, "H W 3"]
+    original_size: tuple[int, int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Failure:
+    """Why an image is not scored."""
+
+    reason: str
+
+
+MaskSource = Callable[[Sequence[FramedImage], Protocol], list[Mask | Failure]]
+"""Gives a soft mask in [0, 1], float32 of the image's height and width, for each image in turn, or
+says why there is none."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +64,11 @@ class Origin:
     foreground_chosen: bool = False
 
 
+def masks_of(predictor: Callable[[Sequence[UInt8[np.ndarray, "_ _ 3"]]], list[Mask]]) -> MaskSource:
+    """Take the masks of a predictor, from images of any sizes to a mask of each."""
+    return lambda images, protocol: list(predictor([framed.image for framed in images]))
+
+
 def network_origin(
     source: Path,
     *,
@@ -41,18 +80,13 @@ def network_origin(
     """Load the network whose fine masks are scored.
 
     Args:
-        source: see ``sempart_jax.load_segmenter``.
+        source: see ``sempart_jax.load_segmenter``, also for what is raised.
         backbone: name of the backbone that a released head was trained on; runs and model files
             know theirs.
         weights: file of the backbone's weights, where it is not where the run found it.
         short_side: short side in pixels at which the network sees an image; that of its training
             if None.
         batch_size: images that are processed together.
-
-    Raises:
-        FileNotFoundError: if there is no such source or file of weights.
-        ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
-        ValueError: if it is damaged or no network, or the backbone is another or must be told.
     """
     segmenter = load_segmenter(
         source, backbone=backbone, weights=weights, resolution=short_side, batch_size=batch_size
@@ -64,7 +98,7 @@ def network_origin(
         "short side seen by the network": f"{predictor.short_side} px",
         "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }
-    return Origin(NetworkMasks(predictor), facts)
+    return Origin(masks_of(predictor), facts)
 
 
 def method_origin(
@@ -79,18 +113,12 @@ def method_origin(
     """Set a baseline up over a backbone; it chooses its foreground itself.
 
     Args:
-        method: one of ``baselines.by_name.METHODS``.
+        method: see ``sempart_jax.load_method_segmenter``, also for what is raised.
         backbone: name of the backbone.
         weights: file of its weights; downloaded by name if None.
         decoder: file of FOUND's decoder, for the methods of that name.
         short_side: short side in pixels at which the backbone sees an image.
         batch_size: images that are processed together.
-
-    Raises:
-        FileNotFoundError: if a file of weights cannot be had.
-        ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
-        ValueError: if a name is unknown, the method does not go with the backbone, or a file holds
-            no weights or no decoder for it.
     """
     segmenter = load_method_segmenter(
         method,
@@ -105,19 +133,38 @@ def method_origin(
         "backbone": backbone,
         "short side seen by the network": f"{short_side} px",
     }
-    return Origin(NetworkMasks(segmenter.predictor), facts, foreground_chosen=True)
+    return Origin(masks_of(segmenter.predictor), facts, foreground_chosen=True)
 
 
 def saved_origin(folder: Path) -> Origin:
-    """Find saved masks; whoever saved them has chosen their foreground.
+    """Find saved masks of any method; whoever saved them has chosen their foreground.
 
     Args:
-        folder: see ``SavedMasks``.
+        folder: holds a file for each image, named as the image up to the extension. Grey levels
+            are foreground from 0 to 255. A mask covers its whole image; one of another size is
+            stretched to it.
 
     Raises:
         FileNotFoundError: if there is no folder or no image in it.
         ValueError: if two files have one name up to the extension.
     """
-    source = SavedMasks(folder)
-    facts = {"masks": f"saved in {folder}"}
-    return Origin(source, facts, frozenset(source.paths), foreground_chosen=True)
+    paths: dict[str, Path] = {}
+    for path in find_images(folder, products=True):
+        other = paths.setdefault(path.stem, path)
+        if other != path:
+            raise ValueError(f"two masks for one image: {other} and {path}: remove one of them")
+
+    def read(framed: FramedImage, protocol: Protocol) -> Mask | Failure:
+        try:
+            grey = read_grey(paths[framed.name])
+        except UnreadableImageError as error:
+            return Failure(str(error))
+        whole = resize(grey, *framed.original_size)
+        return protocol.frame(whole).astype(np.float32) / 255
+
+    return Origin(
+        lambda images, protocol: [read(framed, protocol) for framed in images],
+        {"masks": f"saved in {folder}"},
+        frozenset(paths),
+        foreground_chosen=True,
+    )

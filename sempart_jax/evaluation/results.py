@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Shaped
 
 from sempart_jax.metrics.saliency import SaliencyResult, SaliencyScores
 from sempart_jax.metrics.sod import ExtraScores
@@ -29,8 +29,7 @@ class SaliencySection:
         names: name of each scored image.
         object_sizes: fraction of foreground in each image's ground truth, in [0, 1].
         inverted: whether the foreground rule inverted each image's mask.
-        scores: scores of the images in the order of ``names``, by post-processing, and those of
-            :data:`CENTRE_BOX`.
+        scores: scores by post-processing, and those of :data:`CENTRE_BOX`.
         extra: further scores by the same keys but the box; empty if they were not asked for.
     """
 
@@ -40,7 +39,7 @@ class SaliencySection:
     published_images: int | None
     names: tuple[str, ...]
     object_sizes: Float[np.ndarray, " N"]
-    inverted: Shaped[np.ndarray, " N"]
+    inverted: Bool[np.ndarray, " N"]
     scores: Mapping[str, SaliencyScores]
     extra: Mapping[str, ExtraScores]
 
@@ -76,8 +75,7 @@ class Evaluation:
         facts: label and value of what a reader needs to repeat it: run, step, backbone, versions.
         saliency: a section for each data set of masks and protocol.
         localization: a section for each data set of boxes.
-        seconds: wall time by stage: ``load``, ``model``, ``post-processing``, ``metrics``,
-            and ``total``.
+        seconds: wall time by stage: ``scoring.STAGES``, and ``total``.
         left_out: what was not scored and why, a line each.
     """
 
@@ -109,14 +107,9 @@ class Example:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
-    """The images that went best and worst in one section, by the IoU of one post-processing.
+    """The best images of one section, from the best down, and the worst, from the worst up.
 
-    Attributes:
-        dataset: name of the data set.
-        protocol: ``crop320`` or ``native``.
-        chosen_by: post-processing whose IoU chose them.
-        best: from the best down.
-        worst: from the worst up.
+    ``chosen_by`` is the post-processing whose IoU chose them.
     """
 
     dataset: str

@@ -3,147 +3,196 @@
 As many images are in memory at a time as a bound of pixels allows, and never more than a part.
 """
 
+import dataclasses
 import os
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
+import numpy as np
 from absl import logging
+from jaxtyping import Shaped
+from tqdm import tqdm
 
 from sempart_jax.data.images import UnreadableImageError
-from sempart_jax.evaluation.masks import Failure, FramedImage, Mask, MaskSource
-from sempart_jax.evaluation.scored import Kind, Scored, ScoredSet
+from sempart_jax.evaluation.origin import Failure, FramedImage, Mask, Origin
 from sempart_jax.host.pixel_budget import within_pixels
 from sempart_jax.metrics.protocols import BATCH_RULE_SIZE, Protocol, inverted_masks
 from sempart_jax.predict.postprocessing import postprocess
 
+STAGES = ("load", "model", "post-processing", "metrics")
 PART_SIZE = 64
 """Most images that are in memory together; a multiple of the batch rule's eight."""
 HELD_PIXELS = 100_000_000
 """Pixels of the images that are in memory together; more than the largest that is read. Of
 photographs of 12 megapixels that is one batch of the network."""
 
+Masks = Mapping[str, Shaped[np.ndarray, "H W"]]
+"""Soft or boolean masks of one image, by post-processing."""
 
-def score(
-    scored_set: ScoredSet[Kind],
-    source: MaskSource,
-    protocol: Protocol,
-    *,
-    foreground_rule: str,
-    postprocessings: Sequence[str],
-    advance: Callable[[int], object] = lambda images: None,
-) -> Scored[Kind]:
-    """Score a data set.
 
-    Which side of a mask is foreground is decided on the mask as it comes from the source; the
-    post-processings then work on the chosen side.
+@dataclasses.dataclass(frozen=True)
+class ScoredSet:
+    """A data set, and what is measured of its masks.
 
-    Args:
-        scored_set: images, and what is counted.
-        source: where the masks come from.
-        protocol: what is scored of an image.
-        foreground_rule: see ``metrics.protocols.inverted_masks``.
-        postprocessings: names of ``postprocessing``.
-        advance: called with the number of images after each part.
-
-    Returns:
-        What was counted of all readable images, in their order.
-
-    Raises:
-        ValueError: if no image can be scored.
+    Attributes:
+        names: names of the images.
+        pixels: index of an image to how many it takes to read it; 0 if that is not known.
+        read: index of an image to what is scored of it, and its truth; raises UnreadableImageError.
+        measure: masks of an image, by post-processing, and its truth, to whatever is kept of them.
     """
-    total = Scored(scored_set.tally())
-    count = len(scored_set.names)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for start in range(0, count, PART_SIZE):
-            indices = range(start, min(start + PART_SIZE, count))
-            known = len(total.left_out)
-            _score_part(
-                scored_set, indices, source, protocol, foreground_rule, postprocessings, total, pool
-            )
-            for line in total.left_out[known:]:
-                logging.warning("left out: %s", line)
-            advance(len(indices))
-    if not total.names:
-        reasons = "; ".join(total.left_out[:3])
-        raise ValueError(f"none of the {count} images can be scored: {reasons}")
-    return total
+
+    names: Sequence[str]
+    pixels: Callable[[int], int]
+    read: Callable[[int], tuple[FramedImage, Any]]
+    measure: Callable[[Masks, Any], Any]
 
 
-def _score_part(
-    scored_set: ScoredSet[Kind],
-    indices: Sequence[int],
-    source: MaskSource,
-    protocol: Protocol,
-    foreground_rule: str,
-    postprocessings: Sequence[str],
-    total: Scored[Kind],
-    pool: ThreadPoolExecutor,
-) -> None:
-    decided_together = BATCH_RULE_SIZE if foreground_rule == "batch" else 1
-    waiting: list[_Predicted] = []
-    for run in within_pixels(indices, scored_set.pixels, HELD_PIXELS):
-        waiting += _predict(scored_set, run, source, protocol, total, pool)
-        whole = len(waiting) // decided_together * decided_together
-        _measure(scored_set, waiting[:whole], foreground_rule, postprocessings, total, pool)
-        del waiting[:whole]
-    _measure(scored_set, waiting, foreground_rule, postprocessings, total, pool)
+class Scored(NamedTuple):
+    """One image: its name, whether its mask was inverted, and what was measured."""
+
+    name: str
+    inverted: bool
+    measured: Any
 
 
-_Predicted = tuple[FramedImage, Any, Mask]
-"""An image, what is known of it, and its mask."""
+@dataclasses.dataclass
+class Scorer:
+    """One way to score, and what scoring has taken so far.
 
+    Attributes:
+        postprocessings: names of ``sempart_jax.predict.postprocessing``.
+        foreground_rule: rule under all protocols; ``None`` takes that of each protocol, and
+            leaves masks as they are whose origin has chosen their foreground.
+        extra: whether the further scores of PySODMetrics are wanted.
+        progress: whether a bar shows how far it is.
+        seconds: wall time by stage.
+        left_out: images that were not scored and why, a line each.
+    """
 
-def _predict(
-    scored_set: ScoredSet[Kind],
-    indices: Sequence[int],
-    source: MaskSource,
-    protocol: Protocol,
-    total: Scored[Kind],
-    pool: ThreadPoolExecutor,
-) -> list[_Predicted]:
-    """Read images and predict their masks; add those of which there is none to the total."""
+    postprocessings: Sequence[str]
+    foreground_rule: str | None = None
+    extra: bool = False
+    progress: bool = True
+    seconds: dict[str, float] = dataclasses.field(
+        default_factory=lambda: dict.fromkeys(STAGES, 0.0)
+    )
+    left_out: list[str] = dataclasses.field(default_factory=list)
 
-    def read(index: int) -> tuple[FramedImage, Any] | Failure:
+    def rule(self, protocol: Protocol, origin: Origin) -> str:
+        """Name what decides which side of a mask is foreground."""
+        default = "none" if origin.foreground_chosen else protocol.foreground_rule
+        return self.foreground_rule or default
+
+    def score(
+        self, dataset: str, images: ScoredSet, origin: Origin, protocol: Protocol
+    ) -> Iterator[Scored]:
+        """Score a data set.
+
+        Which side of a mask is foreground is decided on the mask as it comes from its origin; the
+        post-processings then work on the chosen side.
+
+        Args:
+            dataset: name of the data set, for messages.
+            images: images, and what is measured.
+            origin: where the masks come from.
+            protocol: what is scored of an image.
+
+        Yields:
+            All images that can be scored, in their order.
+
+        Raises:
+            ValueError: if no image can be scored.
+        """
+        label = f"{dataset}, {protocol.name}"
+        rule = self.rule(protocol, origin)
+        decided_together = BATCH_RULE_SIZE if rule == "batch" else 1
+        indices = _with_masks(dataset, images.names, origin)
+        failures: list[str] = []
+        scored = 0
+
+        def leave_out(items: Sequence[Any]) -> None:
+            for item in items:
+                if isinstance(item, Failure):
+                    failures.append(item.reason)
+                    logging.warning("left out: %s", item.reason)
+
+        def read(index: int) -> tuple[FramedImage, Any] | Failure:
+            try:
+                return images.read(index)
+            except UnreadableImageError as error:
+                return Failure(str(error))
+
+        def predict(run: Sequence[int]) -> list[tuple[FramedImage, Any, Mask]]:
+            with self._timed("load"):
+                loaded = list(pool.map(read, run))
+            leave_out(loaded)
+            readable = [item for item in loaded if not isinstance(item, Failure)]
+            with self._timed("model"):
+                masks = origin.source([framed for framed, _ in readable], protocol)
+            leave_out(masks)
+            return [
+                (framed, truth, mask)
+                for (framed, truth), mask in zip(readable, masks, strict=True)
+                if not isinstance(mask, Failure)
+            ]
+
+        def process(framed: FramedImage, mask: Mask, swapped: bool) -> dict[str, Mask]:
+            chosen = 1 - mask if swapped else mask
+            return {name: postprocess(name, framed.image, chosen) for name in self.postprocessings}
+
+        def measure(predicted: Sequence[tuple[FramedImage, Any, Mask]]) -> Iterator[Scored]:
+            inverted = inverted_masks([mask for _, _, mask in predicted], rule).tolist()
+            framed, truths, masks = zip(*predicted, strict=True) if predicted else ((), (), ())
+            with self._timed("post-processing"):
+                processed = list(pool.map(process, framed, masks, inverted))
+            with self._timed("metrics"):
+                measured = list(pool.map(images.measure, processed, truths))
+            names = [each.name for each in framed]
+            return map(Scored, names, inverted, measured)
+
+        bar = tqdm(total=len(indices), desc=label, unit="image", disable=not self.progress)
+        with ThreadPoolExecutor(os.cpu_count()) as pool, bar:
+            for start in range(0, len(indices), PART_SIZE):
+                part = indices[start : start + PART_SIZE]
+                waiting: list[tuple[FramedImage, Any, Mask]] = []
+                for run in within_pixels(part, images.pixels, HELD_PIXELS):
+                    waiting += predict(run)
+                    whole = len(waiting) // decided_together * decided_together
+                    scored += whole
+                    yield from measure(waiting[:whole])
+                    del waiting[:whole]
+                scored += len(waiting)
+                yield from measure(waiting)
+                bar.update(len(part))
+        self.left_out += [f"{label}: {line}" for line in failures]
+        if not scored:
+            reasons = "; ".join(failures[:3])
+            raise ValueError(f"none of the {len(indices)} images can be scored: {reasons}")
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
         try:
-            return scored_set.read(index)
-        except UnreadableImageError as error:
-            return Failure(str(error))
-
-    with total.timed("load"):
-        loaded = list(pool.map(read, indices))
-    total.left_out += [item.reason for item in loaded if isinstance(item, Failure)]
-    readable = [item for item in loaded if not isinstance(item, Failure)]
-    with total.timed("model"):
-        predicted = source([framed for framed, _ in readable], protocol)
-    total.left_out += [mask.reason for mask in predicted if isinstance(mask, Failure)]
-    return [
-        (framed, truth, mask)
-        for (framed, truth), mask in zip(readable, predicted, strict=True)
-        if not isinstance(mask, Failure)
-    ]
+            yield
+        finally:
+            self.seconds[stage] += time.perf_counter() - started
 
 
-def _measure(
-    scored_set: ScoredSet[Kind],
-    predicted: Sequence[_Predicted],
-    foreground_rule: str,
-    postprocessings: Sequence[str],
-    total: Scored[Kind],
-    pool: ThreadPoolExecutor,
-) -> None:
-    """Post-process masks and add what is counted of them to the total."""
-    total.names += [framed.name for framed, _, _ in predicted]
-    inverted = inverted_masks([mask for _, _, mask in predicted], foreground_rule).tolist()
-    total.inverted += inverted
-
-    def process(framed: FramedImage, mask: Mask, swapped: bool) -> dict[str, Mask]:
-        chosen = 1 - mask if swapped else mask
-        return {name: postprocess(name, framed.image, chosen) for name in postprocessings}
-
-    images, truths, masks = zip(*predicted, strict=True) if predicted else ((), (), ())
-    with total.timed("post-processing"):
-        processed = list(pool.map(process, images, masks, inverted))
-    with total.timed("metrics"):
-        for tally in pool.map(scored_set.count, processed, truths):
-            total.tally.merge(tally)
+def _with_masks(dataset: str, names: Sequence[str], origin: Origin) -> Sequence[int]:
+    """Return the indices of the images that there are masks of."""
+    if origin.names is None:
+        return range(len(names))
+    kept = [index for index, name in enumerate(names) if name in origin.names]
+    if not kept:
+        raise ValueError(
+            f"{dataset}: none of its {len(names)} images has a mask, such as {names[0]}: a mask "
+            "has the name of its image up to the extension"
+        )
+    if len(kept) < len(names):
+        logging.warning(
+            "%s: masks for %d of %d images; the others are left out", dataset, len(kept), len(names)
+        )
+    return kept

@@ -7,9 +7,9 @@ import numpy as np
 from jaxtyping import UInt8
 
 from sempart_jax.data.labelled import LabelledFolder
-from sempart_jax.evaluation.mask_tally import saliency_set
-from sempart_jax.evaluation.masks import Mask, NetworkMasks
-from sempart_jax.evaluation.scoring import score
+from sempart_jax.evaluation.origin import Mask, Origin, masks_of
+from sempart_jax.evaluation.scoring import Scorer
+from sempart_jax.evaluation.sections import saliency_section
 from sempart_jax.metrics.protocols import Protocol
 from sempart_jax.metrics.saliency import SaliencyResult
 
@@ -40,11 +40,11 @@ def validate(
         ValueError: if no image can be scored.
     """
     protocol = Protocol("validation", foreground_rule, resize_size=resize_size, crop_size=crop_size)
-    scored = score(
-        saliency_set(LabelledFolder(pairs), protocol),
-        NetworkMasks(predictor),
+    section = saliency_section(
+        Scorer(postprocessings, progress=False),
+        "validation",
+        LabelledFolder(pairs),
+        Origin(masks_of(predictor), {}),
         protocol,
-        foreground_rule=foreground_rule,
-        postprocessings=postprocessings,
     )
-    return {name: scores.compute() for name, scores in scored.tally.scores.items()}
+    return {name: scores.compute() for name, scores in section.scores.items()}

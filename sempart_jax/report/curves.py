@@ -3,7 +3,7 @@
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -16,7 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from sempart_jax.evaluation.results import CENTRE_BOX, SaliencySection
 from sempart_jax.metrics.saliency import F_THRESHOLDS, SaliencyResult
-from sempart_jax.report.titles import postprocessing_title, printable
+from sempart_jax.report.tables import printable, title
 
 SIZE_BINS = 20
 """Bins of object size in Fig. 6 to 8 of arXiv 2404.03392."""
@@ -31,19 +31,13 @@ BOX_COLOUR = "#808080"
 _LINE_STYLES = ("-", (0, (5, 1.6)), (0, (5, 1.4, 1.2, 1.4)), (0, (1.2, 1.2)), (0, (8, 2)), "-")
 _MARKERS = "osD^vP"
 _WIDTH, _PLOT_HEIGHT, _LEGEND_LINE = 3.8, 2.65, 0.165  # inches
-_LEFT, _RIGHT, _TOP = 0.52, 0.1, 0.1
+_LEFT, _TOP = 0.52, 0.1
 _UNDER_AXIS = 0.45
 _LABEL_LENGTH = 28
 
 
 class SizeBins(NamedTuple):
-    """Mean IoU by object size.
-
-    Attributes:
-        edges: borders of the bins, from 0 to 1.
-        images: number of images in each bin.
-        iou: mean IoU of the images in each bin; NaN where there is none.
-    """
+    """Borders of the bins, from 0 to 1, number of images in each, and their mean IoU or NaN."""
 
     edges: Float[np.ndarray, " K+1"]
     images: Int[np.ndarray, " K"]
@@ -59,12 +53,8 @@ def size_bins(
 
     Args:
         object_sizes: fraction of foreground in each ground truth, in [0, 1].
-        ious: intersection over union of each image; images where it is NaN are counted, but
-            not averaged.
+        ious: of each image; images where it is NaN are counted, but not averaged.
         bins: number of equal bins.
-
-    Returns:
-        Counts and means.
 
     Raises:
         ValueError: if the lengths differ or a size is not in [0, 1].
@@ -89,99 +79,79 @@ def size_bins(
     return SizeBins(edges, np.bincount(cells, minlength=bins), means)
 
 
-def draw_precision_recall(section: SaliencySection) -> str:
-    """Draw precision over recall; a mark shows where the F measure is best.
+Lines = Sequence[tuple[str, SaliencyResult, dict[str, Any]]]
+"""Key, result and style of each post-processing; the style marks where the F measure is best."""
 
-    Args:
-        section: scores of one data set under one protocol.
+
+def _precision_recall(axes: Axes, section: SaliencySection, lines: Lines) -> None:
+    for _, result, style in lines:
+        axes.plot(result.recall, result.precision, **style)
+    axes.set(xlabel="recall", ylabel="precision")
+
+
+def _f_curve(axes: Axes, section: SaliencySection, lines: Lines) -> None:
+    for _, result, style in lines:
+        axes.plot(F_THRESHOLDS, result.f_curve, **style)
+    axes.set(xlabel="threshold", ylabel="F measure (beta² = 0.3)")
+
+
+def _size_bins(axes: Axes, section: SaliencySection, lines: Lines) -> None:
+    """Draw mean IoU, with gaps where a bin is empty, over bars of how many images a bin holds."""
+    for key, _, style in lines:
+        bins = size_bins(section.object_sizes, section.scores[key].iou_per_image)
+        centres = 100 * (bins.edges[:-1] + bins.edges[1:]) / 2
+        axes.plot(centres, bins.iou, **style | {"markersize": 3, "markevery": None})
+    counts = axes.twinx()
+    counts.bar(centres, bins.images, width=100 / SIZE_BINS * 0.86, color=_FAINT)
+    counts.set_ylabel("images (bars)", color=_INK)
+    counts.tick_params(colors=_INK)
+    counts.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    counts.spines[:].set_visible(False)
+    counts.set_facecolor("none")
+    counts.set_zorder(axes.get_zorder() - 1)
+    axes.set(xlabel="object size, percent of the image", ylabel="mean IoU", xlim=(0, 100))
+
+
+_Plot = Callable[[Axes, SaliencySection, Lines], None]
+CHARTS: Mapping[str, tuple[_Plot, float]] = {
+    "Precision and recall": (_precision_recall, 0.1),
+    "F measure by threshold": (_f_curve, 0.1),
+    "IoU by object size": (_size_bins, 0.42),
+}
+"""What is drawn of a section under which caption, and the inches that it takes at the right."""
+
+
+def draw(section: SaliencySection, caption: str) -> str:
+    """Draw one of :data:`CHARTS`.
 
     Returns:
         ``<svg>`` element without width and height, that takes its colours from the page.
     """
-
-    def plot(axes: Axes, results: Sequence[tuple[str, SaliencyResult]]) -> None:
-        for number, (key, result) in enumerate(results):
-            best = int(np.argmax(result.f_curve))
-            axes.plot(result.recall, result.precision, markevery=[best], **_style(key, number))
-        axes.set(xlabel="recall", ylabel="precision")
-
-    return _draw(section, "precision and recall", plot)
-
-
-def draw_f_curve(section: SaliencySection) -> str:
-    """Draw the F measure over the threshold; a mark shows where it is best.
-
-    Args:
-        section: scores of one data set under one protocol.
-
-    Returns:
-        As :func:`draw_precision_recall`.
-    """
-
-    def plot(axes: Axes, results: Sequence[tuple[str, SaliencyResult]]) -> None:
-        for number, (key, result) in enumerate(results):
-            best = int(np.argmax(result.f_curve))
-            axes.plot(F_THRESHOLDS, result.f_curve, markevery=[best], **_style(key, number))
-        axes.set(xlabel="threshold", ylabel="F measure (beta² = 0.3)")
-
-    return _draw(section, "F measure by threshold", plot)
-
-
-def draw_size_bins(section: SaliencySection) -> str:
-    """Draw mean IoU by object size, over bars of how many images a bin holds.
-
-    Args:
-        section: scores of one data set under one protocol.
-
-    Returns:
-        As :func:`draw_precision_recall`. Where a bin is empty, the lines have a gap.
-    """
-
-    def plot(axes: Axes, results: Sequence[tuple[str, SaliencyResult]]) -> None:
-        for number, (key, _) in enumerate(results):
-            bins = size_bins(section.object_sizes, section.scores[key].iou_per_image)
-            centres = 100 * (bins.edges[:-1] + bins.edges[1:]) / 2
-            axes.plot(centres, bins.iou, **_style(key, number) | {"markersize": 3})
-        counts = axes.twinx()
-        counts.bar(centres, bins.images, width=100 / SIZE_BINS * 0.86, color=_FAINT)
-        counts.set_ylabel("images (bars)", color=_INK)
-        counts.tick_params(colors=_INK)
-        counts.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-        counts.spines[:].set_visible(False)
-        counts.set_facecolor("none")
-        counts.set_zorder(axes.get_zorder() - 1)
-        axes.set(xlabel="object size, percent of the image", ylabel="mean IoU")
-        axes.set_xlim(0, 100)
-
-    return _draw(section, "IoU by object size", plot, right=0.42)
-
-
-def _draw(
-    section: SaliencySection,
-    kind: str,
-    plot: Callable[[Axes, Sequence[tuple[str, SaliencyResult]]], None],
-    right: float = _RIGHT,
-) -> str:
+    plot, right = CHARTS[caption]
     # The box comes last, so that it lies over nothing in the legend's order of colours.
     keys = sorted(section.scores, key=lambda key: key == CENTRE_BOX)
+    results = [section.scores[key].compute() for key in keys]
+    lines = [
+        (key, result, _style(key, number) | {"markevery": [int(np.argmax(result.f_curve))]})
+        for number, (key, result) in enumerate(zip(keys, results, strict=True))
+    ]
     legend_rows = math.ceil(len(keys) / 2)
     height = _PLOT_HEIGHT + _LEGEND_LINE * legend_rows
-    with mpl.rc_context(
-        {
-            "svg.hashsalt": f"{section.dataset}/{section.protocol}/{kind}",
-            "svg.fonttype": "none",
-            "font.family": "sans-serif",
-            "font.size": 8.5,
-            "text.parse_math": False,
-        }
-    ):
+    settings: Any = {
+        "svg.hashsalt": f"{section.dataset}/{section.protocol}/{caption}",
+        "svg.fonttype": "none",
+        "font.family": "sans-serif",
+        "font.size": 8.5,
+        "text.parse_math": False,
+    }
+    with mpl.rc_context(settings):
         figure = Figure(figsize=(_WIDTH, height), facecolor="none")
         bottom = _UNDER_AXIS + _LEGEND_LINE * legend_rows
-        box = [_LEFT / _WIDTH, bottom / height]
-        box += [1 - (_LEFT + right) / _WIDTH, 1 - (bottom + _TOP) / height]
-        axes = figure.add_axes((box[0], box[1], box[2], box[3]), facecolor="none")
+        width = 1 - (_LEFT + right) / _WIDTH
+        frame = (_LEFT / _WIDTH, bottom / height, width, 1 - (bottom + _TOP) / height)
+        axes = figure.add_axes(frame, facecolor="none")
         axes.set(xlim=(0, 1), ylim=(0, 1.02))
-        plot(axes, [(key, section.scores[key].compute()) for key in keys])
+        plot(axes, section, lines)
         axes.grid(visible=True, color=_FAINT, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
         axes.spines[["left", "bottom"]].set_color(_INK)
@@ -208,26 +178,21 @@ def _draw(
 
 def _style(key: str, number: int) -> dict[str, Any]:
     """Line of one post-processing; the colours of a page follow ``--series-N`` of its theme."""
-    label = printable(postprocessing_title(key))
+    label = printable(title(key))
     if len(label) > _LABEL_LENGTH:
         label = label[: _LABEL_LENGTH - 1] + "…"
+    style = number % len(SERIES_COLOURS)
     shown: dict[str, Any] = {"label": label, "linewidth": 1.6, "markersize": 5}
     if key == CENTRE_BOX:
         return shown | {"color": BOX_COLOUR, "linestyle": (0, (2, 2)), "marker": "x"}
-    style = number % len(SERIES_COLOURS)
-    return shown | {
-        "color": SERIES_COLOURS[style],
-        "linestyle": _LINE_STYLES[style],
-        "marker": _MARKERS[style],
-        "clip_on": False,
-    }
+    shown |= {"color": SERIES_COLOURS[style], "linestyle": _LINE_STYLES[style]}
+    return shown | {"marker": _MARKERS[style], "clip_on": False}
 
 
 def _embeddable(svg: str) -> str:
     svg = svg[svg.index("<svg") :]
     # Fixed sides would keep the drawing from following the width of its column.
-    svg = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", svg, count=1)
-    svg = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", svg, count=1)
+    svg = re.sub(r' (?:width|height)="[^"]*"', "", svg, count=2)
     # A style element inside of the drawing would hold for the whole page.
     svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
     root = 'font-family="sans-serif" stroke-linejoin="round" stroke-linecap="butt"'

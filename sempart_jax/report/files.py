@@ -17,10 +17,9 @@ from sempart_jax.evaluation.results import Evaluation, Examples, SaliencySection
 from sempart_jax.host.atomic_write import write_atomically
 from sempart_jax.metrics.saliency import F_THRESHOLDS
 from sempart_jax.report.curves import SIZE_BINS, size_bins
-from sempart_jax.report.markdown import markdown_document
 from sempart_jax.report.page import html_page
-from sempart_jax.report.scores import extra_scores
-from sempart_jax.report.titles import printable
+from sempart_jax.report.tables import Section, extra_scores, printable
+from sempart_jax.report.text import markdown_document
 
 SCHEMA = 1
 """Counted up when a field of ``results.json`` changes its meaning or goes away."""
@@ -48,9 +47,6 @@ def write_report(evaluation: Evaluation, examples: Sequence[Examples], folder: P
 def results_to_dict(evaluation: Evaluation) -> dict[str, Any]:
     """List every number of an evaluation in rows that say themselves what they are.
 
-    Args:
-        evaluation: what was found.
-
     Returns:
         What JSON can hold, None in place of NaN:
 
@@ -66,63 +62,48 @@ def results_to_dict(evaluation: Evaluation) -> dict[str, Any]:
         - ``size_bin_edges``: 21 borders of object size. ``size_bins``: rows with the first four
           fields, ``images`` in each bin and their mean ``iou``, None in an empty bin.
     """
-    saliency: list[dict[str, Any]] = []
-    curves: list[dict[str, Any]] = []
-    bins_of_size: list[dict[str, Any]] = []
+
+    def labels(section: Section, key: str) -> dict[str, Any]:
+        names = ("dataset", "protocol", "foreground_rule")
+        return {name: getattr(section, name) for name in names} | {"postprocessing": key}
+
+    saliency, curves, bins_of_size = [], [], []
     for section in evaluation.saliency:
         for key, scores in section.scores.items():
-            result = scores.compute()
-            labels = {
-                "dataset": section.dataset,
-                "protocol": section.protocol,
-                "foreground_rule": section.foreground_rule,
-                "postprocessing": key,
+            result, bins = scores.compute(), size_bins(section.object_sizes, scores.iou_per_image)
+            metrics = {
+                name: getattr(result, name) for name in ("accuracy", "iou", "max_f_beta", "mae")
             }
-            extra = extra_scores(section.extra[key]) if key in section.extra else {}
-            saliency.append(
-                labels
-                | {
-                    "images": result.images,
-                    "published_images": section.published_images,
-                    "inverted_images": int(np.count_nonzero(section.inverted)),
-                    "accuracy": _number(result.accuracy),
-                    "iou": _number(result.iou),
-                    "max_f_beta": _number(result.max_f_beta),
-                    "mae": _number(result.mae),
-                }
-                | {f"extra_{name}": _number(value) for name, value in extra.items()}
-            )
-            curves.append(
-                labels
-                | {
-                    "precision": _numbers(result.precision),
-                    "recall": _numbers(result.recall),
-                    "f_beta": _numbers(result.f_curve),
-                }
-            )
-            bins = size_bins(section.object_sizes, scores.iou_per_image)
-            bins_of_size.append(
-                labels | {"images": bins.images.tolist(), "iou": _numbers(bins.iou)}
-            )
+            if key in section.extra:
+                metrics |= {f"extra_{n}": v for n, v in extra_scores(section.extra[key]).items()}
+            numbers = {
+                "images": result.images,
+                "published_images": section.published_images,
+                "inverted_images": int(np.count_nonzero(section.inverted)),
+            }
+            curve = {
+                "precision": _numbers(result.precision),
+                "recall": _numbers(result.recall),
+                "f_beta": _numbers(result.f_curve),
+            }
+            bin_numbers = {"images": bins.images.tolist(), "iou": _numbers(bins.iou)}
+            saliency.append(labels(section, key) | numbers | _no_nan(metrics))
+            curves.append(labels(section, key) | curve)
+            bins_of_size.append(labels(section, key) | bin_numbers)
     localization = [
-        {
-            "dataset": section.dataset,
-            "protocol": section.protocol,
-            "foreground_rule": section.foreground_rule,
-            "postprocessing": key,
-            "images": section.images,
-            "published_images": section.published_images,
-            "corloc": _number(corloc),
-        }
-        for section in evaluation.localization
-        for key, corloc in section.corloc.items()
+        labels(boxes, key)
+        | {"images": boxes.images, "published_images": boxes.published_images}
+        | _no_nan({"corloc": corloc})
+        for boxes in evaluation.localization
+        for key, corloc in boxes.corloc.items()
     ]
+    packages = {name: version(name) for name in ("jax", "numpy")}
     return {
         "schema": SCHEMA,
         "title": evaluation.title,
         "facts": dict(evaluation.facts),
-        "versions": _versions(),
-        "seconds": {stage: _number(value) for stage, value in evaluation.seconds.items()},
+        "versions": {"python": platform.python_version(), **packages, "sempart_jax": __version__},
+        "seconds": _no_nan(evaluation.seconds),
         "left_out": list(evaluation.left_out),
         "saliency": saliency,
         "localization": localization,
@@ -136,48 +117,36 @@ def results_to_dict(evaluation: Evaluation) -> dict[str, Any]:
 def per_image_csv(sections: Sequence[SaliencySection]) -> str:
     """Write a line an image: labels, object size, accuracy and IoU of each post-processing.
 
-    Args:
-        sections: scores by data set and protocol.
-
-    Returns:
-        Comma-separated values with a head. A cell is empty where its section has no such
-        post-processing or the IoU is not defined.
+    A cell is empty where its section has no such post-processing or the IoU is not defined.
     """
     keys = list(dict.fromkeys(key for section in sections for key in section.scores))
+    columns = [
+        f"{metric}_{key.replace(' ', '_')}" for key in keys for metric in ("accuracy", "iou")
+    ]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    labels = ["dataset", "protocol", "image", "object_size", "inverted"]
-    writer.writerow(
-        labels
-        + [f"{metric}_{key.replace(' ', '_')}" for key in keys for metric in ("accuracy", "iou")]
-    )
+    writer.writerow(["dataset", "protocol", "image", "object_size", "inverted", *columns])
     for section in sections:
         nothing = np.full(len(section.names), np.nan)
-        columns: list[np.ndarray] = []
+        numbers: list[np.ndarray] = []
         for key in keys:
             scores = section.scores.get(key)
-            columns += (
+            numbers += (
                 [scores.accuracy_per_image, scores.iou_per_image] if scores else [nothing] * 2
             )
-        for number, name in enumerate(section.names):
-            size, inverted = section.object_sizes[number], section.inverted[number]
-            cells = [_cell(float(column[number])) for column in columns]
-            image = [section.dataset, section.protocol, name, _cell(float(size)), int(inverted)]
-            writer.writerow(image + cells)
+        for index, name in enumerate(section.names):
+            size, *cells = (_cell(column[index]) for column in (section.object_sizes, *numbers))
+            inverted = int(section.inverted[index])
+            writer.writerow([section.dataset, section.protocol, name, size, inverted, *cells])
     return text.getvalue()
 
 
-def _versions() -> dict[str, str]:
-    packages = {name: version(name) for name in ("jax", "numpy")}
-    return {"python": platform.python_version()} | packages | {"sempart_jax": __version__}
-
-
-def _number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
+def _no_nan(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {key: None if math.isnan(value) else float(value) for key, value in values.items()}
 
 
 def _numbers(values: np.ndarray) -> list[float | None]:
-    return [_number(value) for value in values.tolist()]
+    return [None if math.isnan(value) else value for value in values.tolist()]
 
 
 def _cell(value: float) -> str:

@@ -1,72 +1,134 @@
 """The report of an evaluation as one HTML page that needs no other file and no script."""
 
+import base64
 import html
-from collections.abc import Mapping, Sequence
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
 
-from sempart_jax.evaluation.results import Evaluation, Examples, SaliencySection
-from sempart_jax.report.curves import draw_f_curve, draw_precision_recall, draw_size_bins
-from sempart_jax.report.examples import example_strips
+import numpy as np
+from jaxtyping import Shaped
+from PIL import Image
+
+from sempart_jax.evaluation.results import Evaluation, Example, Examples, SaliencySection
+from sempart_jax.report.curves import CHARTS, draw
 from sempart_jax.report.stylesheet import STYLESHEET
 from sempart_jax.report.tables import (
     OTHER_F_MARK,
     Table,
+    comparison,
     further_scores,
-    localization_comparison,
-    localization_summary,
-    saliency_comparison,
-    saliency_summary,
+    printable,
     section_title,
+    summaries,
+    title,
 )
-from sempart_jax.report.titles import printable
 
-_CHARTS = (
-    ("Precision and recall", draw_precision_recall),
-    ("F measure by threshold", draw_f_curve),
-    ("IoU by object size", draw_size_bins),
-)
-_NUMBER = ' class="number"'
+STRIPS = 12
+"""Images shown from either end."""
+_LONGEST_SIDE, _QUALITY = 224, 80  # of the pictures of an example
+
 _WHOLE = "total"
-_UNACCOUNTED = "everything else"
 
 
 def html_page(
     evaluation: Evaluation, examples: Sequence[Examples], versions: Mapping[str, str]
 ) -> str:
-    """Write an evaluation as a page.
+    """Write an evaluation as a page; text from outside, such as names of files, is escaped.
 
     Args:
         evaluation: what was found.
         examples: best and worst images, shown with the section of their data set and protocol.
         versions: package to version.
-
-    Returns:
-        HTML. Text from outside, such as names of files, is escaped.
     """
-    title = _escape(evaluation.title)
-    body = [f"<h1>{title}</h1>", _facts(evaluation.facts), _contents(evaluation)]
-    summaries = [saliency_summary(evaluation), localization_summary(evaluation)]
-    summaries = [table for table in summaries if table.rows]
-    if summaries:
-        body.append('<h2 id="summary">Summary</h2>')
-        body += [f"<h3>{_escape(table.title)}</h3>\n{_table(table)}" for table in summaries]
+    name = _escape(evaluation.title)
+    entries: list[tuple[str, str]] = []
+    parts: list[str] = []
+
+    def start(anchor: str, heading: str, *content: str) -> None:
+        entries.append((anchor, heading))
+        parts.extend([f'<h2 id="{anchor}">{_escape(heading)}</h2>', *content])
+
+    tables = summaries(evaluation)
+    if tables:
+        parts.append('<h2 id="summary">Summary</h2>')
+        parts += [f"<h3>{_escape(table.title)}</h3>\n{_table(table)}" for table in tables]
     for number, section in enumerate(evaluation.saliency):
-        body.append(_saliency_section(section, f"masks-{number}", examples))
+        start(f"masks-{number}", section_title(section), *_saliency(section, examples))
     for number, boxes in enumerate(evaluation.localization):
-        table = localization_comparison(boxes)
-        body.append(f'<h2 id="boxes-{number}">{_escape(table.title)}</h2>\n{_table(table)}')
+        start(f"boxes-{number}", section_title(boxes), _table(comparison(boxes)))
     if evaluation.seconds:
-        body.append(f'<h2 id="time">Time</h2>\n{_times(evaluation.seconds)}')
+        start("time", "Time", _times(evaluation.seconds))
     if evaluation.left_out:
-        body.append(f'<h2 id="left-out">Left out</h2>\n{_items(evaluation.left_out)}')
-    written_by = ", ".join(f"{name} {value}" for name, value in versions.items())
-    body.append(f"<footer>Written with {_escape(written_by)}.</footer>")
+        start("left-out", "Left out", f"<ul>{_items(evaluation.left_out)}</ul>")
+    facts = "".join(
+        f"<dt>{_escape(label)}</dt><dd>{_escape(value)}</dd>"
+        for label, value in evaluation.facts.items()
+    )
+    links = "".join(f'<li><a href="#{anchor}">{_escape(text)}</a></li>' for anchor, text in entries)
+    written_by = ", ".join(f"{package} {value}" for package, value in versions.items())
+    body = [
+        f"<h1>{name}</h1>",
+        f'<dl class="facts">{facts}</dl>' * bool(facts),
+        f'<nav aria-label="Contents"><ul>{links}</ul></nav>' * bool(links),
+        *parts,
+        f"<footer>Written with {_escape(written_by)}.</footer>",
+    ]
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{title}</title>\n<style>{STYLESHEET}</style>\n</head>\n<body>\n"
-        + "\n".join(part for part in body if part)
+        f"<title>{name}</title>\n<style>{STYLESHEET}</style>\n</head>\n<body>\n"
+        + "\n".join(filter(None, body))
         + "\n</body>\n</html>\n"
     )
+
+
+def _saliency(section: SaliencySection, examples: Sequence[Examples]) -> Iterable[str]:
+    yield _table(comparison(section))
+    further = further_scores(section)
+    if further is not None:
+        yield f"<h3>Further scores</h3>\n{_table(further)}"
+    charts = []
+    for caption in CHARTS:
+        label = f'<svg role="img" aria-label="{caption}: {_escape(section_title(section))}" '
+        svg = draw(section, caption).replace("<svg ", label, 1)
+        charts.append(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>")
+    drawn = "\n".join(charts)
+    yield f'<h3>Curves</h3>\n<div class="charts">\n{drawn}\n</div>'
+    for shown in examples:
+        if (shown.dataset, shown.protocol) == (section.dataset, section.protocol):
+            yield f"<h3>Examples</h3>\n{example_strips(shown)}"
+
+
+def _table(table: Table) -> str:
+    words, mixed = table.text_columns, table.ours < len(table.rows)
+    columns = [_escape(column) for column in table.columns]
+    head = "".join(f'<th scope="col">{column}</th>' for column in columns[:words])
+    head += "".join(f'<th scope="col" class="number">{column}</th>' for column in columns[words:])
+    rows = []
+    for number, row in enumerate(table.rows):
+        cells = "".join(f"<td>{_escape(cell)}</td>" for cell in row[:words])
+        # On a narrow screen, where the heads are gone, each number shows its own.
+        cells += "".join(
+            f'<td class="number" data-head="{column}">{_number(cell)}</td>'
+            for column, cell in zip(columns[words:], row[words:], strict=True)
+        )
+        marked = ' class="ours"' if mixed and number < table.ours else ""
+        rows.append(f"<tr{marked}>{cells}</tr>")
+    body = "\n".join(rows)
+    # A focusable box can be scrolled by keyboard.
+    return (
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{_escape(table.title)}">'
+        f'<table class="scores"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
+        "</div>" + f'<ul class="notes">{_items(table.notes)}</ul>' * bool(table.notes)
+    )
+
+
+def _number(cell: str) -> str:
+    """Hang a mark behind a number, so that the digits stay in their columns."""
+    digits = cell.rstrip(OTHER_F_MARK)
+    mark = f'<span class="mark">{OTHER_F_MARK}</span>' if digits != cell else ""
+    return _escape(digits) + mark
 
 
 def time_shares(seconds: Mapping[str, float]) -> list[tuple[str, float, float]]:
@@ -83,111 +145,82 @@ def time_shares(seconds: Mapping[str, float]) -> list[tuple[str, float, float]]:
     accounted = sum(stages.values())
     total = max(seconds.get(_WHOLE, 0.0), accounted)
     if total > accounted:
-        stages[_UNACCOUNTED] = total - accounted
+        stages["everything else"] = total - accounted
     return [(stage, value, value / total if total else 0.0) for stage, value in stages.items()]
 
 
-def _saliency_section(section: SaliencySection, anchor: str, examples: Sequence[Examples]) -> str:
-    comparison = saliency_comparison(section)
-    title = _escape(comparison.title)
-    parts = [f'<h2 id="{anchor}">{title}</h2>', _table(comparison)]
-    further = further_scores(section)
-    if further is not None:
-        parts.append(f"<h3>Further scores</h3>\n{_table(further)}")
-    charts = "\n".join(
-        f"<figure><figcaption>{caption}</figcaption>"
-        f"{_labelled(draw(section), f'{caption}: {title}')}</figure>"
-        for caption, draw in _CHARTS
-    )
-    parts.append(f'<h3>Curves</h3>\n<div class="charts">\n{charts}\n</div>')
-    parts += [
-        f"<h3>Examples</h3>\n{example_strips(shown)}"
-        for shown in examples
-        if (shown.dataset, shown.protocol) == (section.dataset, section.protocol)
-    ]
-    return "\n".join(parts)
-
-
-def _labelled(svg: str, label: str) -> str:
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{label}" ', 1)
-
-
-def _facts(facts: Mapping[str, str]) -> str:
-    if not facts:
-        return ""
-    pairs = "".join(
-        f"<dt>{_escape(label)}</dt><dd>{_escape(value)}</dd>" for label, value in facts.items()
-    )
-    return f'<dl class="facts">{pairs}</dl>'
-
-
-def _contents(evaluation: Evaluation) -> str:
-    entries = [
-        *((f"masks-{n}", section_title(part)) for n, part in enumerate(evaluation.saliency)),
-        *((f"boxes-{n}", section_title(part)) for n, part in enumerate(evaluation.localization)),
-        *([("time", "Time")] if evaluation.seconds else []),
-        *([("left-out", "Left out")] if evaluation.left_out else []),
-    ]
-    links = "".join(f'<li><a href="#{anchor}">{_escape(text)}</a></li>' for anchor, text in entries)
-    return f'<nav aria-label="Contents"><ul>{links}</ul></nav>' if links else ""
-
-
-def _table(table: Table) -> str:
-    words = table.text_columns
-    head = "".join(
-        f'<th scope="col"{_NUMBER if column >= words else ""}>{_escape(cell)}</th>'
-        for column, cell in enumerate(table.columns)
-    )
-    mixed = table.ours < len(table.rows)
-    rows = []
-    for number, row in enumerate(table.rows):
-        marked = ' class="ours"' if mixed and number < table.ours else ""
-        cells = "".join(f"<td>{_escape(cell)}</td>" for cell in row[:words])
-        # On a narrow screen, where the heads are gone, each number shows its own.
-        cells += "".join(
-            f'<td{_NUMBER} data-head="{_escape(title)}">{_number(cell)}</td>'
-            for title, cell in zip(table.columns[words:], row[words:], strict=True)
-        )
-        rows.append(f"<tr{marked}>{cells}</tr>")
-    body = "\n".join(rows)
-    # A focusable box can be scrolled by keyboard.
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{_escape(table.title)}">'
-        f'<table class="scores"><thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody></table>'
-        "</div>" + (_items(table.notes, "notes") if table.notes else "")
-    )
-
-
-def _number(cell: str) -> str:
-    """Hang a mark behind a number, so that the digits stay in their columns."""
-    digits = cell.rstrip(OTHER_F_MARK)
-    mark = f'<span class="mark">{OTHER_F_MARK}</span>' if digits != cell else ""
-    return _escape(digits) + mark
-
-
 def _times(seconds: Mapping[str, float]) -> str:
-    rows = "\n".join(
+    rows = "".join(
         f'<tr><td>{_escape(stage)}</td><td class="number">{value:,.1f} s</td>'
         f'<td class="number">{share:.0%}</td>'
-        f'<td><div class="share"><i style="width:{100 * share:.1f}%"></i></div></td></tr>'
+        f'<td><div class="share"><i style="width:{100 * share:.1f}%"></i></div></td></tr>\n'
         for stage, value, share in time_shares(seconds)
     )
-    total = (
-        f'<tr><td>{_WHOLE}</td><td class="number">{seconds[_WHOLE]:,.1f} s</td><td></td>'
-        "<td></td></tr>"
-        if _WHOLE in seconds
-        else ""
-    )
+    if _WHOLE in seconds:
+        whole = f'<td class="number">{seconds[_WHOLE]:,.1f} s</td>'
+        rows += f"<tr><td>{_WHOLE}</td>{whole}<td></td><td></td></tr>"
     return (
         '<div class="scroll"><table class="times"><thead><tr><th scope="col">stage</th>'
         '<th scope="col" class="number">time</th><th scope="col" class="number">share</th>'
-        f"<td></td></tr></thead>\n<tbody>\n{rows}\n{total}</tbody></table></div>"
+        f"<td></td></tr></thead>\n<tbody>\n{rows}</tbody></table></div>"
     )
 
 
-def _items(lines: Sequence[str], kind: str = "") -> str:
-    items = "".join(f"<li>{_escape(line)}</li>" for line in lines)
-    return f'<ul class="{kind}">{items}</ul>' if kind else f"<ul>{items}</ul>"
+def example_strips(examples: Examples) -> str:
+    """Show the first :data:`STRIPS` best and worst images of a section in two foldable blocks."""
+    chosen_by = _escape(title(examples.chosen_by))
+    blocks = []
+    for kind, images in (("best", examples.best), ("worst", examples.worst)):
+        shown = images[:STRIPS]
+        if shown:
+            strips = "\n".join(map(_strip, shown))
+            blocks.append(
+                f'<details open class="examples"><summary>The {len(shown)} {kind} by IoU, '
+                f"{chosen_by}</summary>\n{strips}\n</details>"
+            )
+    return "\n".join(blocks)
+
+
+def _strip(example: Example) -> str:
+    name, size = _escape(example.name), example.object_size
+    percent = f"{100 * size:.{0 if size >= 0.1 else 1}f} %"
+    figures = []
+    for key, picture in example.pictures.items():
+        caption = shown = _escape(title(key))
+        alternative = f"{shown}: {name}"
+        if key in example.iou:
+            iou = example.iou[key]
+            score = "IoU –" if math.isnan(iou) else f"IoU {iou:.3f}"
+            caption, alternative = f"{shown} <b>{score}</b>", f"{alternative}, {score}"
+        data = base64.b64encode(encode_jpeg(picture)).decode("ascii")
+        height, width = picture.shape[:2]
+        figures.append(
+            f'<figure><img src="data:image/jpeg;base64,{data}" alt="{alternative}" '
+            f'width="{width}" height="{height}"><figcaption>{caption}</figcaption></figure>'
+        )
+    return (
+        f'<section class="strip"><h4>{name} <small>object {percent} of the image</small></h4>'
+        f'<div class="pictures">{"".join(figures)}</div></section>'
+    )
+
+
+def encode_jpeg(picture: Shaped[np.ndarray, "H W *C"]) -> bytes:
+    """Encode a picture as JPEG, no side longer than a column of a page needs.
+
+    Args:
+        picture: RGB ``[H, W, 3]`` in uint8, or a mask ``[H, W]`` in [0, 1] or boolean.
+    """
+    if picture.dtype != np.uint8:
+        picture = np.rint(np.clip(picture, 0, 1).astype(np.float32) * 255).astype(np.uint8)
+    image = Image.fromarray(picture)
+    image.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=_QUALITY, optimize=True)
+    return file.getvalue()
+
+
+def _items(lines: Iterable[str]) -> str:
+    return "".join(f"<li>{_escape(line)}</li>" for line in lines)
 
 
 def _escape(text: str) -> str:

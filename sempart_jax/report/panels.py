@@ -1,16 +1,21 @@
-"""Pictures of masks for people to look at."""
+"""Pictures of a training for people to look at: panels of masks, and the course of its numbers."""
 
 import io
+import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int, UInt8
 from PIL import Image
 
 from sempart_jax.host.atomic_write import write_atomically
 
 _CELL_INCHES = 1.6
+_COLUMNS = 4
+_PLOT_INCHES = (2.9, 1.9)
 _DOTS_PER_INCH = 100
 
 
@@ -54,12 +59,63 @@ def draw_panel(columns: Mapping[str, Float[np.ndarray, "B _ _ _"]]) -> UInt8[np.
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
-def save_png(picture: UInt8[np.ndarray, "H W 3"], path: Path) -> None:
-    """Write a picture; the folder is made if absent.
+class Curve(NamedTuple):
+    """A number in the course of a run: the steps at which it was logged, and its values."""
 
-    Args:
-        picture: RGB.
-        path: file to write.
+    steps: Int[np.ndarray, " N"]
+    values: Float[np.ndarray, " N"]
+
+
+def read_curves(metrics: Path) -> dict[str, Curve]:
+    """Read the numbers of ``metrics.jsonl`` by name, in the order in which they first occur."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    with metrics.open(encoding="utf-8") as lines:
+        for line in lines:
+            row = json.loads(line)
+            step = row.pop("step")
+            for name, value in row.items():
+                found.setdefault(name, []).append((step, value))
+    return {
+        name: Curve(np.array([s for s, _ in points]), np.array([v for _, v in points], np.float64))
+        for name, points in found.items()
+    }
+
+
+def draw_curves(curves: Mapping[str, Curve]) -> UInt8[np.ndarray, "H W 3"]:
+    """Draw each curve over the steps in a plot of its own, whose title ends with its last value.
+
+    Raises:
+        ValueError: there are none.
+    """
+    if not curves:
+        raise ValueError("there are no curves to draw: nothing has been logged")
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    from sempart_jax.report.curves import SERIES_COLOURS
+
+    columns = min(_COLUMNS, len(curves))
+    rows = math.ceil(len(curves) / columns)
+    size = (_PLOT_INCHES[0] * columns, _PLOT_INCHES[1] * rows)
+    figure = Figure(figsize=size, dpi=_DOTS_PER_INCH, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    cells = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axes, (name, curve) in zip(cells, curves.items(), strict=False):
+        # A run of one point is no line.
+        marker = "o" if len(curve.steps) == 1 else ""
+        axes.plot(curve.steps, curve.values, color=SERIES_COLOURS[0], linewidth=1.3, marker=marker)
+        axes.set_title(f"{name}: {curve.values[-1]:.4g}", fontsize=9, parse_math=False)
+        axes.tick_params(labelsize=7, length=2)
+        axes.grid(visible=True, linewidth=0.4, alpha=0.6)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in cells[len(curves) :]:
+        axes.set_axis_off()
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def save_png(picture: UInt8[np.ndarray, "H W 3"], path: Path) -> None:
+    """Write an RGB picture; the folder is made if absent.
 
     Raises:
         WriteError: if it cannot be written.

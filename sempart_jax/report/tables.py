@@ -2,26 +2,20 @@
 
 import dataclasses
 import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from sempart_jax.evaluation.results import Evaluation, LocalizationSection, SaliencySection
-from sempart_jax.report.published import SALIENCY_DATASETS, SOURCE, PublishedRow, find_rows
-from sempart_jax.report.scores import extra_scores
-from sempart_jax.report.titles import (
-    dataset_title,
-    foreground_title,
-    image_count,
-    metric_title,
-    postprocessing_title,
-    printable,
-    protocol_title,
+from sempart_jax.evaluation.results import (
+    CENTRE_BOX,
+    Evaluation,
+    LocalizationSection,
+    SaliencySection,
 )
+from sempart_jax.metrics.sod import ExtraScores
+from sempart_jax.report.published import SALIENCY_DATASETS, SOURCE, PublishedRow, find_rows
 
 PUBLISHED_PROTOCOL = "crop320"
 """Protocol of the numbers that arXiv 2404.03392 measured itself."""
-_BOXES_PROTOCOL = "boxes"
-OURS = "this evaluation"
 MISSING = "–"
-_SALIENCY_METRICS = ("accuracy", "iou", "max_f_beta")
 OTHER_F_MARK = "†"
 """Behind an F measure that is not ours; a note says what it is."""
 _OTHER_F_NOTE = (
@@ -33,6 +27,39 @@ _AUTHORS_NOTE = (
     "authors': carried over from the method's own paper, whose protocol may differ; most score "
     "whole images at their own size."
 )
+_TITLES = {
+    "none": "as predicted",
+    "guided": "guided filter",
+    "bilateral": "bilateral solver (24, 4, 4)",
+    "bilateral_16_16_8": "bilateral solver (16, 16, 8)",
+    "bilateral_unstated": "bilateral solver",
+    CENTRE_BOX: "centre box",
+    "dut_omron": "DUT-OMRON",
+    "duts_te": "DUTS-TE",
+    "ecssd": "ECSSD",
+    "voc07": "VOC07",
+    "voc12": "VOC12",
+    "coco20k": "COCO20k",
+    "accuracy": "Acc",
+    "iou": "IoU",
+    "max_f_beta": "max F",
+    "mae": "MAE",
+    "corloc": "CorLoc",
+    "weighted_f": "weighted F",
+    "s_measure": "S-measure",
+    "max_e_measure": "max E-measure",
+    "mean_e_measure": "mean E-measure",
+    "crop320": "centre crop of 320 × 320 pixels (crop320)",
+    "native": "whole images at their own size (native)",
+    "boxes": "boxes as given (boxes)",
+}
+_FOREGROUND_RULES = {
+    "batch": "masks of a batch are inverted where their common mean is above one half (batch)",
+    "image": "a mask is inverted where its mean is above one half (image)",
+    "none": "masks are taken as they are (none)",
+}
+
+Section = SaliencySection | LocalizationSection
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,115 +83,100 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def section_title(section: SaliencySection | LocalizationSection) -> str:
+def title(key: str) -> str:
+    """Name a post-processing, data set, metric or protocol; an unknown key stands for itself."""
+    return _TITLES.get(key, key)
+
+
+def count(images: int, published_images: int | None) -> str:
+    """Say how many images were scored, and of how many where it is not the whole data set."""
+    whole = published_images is None or images == published_images
+    return f"{images:,}" if whole else f"{images:,} of {published_images:,}"
+
+
+def printable(text: str) -> str:
+    r"""Write bytes of a file name that are no UTF-8 as ``\udcXX``: any text can be encoded then."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def extra_scores(extra: ExtraScores) -> dict[str, float]:
+    """List the further scores of one post-processing by name, without the number of images."""
+    return {key: float(value) for key, value in vars(extra).items() if key != "images"}
+
+
+def section_title(section: Section) -> str:
     """Name data set and protocol of a section, and how many images it has."""
-    images = section.images if isinstance(section, LocalizationSection) else len(section.names)
-    return printable(
-        f"{dataset_title(section.dataset)}, {protocol_title(section.protocol)}, "
-        f"{image_count(images, section.published_images)}"
-    )
+    images = _count(section)
+    plural = "s" * (images != "1")
+    return printable(f"{title(section.dataset)}, {title(section.protocol)}, {images} image{plural}")
 
 
-def saliency_summary(evaluation: Evaluation) -> Table:
-    """All mask scores of an evaluation, a row a post-processing, nothing published."""
-    rows = tuple(
-        (
-            dataset_title(section.dataset),
-            section.protocol,
-            section.foreground_rule,
-            _count(len(section.names), section.published_images),
-            postprocessing_title(key),
-            *_saliency_cells(section, key),
-        )
-        for section in evaluation.saliency
-        for key in section.scores
-    )
-    columns = ("data set", "protocol", "foreground", "images", "masks")
-    return _clean("Masks", (*columns, *_heads((*_SALIENCY_METRICS, "mae"))), 5, rows, len(rows))
+def summaries(evaluation: Evaluation) -> list[Table]:
+    """All scores of an evaluation, of masks and of boxes, a row a post-processing."""
+    kinds: Mapping[str, Sequence[Section]] = {
+        "Masks": evaluation.saliency,
+        "Boxes": evaluation.localization,
+    }
+    tables = []
+    for name, sections in kinds.items():
+        rows = [
+            (title(part.dataset), part.protocol, part.foreground_rule, _count(part), *row)
+            for part in sections
+            for row in _own_rows(part)
+        ]
+        if rows:
+            head = ("data set", "protocol", "foreground", "images", "masks")
+            tables.append(_table(name, head, _metrics(sections[0]), rows, len(rows)))
+    return tables
 
 
-def localization_summary(evaluation: Evaluation) -> Table:
-    """All box scores of an evaluation, nothing published."""
-    rows = tuple(
-        (
-            dataset_title(section.dataset),
-            section.protocol,
-            section.foreground_rule,
-            _count(section.images, section.published_images),
-            postprocessing_title(key),
-            _number(corloc),
-        )
-        for section in evaluation.localization
-        for key, corloc in section.corloc.items()
-    )
-    columns = ("data set", "protocol", "foreground", "images", "masks", metric_title("corloc"))
-    return _clean("Boxes", columns, 5, rows, len(rows))
-
-
-def saliency_comparison(section: SaliencySection) -> Table:
+def comparison(section: Section) -> Table:
     """The scores of a section above the published ones of its data set.
 
-    Published rows stand only beside protocol ``crop320``, which is theirs; a note says so where
-    they are left out.
+    Published rows of masks stand only beside protocol ``crop320``, which is theirs; a note says so
+    where they are left out.
     """
-    ours = [
-        (OURS, postprocessing_title(key), section.protocol, *_saliency_cells(section, key))
-        for key in section.scores
-    ]
-    notes = [f"Foreground: {foreground_title(section.foreground_rule)}."]
-    notes += _subset_note(len(section.names), section.published_images)
-    published: list[PublishedRow] = []
-    if section.protocol == PUBLISHED_PROTOCOL:
-        published = saliency_rows(section.dataset)
-    elif section.dataset in SALIENCY_DATASETS:
+    boxes = isinstance(section, LocalizationSection)
+    notes = ["Percent of the images with an object whose box is right."] * boxes
+    if section.protocol != "boxes":
+        rule = section.foreground_rule
+        notes.append(f"Foreground: {_FOREGROUND_RULES.get(rule, rule)}.")
+    if " of " in _count(section):
+        notes.append(
+            f"Only {_count(section)} images were scored: these are not scores of the data set."
+        )
+    published = published_rows(section)
+    if published:
+        tables = "Table 2" if boxes else "Tables 1 and 5"
+        notes.append(f"Published rows: {SOURCE}, {tables}.")
+        notes += [f"Deep Spectral: {row.source}." for row in published if row.table is None]
+        notes.append(_AUTHORS_NOTE)
+    elif not boxes and section.dataset in SALIENCY_DATASETS:
         notes.append(
             f"Published numbers are left out: those of {SOURCE} are of protocol "
             f"{PUBLISHED_PROTOCOL}, not {section.protocol}."
         )
-    if published:
-        notes.append(f"Published rows: {SOURCE}, Tables 1 and 5.")
-        notes += [f"Deep Spectral: {row.source}." for row in published if row.table is None]
-        notes.append(_AUTHORS_NOTE)
     if any(row.f_family == "per_image" for row in published):
         notes.append(_OTHER_F_NOTE)
-    rows = (*ours, *(_published_cells(row, section.dataset) for row in published))
-    columns = ("method", "masks", "protocol", *_heads((*_SALIENCY_METRICS, "mae")))
-    return _clean(section_title(section), columns, 3, rows, len(ours), notes)
-
-
-def saliency_rows(dataset: str) -> list[PublishedRow]:
-    """Published rows with accuracy, IoU and F measure on a data set, each once."""
-    rows: dict[tuple[str, str, str], PublishedRow] = {}
-    for row in find_rows(dataset=dataset):
-        if row.table in (None, 1, 5):
-            rows.setdefault((row.method, row.evaluator, row.postprocessing), row)
-    return list(rows.values())
-
-
-def localization_comparison(section: LocalizationSection) -> Table:
-    """CorLoc of a section above the published numbers of its data set."""
     ours = [
-        (OURS, postprocessing_title(key), section.protocol, _number(corloc))
-        for key, corloc in section.corloc.items()
+        ("this evaluation", masks, section.protocol, *numbers)
+        for masks, *numbers in _own_rows(section)
     ]
-    rows = find_rows(table=2, dataset=section.dataset)
-    published = [
-        (
-            row.method,
-            postprocessing_title(row.postprocessing),
-            "authors'" if row.evaluator == "authors" else "not stated",
-            f"{row.scores[section.dataset]['corloc']:.1f}",
-        )
-        for row in rows
-    ]
-    notes = ["Percent of the images with an object whose box is right."]
-    if section.protocol != _BOXES_PROTOCOL:
-        notes.append(f"Foreground: {foreground_title(section.foreground_rule)}.")
-    notes += _subset_note(section.images, section.published_images)
-    if published:
-        notes += [f"Published rows: {SOURCE}, Table 2.", _AUTHORS_NOTE]
-    columns = ("method", "masks", "protocol", metric_title("corloc"))
-    return _clean(section_title(section), columns, 3, (*ours, *published), len(ours), notes)
+    rows = [*ours, *(_published_cells(row, section.dataset) for row in published)]
+    head = ("method", "masks", "protocol")
+    return _table(section_title(section), head, _metrics(section), rows, len(ours), notes)
+
+
+def published_rows(section: Section) -> list[PublishedRow]:
+    """Find the published rows that may stand beside a section, each once."""
+    if isinstance(section, LocalizationSection):
+        return list(find_rows(table=2, dataset=section.dataset))
+    rows: dict[tuple[str, str, str], PublishedRow] = {}
+    if section.protocol == PUBLISHED_PROTOCOL:
+        for row in find_rows(dataset=section.dataset):
+            if row.table in (None, 1, 5):
+                rows.setdefault((row.method, row.evaluator, row.postprocessing), row)
+    return list(rows.values())
 
 
 def further_scores(section: SaliencySection) -> Table | None:
@@ -172,82 +184,57 @@ def further_scores(section: SaliencySection) -> Table | None:
     scores = {key: extra_scores(extra) for key, extra in section.extra.items()}
     if not scores:
         return None
-    names = tuple(next(iter(scores.values())))
-    rows = tuple(
-        (postprocessing_title(key), *(_number(values[name]) for name in names))
-        for key, values in scores.items()
-    )
-    title = f"Further scores, {section_title(section)}"
-    notes = ("Masks rounded to 8 bits and stretched over all of [0, 1], as these scores demand.",)
-    return _clean(title, ("masks", *_heads(names)), 1, rows, len(rows), notes)
+    rows = [(title(key), *map(_number, values.values())) for key, values in scores.items()]
+    notes = ["Masks rounded to 8 bits and stretched over all of [0, 1], as these scores demand."]
+    name = f"Further scores, {section_title(section)}"
+    return _table(name, ("masks",), next(iter(scores.values())), rows, len(rows), notes)
 
 
-def format_evaluation(evaluation: Evaluation) -> str:
-    """Write the scores of an evaluation for a terminal, without published numbers."""
-    tables = [saliency_summary(evaluation), localization_summary(evaluation)]
-    parts = [_plain_table(table) for table in tables if table.rows]
-    further = [further_scores(section) for section in evaluation.saliency]
-    parts += [f"{table.title}\n{_plain_table(table)}" for table in further if table is not None]
-    if evaluation.left_out:
-        parts.append("\n".join(f"left out: {printable(line)}" for line in evaluation.left_out))
-    return "\n\n".join(parts) or "nothing was scored"
+def _metrics(section: Section) -> Sequence[str]:
+    boxes = isinstance(section, LocalizationSection)
+    return ("corloc",) if boxes else ("accuracy", "iou", "max_f_beta", "mae")
 
 
-def _saliency_cells(section: SaliencySection, key: str) -> tuple[str, ...]:
-    result = section.scores[key].compute()
-    return tuple(_number(getattr(result, metric)) for metric in (*_SALIENCY_METRICS, "mae"))
+def _own_rows(section: Section) -> Iterator[tuple[str, ...]]:
+    """Give the name and the numbers of each post-processing."""
+    if isinstance(section, LocalizationSection):
+        for key, corloc in section.corloc.items():
+            yield title(key), _number(corloc)
+    else:
+        for key, scores in section.scores.items():
+            result = scores.compute()
+            yield title(key), *(_number(getattr(result, name)) for name in _metrics(section))
 
 
 def _published_cells(row: PublishedRow, dataset: str) -> tuple[str, ...]:
-    accuracy, iou, f_beta = (f"{row.scores[dataset][metric]:.3f}" for metric in _SALIENCY_METRICS)
-    mark = OTHER_F_MARK if row.f_family == "per_image" else ""
+    scores = row.scores[dataset]
     protocol = "authors'" if row.evaluator == "authors" else PUBLISHED_PROTOCOL
-    masks = postprocessing_title(row.postprocessing)
+    if "corloc" in scores:
+        protocol = protocol if row.evaluator == "authors" else "not stated"
+        return row.method, title(row.postprocessing), protocol, f"{scores['corloc']:.1f}"
+    accuracy, iou, f_beta = (f"{value:.3f}" for value in scores.values())
+    mark = OTHER_F_MARK if row.f_family == "per_image" else ""
+    masks = title(row.postprocessing)
     return row.method, masks, protocol, accuracy, iou, f_beta + mark, MISSING
 
 
-def _subset_note(images: int, published_images: int | None) -> list[str]:
-    if published_images is None or images == published_images:
-        return []
-    return [
-        f"Only {image_count(images, published_images)} were scored: these are not scores of the "
-        "data set."
-    ]
-
-
-def _count(images: int, published_images: int | None) -> str:
-    return image_count(images, published_images).removesuffix("s").removesuffix(" image")
+def _count(section: Section) -> str:
+    images = section.images if isinstance(section, LocalizationSection) else len(section.names)
+    return count(images, section.published_images)
 
 
 def _number(value: float) -> str:
     return MISSING if math.isnan(value) else f"{value:.4f}"
 
 
-def _heads(metrics: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(metric_title(metric) for metric in metrics)
-
-
-def _clean(
-    title: str,
-    columns: tuple[str, ...],
-    text_columns: int,
-    rows: tuple[tuple[str, ...], ...],
+def _table(
+    name: str,
+    words: tuple[str, ...],
+    metrics: Iterable[str],
+    rows: Iterable[Iterable[str]],
     ours: int,
-    notes: list[str] | tuple[str, ...] = (),
+    notes: Iterable[str] = (),
 ) -> Table:
-    cells = tuple(tuple(printable(cell) for cell in row) for row in rows)
-    return Table(title, columns, text_columns, cells, ours, tuple(map(printable, notes)))
-
-
-def _plain_table(table: Table) -> str:
-    lines = [table.columns, *table.rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(table.columns))]
-    aligned = [
-        "  ".join(
-            cell.ljust(width) if column < table.text_columns else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    ]
-    aligned.insert(1, "-" * max(map(len, aligned)))
-    return "\n".join(aligned)
+    cells = tuple(tuple(map(printable, row)) for row in rows)
+    columns = (*words, *map(title, metrics))
+    return Table(name, columns, len(words), cells, ours, tuple(map(printable, notes)))

@@ -5,9 +5,8 @@ import dataclasses
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from collections.abc import Sequence
+from pathlib import Path
 
 import jax
 from tqdm import tqdm
@@ -16,34 +15,17 @@ from sempart_jax.data.folder import PRODUCT_FOLDERS, file_stamp
 from sempart_jax.host.folder_lock import locked
 from sempart_jax.predict.segmenter import Segmenter
 from sempart_jax.segmentation.finishing import Finisher
-from sempart_jax.segmentation.inputs import ImageFile, find_inputs, name_outputs
-from sempart_jax.segmentation.outputs import (
-    OutputFolder,
-    check_settings,
-    claim_folder,
-    settings_digest,
-)
-from sempart_jax.segmentation.records import (
-    Record,
-    RecordFile,
-    drop_records,
-    is_done,
-    own_records,
-    read_records,
-)
-from sempart_jax.segmentation.shards import Shard, in_shard
+from sempart_jax.segmentation.inputs import ImageFile, Shard, find_inputs, name_outputs
+from sempart_jax.segmentation.outputs import OutputFolder, check_settings, claim_folder, digest_of
+from sempart_jax.segmentation.records import RecordFile, drop_records, is_done, read_records
 from sempart_jax.segmentation.stream import Stream
 
 
 @dataclasses.dataclass
 class Summary:
-    """What has come of a call so far.
+    """How many images a call has written so far, or found written before, and what has failed.
 
-    Attributes:
-        done: number of images that were written.
-        skipped: number of images that had been written before.
-        failed: absolute path of an image that could not be, and why.
-        started: when the call began, on ``time.monotonic``.
+    ``failed`` holds the absolute path of each image and why.
     """
 
     done: int = 0
@@ -87,15 +69,11 @@ def segment(
         overwrite: whether all is done anew, and an output folder of other settings is taken.
         summary: counts, kept up to date for whoever catches an error.
 
-    Returns:
-        What has come of it.
-
     Raises:
         FileNotFoundError: if an argument names no image.
         ValueError: if a setting is unknown, or other than the output folder's.
         FolderInUseError: if another process writes to the folder, as this shard of it.
-        UnwritableOutputError: if the output folder cannot be written any more.
-        OSError: if a folder can be neither listed nor made.
+        OSError: if a folder cannot be listed or written; what is finished is kept.
     """
     summary = summary or Summary()
     shard = shard or Shard(jax.process_index(), jax.process_count())
@@ -108,78 +86,56 @@ def segment(
         "threshold": threshold,
         "largest_component": largest_component,
     }
-    digest = settings_digest(settings)
+    digest = digest_of(settings)
     part = "" if shard.count == 1 else f".{shard.label}"
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(out, "--out", part=part))
         claim_folder(out, settings, overwrite=overwrite)
         if overwrite:
             drop_records(out, shard)
-        files, todo, kept = _divide(wanted, out, shard, digest, outputs)
+        records = read_records(out)
+        names = {path: lines[-1]["name"] for path, lines in records.items()}
+        files = [file for file in name_outputs(wanted, names) if shard.holds(file)]
+        todo = [
+            file
+            for file in files
+            if not is_done(out, file_stamp(file.path), records.get(file.path, []), digest, outputs)
+        ]
+        again = {file.path for file in todo}
+        kept = [
+            lines[-1]
+            for path, lines in read_records(out, shard.record_name).items()
+            if path not in again and lines[-1]["settings"] == digest
+        ]
         summary.skipped = len(files) - len(todo)
-        folder = stack.enter_context(OutputFolder(out, shard.label))
-        record_file = stack.enter_context(RecordFile(out / shard.record_name, kept))
-        bar = stack.enter_context(_progress(len(files), summary.skipped))
         finisher = Finisher(
-            segmenter.predictor.fit,
-            segmenter.finish,
-            folder,
-            record_file,
+            segmenter,
+            stack.enter_context(OutputFolder(out, shard.label)),
+            stack.enter_context(RecordFile(out / shard.record_name, kept)),
             kinds=outputs,
             soft=mask == "soft",
             threshold=threshold,
             only_largest=largest_component,
             settings=digest,
-            solves=segmenter.refine.startswith("bilateral"),
         )
+        bar = tqdm(
+            total=len(files),
+            initial=summary.skipped,
+            unit="image",
+            dynamic_ncols=True,
+            # A log file is to be read, a terminal to be watched.
+            mininterval=0.5 if sys.stderr.isatty() else 30.0,
+        )
+        stack.enter_context(bar)
         lock = threading.Lock()
 
-        def done(file: ImageFile) -> None:
-            del file
+        def report(file: ImageFile, failure: str | None) -> None:
             with lock:
-                summary.done += 1
                 bar.update()
+                if failure is None:
+                    summary.done += 1
+                else:
+                    summary.failed[file.path] = failure
 
-        def failed(file: ImageFile, reason: str) -> None:
-            with lock:
-                summary.failed[file.path] = reason
-                bar.update()
-
-        Stream(segmenter.predictor, finisher, done=done, failed=failed).run(todo)
+        Stream(segmenter.predictor, finisher, report).run(todo)
     return summary
-
-
-def _divide(
-    wanted: Mapping[Path, PurePosixPath],
-    out: Path,
-    shard: Shard,
-    digest: str,
-    outputs: Sequence[str],
-) -> tuple[list[ImageFile], list[ImageFile], list[Record]]:
-    """Return the images of this process, those that are still to do, and the records that hold."""
-    records = read_records(out)
-    names = {path: lines[-1]["name"] for path, lines in records.items()}
-    files = in_shard(name_outputs(wanted, names), shard)
-    todo = [
-        file
-        for file in files
-        if not is_done(out, file_stamp(file.path), records.get(file.path, []), digest, outputs)
-    ]
-    again = {file.path for file in todo}
-    kept = [
-        record
-        for path, record in own_records(out, shard).items()
-        if path not in again and record["settings"] == digest
-    ]
-    return files, todo, kept
-
-
-def _progress(total: int, skipped: int) -> "tqdm[NoReturn]":
-    return tqdm(
-        total=total,
-        initial=skipped,
-        unit="image",
-        dynamic_ncols=True,
-        # A log file is to be read, a terminal to be watched.
-        mininterval=0.5 if sys.stderr.isatty() else 30.0,
-    )

@@ -27,12 +27,9 @@ def overlay(
     the image at any size; it does not run along the image's border.
 
     Args:
-        image: RGB.
+        image: RGB ``[H, W, 3]``.
         mask: soft mask in [0, 1]: how strong the tint is.
         binary: the mask that is outlined.
-
-    Returns:
-        RGB.
     """
     picture = np.empty_like(image)
     tint = np.array(TINT, np.float32)
@@ -63,14 +60,9 @@ def _shrunk(binary: Bool[np.ndarray, "H W"], pixels: int) -> Bool[np.ndarray, "H
 def cutout(
     image: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "H W"]
 ) -> UInt8[np.ndarray, "H W 4"]:
-    """Cut the foreground out.
+    """Cut the foreground out: RGBA ``[H, W, 4]`` of an image and a soft mask in [0, 1].
 
-    Args:
-        image: RGB.
-        mask: soft mask in [0, 1].
-
-    Returns:
-        RGBA; the colours are those of the image everywhere, not multiplied by alpha, so that soft
-        edges blend into any ground without a dark fringe.
+    The colours are those of the image everywhere, not multiplied by alpha, so that soft edges blend
+    into any ground without a dark fringe.
     """
     return np.concatenate([image, eight_bits(mask)[..., None]], axis=-1)

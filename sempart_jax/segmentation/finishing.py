@@ -4,20 +4,21 @@ import dataclasses
 import errno
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
+import scipy.ndimage
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 from sempart_jax.host.pixel_budget import PixelBudget
 from sempart_jax.host.shown_names import printable
+from sempart_jax.kernels.host_guided_filter import guided_radius
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.predict.postprocessing import BILATERAL_PIXELS
-from sempart_jax.predict.predictor import Fit
+from sempart_jax.predict.segmenter import Segmenter
 from sempart_jax.segmentation.drawing import cutout, eight_bits, overlay
 from sempart_jax.segmentation.inputs import ImageFile
-from sempart_jax.segmentation.measures import expected_iou, keep_component, largest_component
 from sempart_jax.segmentation.outputs import OutputFolder
 from sempart_jax.segmentation.records import Record, RecordFile
 
@@ -34,17 +35,12 @@ class UnfinishedImageError(Exception):
     """One image cannot be finished, for the reason given; the others can."""
 
 
-Refine = Callable[[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "H W"]], Float[np.ndarray, "H W"]]
-"""``Segmenter.finish``: chooses the foreground of an image's mask and refines it."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Finisher:
     """Refines, measures, draws and writes; called from several threads.
 
     Attributes:
-        fit: what brings predicted masks to the size of their images.
-        refine: what chooses the foreground and sharpens it.
+        segmenter: fits predicted masks to their images, chooses the foreground and sharpens it.
         outputs: where files go.
         records: where the record goes.
         kinds: which files are written, keys of ``data.folder.PRODUCT_FOLDERS``.
@@ -52,12 +48,10 @@ class Finisher:
         threshold: foreground is above it.
         only_largest: whether only the largest component is kept.
         settings: digest of the settings.
-        solves: whether ``refine`` is the bilateral solver, which takes more memory.
         budget: pixels that are worked on at a time.
     """
 
-    fit: Fit
-    refine: Refine
+    segmenter: Segmenter
     outputs: OutputFolder
     records: RecordFile
     kinds: Sequence[str]
@@ -65,7 +59,6 @@ class Finisher:
     threshold: float
     only_largest: bool
     settings: str
-    solves: bool = False
     budget: PixelBudget = dataclasses.field(default_factory=lambda: PixelBudget(_WORKING_PIXELS))
 
     def __call__(
@@ -89,19 +82,18 @@ class Finisher:
             UnwritableOutputError: if a file cannot be written.
             UnfinishedImageError: if something is wrong with this image alone.
         """
-        pixels = image.shape[0] * image.shape[1]
+        height, width = image.shape[:2]
         # The bilateral solver's memory, if it is asked for, stands beside that of the image.
-        solver = 4 * min(pixels, BILATERAL_PIXELS) if self.solves else 0
+        solves = self.segmenter.refine.startswith("bilateral")
+        solver = 4 * min(height * width, BILATERAL_PIXELS) if solves else 0
         try:
-            with self.budget.taken(pixels + solver):
+            with self.budget.taken(height * width + solver):
                 started = time.perf_counter()
                 record = self._finish(file, image, predicted)
                 record["seconds"] = round(seconds + time.perf_counter() - started, 4)
                 self.records.add({**record, "stamp": stamp, "settings": self.settings})
         except MemoryError as error:
-            raise UnfinishedImageError(
-                f"not enough memory for {image.shape[1]}x{image.shape[0]} pixels"
-            ) from error
+            raise UnfinishedImageError(f"not enough memory for {width}x{height} pixels") from error
         except OSError as error:
             reason = error.strerror or str(error)
             if error.errno in _OF_ONE_IMAGE:
@@ -117,20 +109,25 @@ class Finisher:
         image: UInt8[np.ndarray, "H W 3"],
         predicted: Float[np.ndarray, "h w"],
     ) -> Record:
-        mask = self.refine(image, self.fit(predicted, *image.shape[:2]))
+        fitted = self.segmenter.predictor.fit(predicted, *image.shape[:2])
+        mask = self.segmenter.finish(image, fitted)
         binary = mask > self.threshold
         if self.only_largest:
             component = largest_component(binary)
             mask, binary = keep_component(mask, binary, component), component
-        box = largest_box(binary)
-        written = {
-            kind: self.outputs.save(kind, file.name, self._picture(kind, image, mask, binary))
-            for kind in self.kinds
+        draw = {
+            "mask": lambda: eight_bits(mask) if self.soft else binary.view(np.uint8) * 255,
+            "overlay": lambda: overlay(image, mask, binary),
+            "cutout": lambda: cutout(image, mask),
         }
+        box = largest_box(binary)
         return {
             "image": os.fspath(file.path),
             "name": file.name,
-            **written,
+            **{
+                kind: self.outputs.save(kind, file.name, Image.fromarray(draw[kind]()))
+                for kind in self.kinds
+            },
             "height": image.shape[0],
             "width": image.shape[1],
             "box": None if box is None else list(box),
@@ -138,15 +135,50 @@ class Finisher:
             "confidence": round(expected_iou(mask, binary), 6),
         }
 
-    def _picture(
-        self,
-        kind: str,
-        image: UInt8[np.ndarray, "H W 3"],
-        mask: Float[np.ndarray, "H W"],
-        binary: Bool[np.ndarray, "H W"],
-    ) -> Image.Image:
-        if kind == "overlay":
-            return Image.fromarray(overlay(image, mask, binary))
-        if kind == "cutout":
-            return Image.fromarray(cutout(image, mask))
-        return Image.fromarray(eight_bits(mask) if self.soft else binary.view(np.uint8) * 255)
+
+def largest_component(binary: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """Take the component (four neighbours) of ``metrics.localization.largest_box``.
+
+    Returns:
+        ``[H, W]``; of equal boxes the first, empty if the mask is.
+    """
+    components, _ = scipy.ndimage.label(binary)
+    areas = [
+        (rows.stop - rows.start) * (columns.stop - columns.start)
+        for rows, columns in scipy.ndimage.find_objects(components)
+    ]
+    return components == 1 + int(np.argmax(areas)) if areas else np.zeros_like(binary)
+
+
+def keep_component(
+    mask: Float[np.ndarray, "H W"],
+    binary: Bool[np.ndarray, "H W"],
+    component: Bool[np.ndarray, "H W"],
+) -> Float[np.ndarray, "H W"]:
+    """Set a soft mask to 0 outside of one component of its foreground and its soft rim.
+
+    The rim is what is not foreground itself within the radius of the guided filter, which is as far
+    as that smears an edge.
+    """
+    width = 2 * guided_radius(*mask.shape) + 1
+    near = scipy.ndimage.maximum_filter(component.view(np.uint8), width).view(bool)
+    near &= ~binary
+    near |= component
+    return np.where(near, mask, np.float32(0))
+
+
+def expected_iou(mask: Float[np.ndarray, "H W"], binary: Bool[np.ndarray, "H W"]) -> float:
+    """Say how decided a mask is: the IoU that it promises itself.
+
+    If the soft values p were probabilities that a pixel is foreground, the cut mask b would have
+    this IoU with the truth, as a ratio of expected areas: 1 where p is 0 or 1 everywhere, about
+    one half where foreground is barely above, and background barely below 0.5. No ground truth is
+    involved, and the values are not calibrated.
+
+    Returns:
+        In [0, 1]; 0 for an empty mask.
+    """
+    # E|b ∩ y| / E|b ∪ y| = sum_b p / (|b| + sum_not-b p)
+    inside = float(np.sum(mask, where=binary, dtype=np.float64))
+    union = np.count_nonzero(binary) + float(np.sum(mask, dtype=np.float64)) - inside
+    return inside / union if inside else 0.0

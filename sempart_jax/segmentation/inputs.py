@@ -14,7 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from sempart_jax.data.folder import find_images, without_products
-from sempart_jax.segmentation.outputs import EXTENSIONS
+
+EXTENSIONS = (".png", ".jpg")
+"""What names of outputs end in."""
 
 _LONGEST_NAME = 200
 """Bytes of a file name before its mark and extension; file systems allow 255 in all."""
@@ -23,15 +25,46 @@ _MARK_DIGITS = (0, 8, 64)
 
 @dataclasses.dataclass(frozen=True)
 class ImageFile:
-    """An image to segment.
-
-    Attributes:
-        path: absolute path.
-        name: of its outputs: relative, with ``/``, without an extension.
-    """
+    """An image's absolute path, and the name of its outputs: relative, without an extension."""
 
     path: Path
     name: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """Process ``index``, from 0, of ``count`` that share a collection."""
+
+    index: int = 0
+    count: int = 1
+
+    @property
+    def record_name(self) -> str:
+        """Name of the file of this process's records."""
+        return "masks.jsonl" if self.count == 1 else f"masks.{self.label}.jsonl"
+
+    @property
+    def label(self) -> str:
+        """The shard as a part of file names."""
+        return f"{self.index}-of-{self.count}"
+
+    def holds(self, file: ImageFile) -> bool:
+        """Tell whether an image is this process's.
+
+        Shards are drawn by the path, not dealt out in turn: files that come or go while the
+        processes start put no other file into two shards, or none.
+        """
+        return int(_path_digest(file.path)[:15], 16) % self.count == self.index
+
+
+def parse_shard(text: str) -> Shard:
+    """Read ``i/n``; ValueError if it is something else."""
+    index, _, count = text.partition("/")
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
+        raise ValueError(
+            f"--shard is i/n with i from 0 to n-1, 0/4 to 3/4 for four processes, got {text!r}"
+        )
+    return Shard(int(index), int(count))
 
 
 def find_inputs(arguments: Sequence[str]) -> dict[Path, PurePosixPath]:
@@ -41,9 +74,6 @@ def find_inputs(arguments: Sequence[str]) -> dict[Path, PurePosixPath]:
     images below; or a pattern (``*``, ``?``, ``[...]``, and ``**`` for any depth), which stands for
     the files and folders that match. What exists under the very name is no pattern. What an earlier
     call has written is left out, wherever it lies.
-
-    Args:
-        arguments: paths and patterns.
 
     Returns:
         Absolute path of each image, once, to the wanted name of its outputs: the path below the
@@ -152,10 +182,9 @@ def _marked(path: Path, wanted: PurePosixPath, digits: int) -> str:
     stem = os.fsencode(wanted.name)
     if len(stem) > _LONGEST_NAME - digits:
         stem, digits = stem[: _LONGEST_NAME - digits], digits or _MARK_DIGITS[1]
-    mark = f"~{path_digest(path)[:digits]}" if digits else ""
+    mark = f"~{_path_digest(path)[:digits]}" if digits else ""
     return str(wanted.with_name(os.fsdecode(stem) + mark))
 
 
-def path_digest(path: Path) -> str:
-    """Hash a path, in hexadecimal digits."""
+def _path_digest(path: Path) -> str:
     return hashlib.sha256(os.fsencode(path)).hexdigest()

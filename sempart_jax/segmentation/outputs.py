@@ -14,12 +14,10 @@ from PIL import Image
 
 from sempart_jax.data.folder import PRODUCT_FOLDERS, PRODUCT_MARKER
 from sempart_jax.host.atomic_write import write_atomically
+from sempart_jax.segmentation.inputs import EXTENSIONS
 
 MASKS = ("binary", "soft")
 """How values of mask files can be."""
-
-EXTENSIONS = (".png", ".jpg")
-"""What names of outputs end in."""
 
 _LONGEST_JPEG_SIDE = 65_500
 _JPEG: Mapping[str, Any] = {"format": "JPEG", "quality": 92, "subsampling": 0}
@@ -28,16 +26,7 @@ _PNG: Mapping[str, Any] = {"format": "PNG", "compress_level": 3}
 
 
 def check_settings(outputs: Sequence[str], mask: str, threshold: float) -> None:
-    """Refuse what makes no sense.
-
-    Args:
-        outputs: kinds of files, keys of ``PRODUCT_FOLDERS``, each once.
-        mask: one of :data:`MASKS`.
-        threshold: foreground is above it, in [0, 1).
-
-    Raises:
-        ValueError: as said.
-    """
+    """Refuse what makes no sense, by a ValueError."""
     if not outputs or len(set(outputs)) != len(outputs) or not set(outputs) <= set(PRODUCT_FOLDERS):
         raise ValueError(
             f"--outputs are some of {', '.join(PRODUCT_FOLDERS)}, each once, "
@@ -49,26 +38,21 @@ def check_settings(outputs: Sequence[str], mask: str, threshold: float) -> None:
         raise ValueError(f"--threshold lies in [0, 1), got {threshold}")
 
 
-def settings_digest(settings: Mapping[str, Any]) -> str:
+def digest_of(settings: Mapping[str, Any]) -> str:
     """Hash settings, for records to say under which ones they were made."""
-    text = json.dumps(settings, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def claim_folder(root: Path, settings: Mapping[str, Any], *, overwrite: bool) -> None:
     """Make the output folder, or make sure that it holds outputs of the same settings.
 
-    Args:
-        root: output folder.
-        settings: flag to value, as JSON can hold them.
-        overwrite: whether other settings replace those of the folder.
+    With ``overwrite``, other settings replace those of the folder.
 
     Raises:
         ValueError: if the folder has been written with other settings, or holds files under the
             names of outputs that this program has not written.
         OSError: if the folder cannot be made or written.
     """
-    root.mkdir(parents=True, exist_ok=True)
     marker = root / PRODUCT_MARKER
     if not marker.exists():
         for folder in (root / name for name in PRODUCT_FOLDERS.values()):
@@ -78,7 +62,14 @@ def claim_folder(root: Path, settings: Mapping[str, Any], *, overwrite: bool) ->
                     "another --out"
                 )
     elif not overwrite:
-        before = _read_settings(marker)
+        try:
+            before = json.loads(marker.read_text(encoding="utf-8"))
+            if not isinstance(before, dict):
+                raise ValueError("no object")
+        except ValueError as error:
+            raise ValueError(
+                f"{marker} is damaged ({error}): give --overwrite to do the images again"
+            ) from error
         for name in sorted(before.keys() | settings.keys()):
             if before.get(name) != settings.get(name):
                 raise ValueError(
@@ -90,32 +81,15 @@ def claim_folder(root: Path, settings: Mapping[str, Any], *, overwrite: bool) ->
     write_atomically(marker, json.dumps(settings, indent=1) + "\n")
 
 
-def _read_settings(marker: Path) -> dict[str, Any]:
-    try:
-        settings = json.loads(marker.read_text(encoding="utf-8"))
-        if not isinstance(settings, dict):
-            raise ValueError("no object")
-    except ValueError as error:
-        raise ValueError(
-            f"{marker} is damaged ({error}): give --overwrite to do the images again"
-        ) from error
-    return settings
-
-
 def _shown(value: Any) -> str:
     return ",".join(value) if isinstance(value, list) else str(value)
 
 
 class OutputFolder:
-    """Writes pictures under one folder; use as a context manager, from any threads."""
+    """Writes pictures under one folder, whole or not at all; a context manager, for any threads."""
 
     def __init__(self, root: Path, label: str) -> None:
-        """Open the folder.
-
-        Args:
-            root: output folder, which is there.
-            label: tells this process from others that write to it at the same time.
-        """
+        """Open a folder; the label tells this process from others that write to it now."""
         self._root = root.resolve()
         # What a killed process of the same label has left.
         for left in self._root.glob(f".partial-{label}-*"):
@@ -143,8 +117,7 @@ class OutputFolder:
             Path of the file relative to the output folder, with ``/``.
 
         Raises:
-            OSError: if it cannot be written; PermissionError too if it would lie outside of the
-                folder, because of a link in it.
+            OSError: if it cannot be written; PermissionError too if a link leads out of the folder.
         """
         as_jpeg = kind == "overlay" and max(picture.size) <= _LONGEST_JPEG_SIDE
         png, jpg = EXTENSIONS

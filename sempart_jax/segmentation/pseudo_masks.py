@@ -38,25 +38,12 @@ class MaskedImages(ImageFiles):
     """Image files with a mask file each, see ``sempart_jax.data.image_sources.MaskedSource``."""
 
     def __init__(self, pairs: Sequence[tuple[Path, Path]], root: str | os.PathLike[str]):
-        """Take pairs of files in a fixed order.
-
-        Args:
-            pairs: image file, under ``root``, and mask file.
-            root: the folder that the names of the images are relative to.
-
-        Raises:
-            ValueError: the path of an image is not under ``root``.
-        """
+        """Take image files, which are under ``root``, with their mask files in a fixed order."""
         super().__init__([image for image, _ in pairs], root)
         self._masks = [os.fspath(mask) for _, mask in pairs]
 
     def read_mask(self, index: int, height: int, width: int) -> UInt8[np.ndarray, "H W"]:
         """Read the grey levels of a mask file, bilinearly resized where its size is another.
-
-        Args:
-            index: 0 to ``len(names) - 1``.
-            height: height of its image in pixels.
-            width: width of its image in pixels.
 
         Returns:
             uint8 ``[height, width]``; 255 is foreground.
@@ -67,11 +54,9 @@ class MaskedImages(ImageFiles):
         return resize(read_grey(self._masks[index]), height, width)
 
     def mask_fingerprint(self) -> str:
-        """Return a short hash of the mask files, to notice that they were written anew.
+        """Return 16 hexadecimal digits, to notice that mask files were written anew.
 
-        Returns:
-            16 hexadecimal digits. A file that cannot be read counts as empty: whoever trains on it
-            names it.
+        A file that cannot be read counts as empty: whoever trains on it names it.
         """
         digest = hashlib.sha256()
         for name, path in zip(self.names, self._masks, strict=True):
@@ -98,9 +83,6 @@ def open_pseudo_masks(
     Args:
         images: folder, see ``sempart_jax.data.folder.find_images``: of DUTS the training images.
         masks: folder of masks, or the output folder of segment.
-
-    Returns:
-        The images that have a mask, in the order of ``find_images``.
 
     Raises:
         FileNotFoundError: a folder is missing or empty, or no image has a mask.

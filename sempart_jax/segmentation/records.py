@@ -9,7 +9,7 @@ from typing import Any
 from absl import logging
 
 from sempart_jax.host.atomic_write import write_atomically
-from sempart_jax.segmentation.shards import Shard
+from sempart_jax.segmentation.inputs import Shard
 
 _RECORD_FILES = "masks.*jsonl"
 
@@ -17,63 +17,45 @@ Record = dict[str, Any]
 """An object of a line, see :class:`RecordFile`."""
 
 
-def read_records(root: Path) -> dict[Path, list[Record]]:
-    """Read the records of all processes, in all files.
+def read_records(root: Path, pattern: str = _RECORD_FILES) -> dict[Path, list[Record]]:
+    """Read the records of each image, several where it was done again by another process.
+
+    A killed process, or one that writes right now, may leave half a line. Whole lines that are no
+    records are left out with a warning: their images are done again.
 
     Args:
         root: output folder.
-
-    Returns:
-        Records of each image; several where it was done again by another process.
+        pattern: which files of it are read; by default those of all processes.
     """
     records: dict[Path, list[Record]] = {}
-    for path in sorted(root.glob(_RECORD_FILES)):
-        for record in _lines(path):
-            records.setdefault(Path(record["image"]), []).append(record)
+    for path in sorted(root.glob(pattern)):
+        for number, line in enumerate(path.read_bytes().splitlines(), 1):
+            try:
+                record = json.loads(line)
+            except ValueError:
+                continue
+            names = ("image", "name", "stamp", "settings")
+            if isinstance(record, dict) and all(isinstance(record.get(n), str) for n in names):
+                records.setdefault(Path(record["image"]), []).append(record)
+            else:
+                logging.warning("%s: line %d is no record, and is left out", path, number)
     return records
-
-
-def _lines(path: Path) -> list[Record]:
-    """Read whole lines; a killed process, or one that writes right now, may leave half a line.
-
-    Lines that are no records are left out with a warning: their images are done again.
-    """
-    records = []
-    for number, line in enumerate(path.read_bytes().splitlines(), 1):
-        try:
-            record = json.loads(line)
-        except ValueError:
-            continue
-        if _is_record(record):
-            records.append(record)
-        else:
-            logging.warning("%s: line %d is no record, and is left out", path, number)
-    return records
-
-
-def _is_record(record: Any) -> bool:
-    names = ("image", "name", "stamp", "settings")
-    return isinstance(record, dict) and all(isinstance(record.get(name), str) for name in names)
 
 
 class RecordFile:
-    """The records of one process, a JSON object a line; use as a context manager.
+    """The records of one process, a JSON object a line; a context manager, for any threads.
 
     A line holds ``image`` (absolute path; bytes that are no UTF-8 as lone surrogates, which
     ``os.fsencode`` turns back), ``name`` and the paths of the written files under the output folder
     by kind (``mask``, ``overlay``, ``cutout``); ``height`` and ``width``; of the cut mask ``box``
     (``[x_min, y_min, x_max, y_max]`` of its largest component, ends exclusive, or null) and
-    ``area`` (share of the pixels); ``confidence`` (see ``measures.expected_iou``); ``seconds``
+    ``area`` (share of the pixels); ``confidence`` (see ``finishing.expected_iou``); ``seconds``
     (reading, a share of the time from its batch's turn until its masks arrived, post-processing and
     writing); and ``stamp`` of the file and ``settings``, by which outdated lines are known.
     """
 
     def __init__(self, path: Path, kept: Iterable[Record]) -> None:
-        """Start the file with the lines that still hold.
-
-        Args:
-            path: file of the records.
-            kept: earlier records; the others of the file are dropped, and half a line too.
+        """Start the file with the lines that still hold; the others, and half a line, are dropped.
 
         Raises:
             OSError: if it cannot be written.
@@ -91,10 +73,7 @@ class RecordFile:
         self._file.close()
 
     def add(self, record: Record) -> None:
-        """Append a line, from any thread.
-
-        Args:
-            record: what JSON can hold.
+        """Append a line.
 
         Raises:
             OSError: if it cannot be written; the file then ends with the line before.
@@ -114,48 +93,28 @@ class RecordFile:
 def is_done(
     root: Path, stamp: str, records: Iterable[Record], settings: str, kinds: Iterable[str]
 ) -> bool:
-    """Tell whether an image need not be done again.
+    """Tell whether an image's records name all kinds of files, of this content and these settings.
 
     Args:
-        root: output folder.
-        stamp: of its file, now.
+        root: output folder, where the files have to be.
+        stamp: of the image's file, now.
         records: all records of it.
         settings: digest of the settings, now.
         kinds: files that are wanted.
-
-    Returns:
-        Whether a record of these settings and this content names files that are there.
     """
     return any(
         (record["stamp"], record["settings"]) == (stamp, settings)
-        and all(_is_written(root, record.get(kind)) for kind in kinds)
+        and all(
+            isinstance(name := record.get(kind), str) and (root / name).is_file() for kind in kinds
+        )
         for record in records
     )
-
-
-def _is_written(root: Path, name: Any) -> bool:
-    return isinstance(name, str) and (root / name).is_file()
-
-
-def own_records(root: Path, shard: Shard) -> dict[Path, Record]:
-    """Read the last record of each image that this process has written.
-
-    Args:
-        root: output folder.
-        shard: this process.
-    """
-    path = root / shard.record_name
-    return {Path(record["image"]): record for record in (_lines(path) if path.exists() else [])}
 
 
 def drop_records(root: Path, shard: Shard) -> None:
     """Forget what this process is about to do again: its own records, and those of other sharings.
 
     The other processes of the same sharing forget their own.
-
-    Args:
-        root: output folder.
-        shard: this process.
     """
     ending = f"-of-{shard.count}.jsonl"
     for path in root.glob(_RECORD_FILES):

@@ -14,7 +14,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, UInt8
 
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import UnreadableImageError, count_pixels, read_image
@@ -27,10 +26,6 @@ from sempart_jax.segmentation.inputs import ImageFile
 HELD_PIXELS = 160_000_000
 """Pixels in memory between reading and writing, of three bytes each; a larger image goes alone."""
 
-Finish = Callable[
-    [ImageFile, str, UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "h w"], float], None
-]
-
 
 class _Read(NamedTuple):
     file: ImageFile
@@ -41,22 +36,15 @@ class _Read(NamedTuple):
     seconds: float
 
 
-class _Begun(NamedTuple):
-    batch: list[_Read]
-    masks: Callable[[], Float[np.ndarray, "B h w"]]
-    started: float
-
-
 class Stream:
     """One pass over images; made anew for each."""
 
     def __init__(
         self,
         predictor: Predictor,
-        finish: Finish,
+        finish: Callable[[ImageFile, str, np.ndarray, np.ndarray, float], None],
+        report: Callable[[ImageFile, str | None], None],
         *,
-        done: Callable[[ImageFile], None],
-        failed: Callable[[ImageFile, str], None],
         threads: int | None = None,
         held_pixels: int = HELD_PIXELS,
     ) -> None:
@@ -64,31 +52,26 @@ class Stream:
 
         Args:
             predictor: what predicts; called from the thread that calls :meth:`run`.
-            finish: called from several threads with the image's file, the file's stamp, the image,
-                its predicted mask and the seconds that it took until then.
-            done: called after ``finish``, from any thread.
-            failed: called instead with a reason, where the image cannot be read or finished.
+            finish: a ``finishing.Finisher``, called from several threads.
+            report: called from any thread when an image is finished, or with a reason where it
+                can be neither read nor finished.
             threads: that read, and as many that finish; the number of cores by default.
             held_pixels: bound of the pixels in memory.
         """
         count = threads or os.cpu_count() or 1
-        self._predictor, self._finish = predictor, finish
-        self._done, self._failed = done, failed
+        self._predictor, self._finish, self._report = predictor, finish, report
         self._readers = ThreadPoolExecutor(count, "read")
         self._finishers = ThreadPoolExecutor(count, "finish")
         self._ahead = 2 * count
         self._held = PixelBudget(held_pixels)
         self._reading: deque[Future[_Read | None]] = deque()
         self._waiting: dict[tuple[int, ...], list[_Read]] = {}
-        self._in_flight: deque[_Begun] = deque()
+        self._in_flight: deque[tuple[list[_Read], float, Callable[[], np.ndarray]]] = deque()
         self._arrived = 0.0
         self._finishing: deque[Future[None]] = deque()
 
     def run(self, files: Iterable[ImageFile]) -> None:
         """Segment all; an image that fails is reported, and the others go on.
-
-        Args:
-            files: the images.
 
         Raises:
             UnwritableOutputError: if no output can be written any more. What has been finished is
@@ -142,18 +125,18 @@ class Stream:
         batch = self._waiting.pop(shape)
         started = time.perf_counter()
         masks = self._predictor.start(np.stack([read.network_input for read in batch]))
-        self._in_flight.append(_Begun(batch, masks, started))
+        self._in_flight.append((batch, started, masks))
         if len(self._in_flight) == IN_FLIGHT:
             self._fetch()
 
     def _fetch(self) -> None:
         """Wait for the masks of the batch that was begun first, and pass them on."""
-        begun = self._in_flight.popleft()
-        masks = begun.masks()
+        batch, started, fetch = self._in_flight.popleft()
+        masks = fetch()
         # Before the batch in front of it had arrived, the device was at that one.
-        since, self._arrived = max(begun.started, self._arrived), time.perf_counter()
-        share = (self._arrived - since) / len(begun.batch)
-        for read, mask in zip(begun.batch, masks, strict=True):
+        since, self._arrived = max(started, self._arrived), time.perf_counter()
+        share = (self._arrived - since) / len(batch)
+        for read, mask in zip(batch, masks, strict=True):
             self._finishing.append(self._finishers.submit(self._finish_one, read, mask, share))
         # Errors show as soon as the main thread is free.
         while self._finishing and self._finishing[0].done():
@@ -166,25 +149,20 @@ class Stream:
         try:
             image = read_image(file.path)
             network_input = self._predictor.network_input(image)
-        except UnreadableImageError as error:
-            self._give_up(file, pixels, error.reason)
-            return None
-        except MemoryError:
-            self._give_up(file, pixels, f"not enough memory for {pixels} pixels")
+        except (UnreadableImageError, MemoryError) as error:
+            memory = f"not enough memory for {pixels} pixels"
+            self._held.release(pixels)
+            self._report(file, error.reason if isinstance(error, UnreadableImageError) else memory)
             return None
         seconds = time.perf_counter() - started
         return _Read(file, pixels, stamp, image, network_input, seconds)
-
-    def _give_up(self, file: ImageFile, pixels: int, reason: str) -> None:
-        self._held.release(pixels)
-        self._failed(file, reason)
 
     def _finish_one(self, read: _Read, mask: np.ndarray, share: float) -> None:
         try:
             self._finish(read.file, read.stamp, read.image, mask, read.seconds + share)
         except UnfinishedImageError as error:
-            self._failed(read.file, str(error))
+            self._report(read.file, str(error))
         else:
-            self._done(read.file)
+            self._report(read.file, None)
         finally:
             self._held.release(read.pixels)

@@ -19,8 +19,7 @@ from tqdm import tqdm
 
 from sempart_jax.host.atomic_write import write_atomically
 from sempart_jax.host.write_errors import writing
-from sempart_jax.report.panels import save_png
-from sempart_jax.report.training_curves import draw_curves, read_curves
+from sempart_jax.report.panels import draw_curves, read_curves, save_png
 from sempart_jax.runs.metrics_file import read_rows
 
 

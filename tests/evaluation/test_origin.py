@@ -1,27 +1,50 @@
-"""Networks and methods as origins of masks."""
+"""Networks, methods and files as origins of masks."""
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from sempart_jax.evaluation.masks import FramedImage
-from sempart_jax.evaluation.origin import method_origin, network_origin
-from sempart_jax.metrics.protocols import PROTOCOLS
+from sempart_jax.evaluation.origin import (
+    Failure,
+    FramedImage,
+    method_origin,
+    network_origin,
+    saved_origin,
+)
+from sempart_jax.metrics.protocols import PROTOCOLS, Protocol
 from sempart_jax.predict.load import load_method_segmenter
 from tests.networks.test_porting import head_state
 from tests.small_model import write_small_model
 
+NATIVE = PROTOCOLS["native"]
+
+
+def framed(name, image, protocol=NATIVE):
+    return FramedImage(name, protocol.frame(image), image.shape[:2])
+
+
+def ramp(height, width):
+    """Red that rises from left to right."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[..., 0] = np.linspace(0, 255, width).astype(np.uint8)
+    return image
+
+
+def noise(*sizes):
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in sizes]
+
 
 def test_masks_are_the_methods():
-    rng = np.random.default_rng(0)
-    images = [rng.integers(0, 256, (*size, 3)).astype(np.uint8) for size in ((40, 50), (33, 33))]
-    framed = [FramedImage(str(i), image, image.shape[:2]) for i, image in enumerate(images)]
+    images = noise((40, 50), (33, 33))
     origin = method_origin("tokencut", "handcrafted", short_side=48, batch_size=2)
-    masks = origin.source(framed, PROTOCOLS["native"])
+    masks = origin.source([framed("", image) for image in images], NATIVE)
     predictor = load_method_segmenter(
         "tokencut", backbone="handcrafted", resolution=48, batch_size=2
     ).predictor
     for mask, expected in zip(masks, predictor(images), strict=True):
         np.testing.assert_array_equal(mask, expected)
+    assert origin.foreground_chosen
     assert origin.facts == {
         "masks": "tokencut",
         "backbone": "handcrafted",
@@ -31,11 +54,13 @@ def test_masks_are_the_methods():
 
 def test_a_network_sees_images_as_it_is_told(tmp_path):
     write_small_model(tmp_path / "model.safetensors")
-    pixel = np.zeros((1, 1, 3), np.uint8)
+    masks = []
     for short_side, seen in ((None, 32), (32, 32), (48, 48)):
         origin = network_origin(tmp_path / "model.safetensors", short_side=short_side)
-        assert origin.source._predictor.network_input(pixel).shape[0] == seen
         assert origin.facts["short side seen by the network"] == f"{seen} px"
+        masks += origin.source([framed("", *noise((60, 60)))], NATIVE)
+    np.testing.assert_array_equal(masks[0], masks[1])
+    assert not np.array_equal(masks[1], masks[2])
 
 
 def test_a_released_head_is_scored_over_the_backbone_that_is_named(tmp_path):
@@ -45,3 +70,35 @@ def test_a_released_head_is_scored_over_the_backbone_that_is_named(tmp_path):
         network_origin(tmp_path / "head16.npz")
     origin = network_origin(tmp_path / "head8.npz", backbone="handcrafted")
     assert origin.facts["backbone"] == "handcrafted, float32"
+
+
+def test_saved_masks_are_found_by_name_and_keep_their_grey(tmp_path):
+    grey = np.random.default_rng(0).integers(0, 256, (6, 9)).astype(np.uint8)
+    for name in ("a.b.png", "other.png"):
+        Image.fromarray(grey).save(tmp_path / name)
+    (tmp_path / "bad.png").write_bytes(b"nothing")
+    origin = saved_origin(tmp_path)
+    assert origin.names == {"a.b", "other", "bad"}
+    bad, mask = origin.source([framed("bad", ramp(4, 4)), framed("a.b", ramp(6, 9))], NATIVE)
+    np.testing.assert_array_equal(mask, grey.astype(np.float32) / 255)
+    assert isinstance(bad, Failure)
+    assert "bad.png" in bad.reason
+    Image.fromarray(grey).save(tmp_path / "other.jpg")
+    with pytest.raises(ValueError, match=r"two masks for one image: .*other\.jpg and .*other\.png"):
+        saved_origin(tmp_path)
+
+
+def test_a_saved_mask_is_stretched_over_its_image_and_framed_as_it(tmp_path):
+    halves = np.kron([[0, 255], [0, 255]], np.ones((8, 8))).astype(np.uint8)
+    Image.fromarray(halves).save(tmp_path / "a.png")
+    image = ramp(36, 60)
+    Image.fromarray(image[..., 0]).save(tmp_path / "b.png")
+    source = saved_origin(tmp_path).source
+    (mask,) = source([framed("a", ramp(40, 60))], NATIVE)
+    assert mask.shape == (40, 60)
+    np.testing.assert_array_equal(mask[:, :26], 0)
+    np.testing.assert_array_equal(mask[:, 34:], 1)
+    crop = Protocol("crop", "none", resize_size=24, crop_size=20)
+    item = framed("b", image, crop)
+    (mask,) = source([item], crop)
+    np.testing.assert_array_equal(mask, item.image[..., 0].astype(np.float32) / 255)

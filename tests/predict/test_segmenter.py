@@ -10,8 +10,7 @@ from PIL import Image
 
 import sempart_jax
 from sempart_jax.data.images import read_grey, read_image
-from sempart_jax.evaluation.masks import FramedImage
-from sempart_jax.evaluation.origin import method_origin
+from sempart_jax.evaluation.origin import FramedImage, method_origin
 from sempart_jax.metrics.protocols import PROTOCOLS
 from sempart_jax.networks.handcrafted import HandcraftedBackbone
 from sempart_jax.predict.load import load_method_segmenter, network_segmenter

@@ -9,18 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sempart_jax.report.curves import (
-    BOX_COLOUR,
-    SERIES_COLOURS,
-    draw_f_curve,
-    draw_precision_recall,
-    draw_size_bins,
-    size_bins,
-)
+from sempart_jax.report.curves import BOX_COLOUR, CHARTS, SERIES_COLOURS, draw, size_bins
 
 from . import hand_made
 
-DRAWINGS = (draw_precision_recall, draw_f_curve, draw_size_bins)
+PRECISION_RECALL, F_CURVE, SIZE_BINS = CHARTS
 
 
 def lines(svg, colour):
@@ -51,6 +44,11 @@ def test_bins_by_hand():
     assert bins.edges.tolist() == [0, 0.25, 0.5, 0.75, 1]
     assert bins.images.tolist() == [2, 1, 2, 1]
     np.testing.assert_allclose(bins.iou, [0.3, 0.5, 1.0, 0.7])
+    # Empty bins, and bins without an IoU, have no mean.
+    bins = size_bins(np.array([0.1, 0.9]), np.array([np.nan, 0.5]), bins=3)
+    assert bins.images.tolist() == [1, 0, 1]
+    np.testing.assert_array_equal(bins.iou, [np.nan, np.nan, 0.5])
+    assert size_bins(np.zeros(0), np.zeros(0)).images.sum() == 0
 
 
 def test_twenty_bins_hold_their_lower_border_in_either_precision():
@@ -60,14 +58,6 @@ def test_twenty_bins_hold_their_lower_border_in_either_precision():
         assert bins.images.tolist() == [1] * 20
         np.testing.assert_allclose(bins.iou, np.linspace(0, 1, 20))
     assert size_bins(np.array([1.0]), np.array([0.5])).images.tolist() == [0] * 19 + [1]
-    assert size_bins(np.array([0.0]), np.array([0.5])).images.tolist() == [1] + [0] * 19
-
-
-def test_empty_bins_and_bins_without_iou_have_no_mean():
-    bins = size_bins(np.array([0.1, 0.9]), np.array([np.nan, 0.5]), bins=3)
-    assert bins.images.tolist() == [1, 0, 1]
-    np.testing.assert_array_equal(bins.iou, [np.nan, np.nan, 0.5])
-    assert size_bins(np.zeros(0), np.zeros(0)).images.sum() == 0
 
 
 @given(
@@ -95,64 +85,47 @@ def test_sizes_that_are_no_fractions_are_refused():
         size_bins(np.array([0.1, 0.2]), np.array([0.5]))
 
 
-@pytest.mark.parametrize("draw", DRAWINGS)
-def test_drawing_is_one_element_that_names_its_lines(draw):
-    svg = draw(hand_made.saliency_section())
-    root = ET.fromstring(svg)
-    assert root.tag == "{http://www.w3.org/2000/svg}svg"
-    assert "width" not in root.attrib
-    assert "height" not in root.attrib
-    texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert {"as predicted", "guided filter", "centre box"} <= set(texts)
-    assert texts.index("as predicted") < texts.index("guided filter") < texts.index("centre box")
-
-
-@pytest.mark.parametrize("draw", DRAWINGS)
-def test_drawing_is_the_same_each_time_and_takes_its_colours_from_the_page(draw):
+def test_drawing_is_one_element_that_names_its_lines_and_takes_its_colours_from_the_page():
     section = hand_made.saliency_section()
-    svg = draw(section)
-    assert draw(section) == svg
-    assert "<style" not in svg
-    assert "metadata" not in svg
-    colours = set(re.findall(r"(?:fill|stroke): ([^;\"]*)", svg))
-    assert colours == {
-        "none",
-        "currentColor",
-        "var(--chart-faint, #8886)",
-        series(0),
-        series(1),
-        BOX_COLOUR,
-    }
+    colours = {"none", "currentColor", "var(--chart-faint, #8886)", series(0), series(1)}
+    for caption in CHARTS:
+        svg = draw(section, caption)
+        assert draw(section, caption) == svg
+        root = ET.fromstring(svg)
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert not {"width", "height"} & set(root.attrib)
+        texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+        names = ("as predicted", "guided filter", "centre box")
+        assert sorted(names, key=texts.index) == list(names)
+        assert "<style" not in svg
+        assert "metadata" not in svg
+        assert set(re.findall(r"(?:fill|stroke): ([^;\"]*)", svg)) == colours | {BOX_COLOUR}
+        # Marks on the border are not cut.
+        for number in (0, 1):
+            assert not re.search(rf"clip-path[^>]*{re.escape(series(number))}", svg)
 
 
 def test_drawings_share_no_id():
     sections = [hand_made.saliency_section(), hand_made.saliency_section(protocol="native")]
-    ids = [re.findall(r' id="([^"]*)"', draw(part)) for part in sections for draw in DRAWINGS]
+    drawings = [draw(section, caption) for section in sections for caption in CHARTS]
+    ids = [re.findall(r' id="([^"]*)"', svg) for svg in drawings]
     assert all(ids)
     assert len(set().union(*ids)) == sum(map(len, ids))
-    for svg, own in zip((draw(part) for part in sections for draw in DRAWINGS), ids, strict=True):
+    for svg, own in zip(drawings, ids, strict=True):
         assert set(re.findall(r'(?:url\(|href=")#(\w+)', svg)) == set(own)
 
 
 def test_lines_of_a_precision_and_recall():
-    svg = draw_precision_recall(hand_made.saliency_section())
+    svg = draw(hand_made.saliency_section(), PRECISION_RECALL)
     # P of "none": .5, 1, 1; R: 1, .5, 1; one point for all thresholds.
     points = in_axes(lines(svg, series(0))[0], svg)
     np.testing.assert_allclose(points, np.tile([2.5 / 3, 2.5 / 3], (len(points), 1)), atol=1e-4)
 
 
-@pytest.mark.parametrize("draw", DRAWINGS)
-def test_marks_on_the_border_are_not_cut(draw):
-    svg = draw(hand_made.saliency_section())
-    for number in (0, 1):
-        assert series(number) in svg
-        assert not re.search(rf"clip-path[^>]*{re.escape(series(number))}", svg)
-
-
 def test_lines_of_an_f_curve():
     soft = hand_made.scores(*(truth * np.float32(0.5) for truth in hand_made.GROUND_TRUTHS))
     section = dataclasses.replace(hand_made.saliency_section(), scores={"none": soft})
-    svg = draw_f_curve(section)
+    svg = draw(section, F_CURVE)
     points = in_axes(lines(svg, series(0))[0], svg)
     # Right below one half; above it nothing is found, which is right for the empty image alone.
     np.testing.assert_allclose(points[0], [0, 1], atol=1e-3)
@@ -163,12 +136,11 @@ def test_lines_of_an_f_curve():
 
 def test_bins_that_are_empty_are_gaps_over_bars_of_counts():
     section = dataclasses.replace(
-        hand_made.saliency_section(), object_sizes=np.array([0.26, 0.31, 0.99])
+        hand_made.saliency_section(),
+        object_sizes=np.array([0.26, 0.31, 0.99]),
+        scores={"none": hand_made.scores(hand_made.CORNER, hand_made.ALL, hand_made.ALL)},
     )
-    section = dataclasses.replace(
-        section, scores={"none": hand_made.scores(hand_made.CORNER, hand_made.ALL, hand_made.ALL)}
-    )
-    svg = draw_size_bins(section)
+    svg = draw(section, SIZE_BINS)
     (line, *_) = lines(svg, series(0))
     path = re.search(rf'<path d="([^"]*)"[^>]*stroke: {re.escape(series(0))}', svg).group(1)
     assert path.count("M") == 2
@@ -185,8 +157,8 @@ def test_many_and_odd_keys_are_drawn():
     scores = hand_made.scores(*hand_made.GROUND_TRUTHS)
     keys = ["$x_1$", "a<b&c", "\udcff", *(f"number {n}" for n in range(6)), "long " * 20]
     section = dataclasses.replace(hand_made.saliency_section(), scores=dict.fromkeys(keys, scores))
-    for draw in DRAWINGS:
-        root = ET.fromstring(draw(section))
+    for caption in CHARTS:
+        root = ET.fromstring(draw(section, caption))
         texts = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
         assert {"$x_1$", "a<b&c", "\\udcff", "number 5"} <= texts
         assert "long long long long long lo…" in texts

@@ -6,6 +6,7 @@ import io
 import json
 import platform
 
+import jax
 import numpy as np
 import pytest
 
@@ -31,24 +32,10 @@ def test_rows_say_themselves_what_they_are(results):
     assert results["schema"] == 1
     assert len(results["saliency"]) == 2 * 3
     row = results["saliency"][0]
-    assert list(row) == [
-        "dataset",
-        "protocol",
-        "foreground_rule",
-        "postprocessing",
-        "images",
-        "published_images",
-        "inverted_images",
-        "accuracy",
-        "iou",
-        "max_f_beta",
-        "mae",
-        "extra_mae",
-        "extra_weighted_f",
-        "extra_s_measure",
-        "extra_max_e_measure",
-        "extra_mean_e_measure",
-    ]
+    names = "dataset protocol foreground_rule postprocessing images published_images"
+    metrics = "inverted_images accuracy iou max_f_beta mae"
+    extra = "extra_mae extra_weighted_f extra_s_measure extra_max_e_measure extra_mean_e_measure"
+    assert list(row) == f"{names} {metrics} {extra}".split()
     assert list(row.values())[:7] == ["ecssd", "crop320", "batch", "none", 3, 1000, 1]
     np.testing.assert_allclose(
         [row["accuracy"], row["iou"], row["max_f_beta"], row["mae"]],
@@ -58,17 +45,17 @@ def test_rows_say_themselves_what_they_are(results):
     assert row["extra_mean_e_measure"] is None
     assert results["saliency"][2]["postprocessing"] == "centre box"
     assert results["saliency"][3]["published_images"] is None
-    assert results["localization"] == [
-        {
-            "dataset": "voc07",
-            "protocol": "native",
-            "foreground_rule": "image",
-            "postprocessing": "none",
-            "images": 5011,
-            "published_images": 5011,
-            "corloc": 71.66,
-        }
-    ]
+    (boxes,) = results["localization"]
+    assert list(boxes) == f"{names} corloc".split()
+    assert list(boxes.values()) == ["voc07", "native", "image", "none", 5011, 5011, 71.66]
+    assert results["versions"] == {
+        "python": platform.python_version(),
+        **{package.__name__: package.__version__ for package in (jax, np, sempart_jax)},
+    }
+    assert results["title"] == "run <1>"
+    assert results["facts"] == {"run": "runs/a|b"}
+    assert results["seconds"] == {"load": 1.0, "model": 2.0, "total": 4.0}
+    assert results["left_out"] == [f"{hand_made.HOSTILE}: not readable"]
 
 
 def test_curves_and_bins_stand_beside_the_same_labels(results):
@@ -83,26 +70,8 @@ def test_curves_and_bins_stand_beside_the_same_labels(results):
     assert max(curve["f_beta"]) == results["saliency"][0]["max_f_beta"]
     assert results["size_bin_edges"] == [k / 20 for k in range(21)]
     bins = results["size_bins"][0]
-    assert {index: count for index, count in enumerate(bins["images"]) if count} == {
-        0: 1,
-        5: 1,
-        19: 1,
-    }
-    assert {index: iou for index, iou in enumerate(bins["iou"]) if iou is not None} == {
-        5: 0.5,
-        19: 0.5,
-    }
-
-
-def test_versions_and_facts_are_kept(results):
-    assert list(results["versions"]) == ["python", "jax", "numpy", "sempart_jax"]
-    assert results["versions"]["python"] == platform.python_version()
-    assert results["versions"]["numpy"] == np.__version__
-    assert results["versions"]["sempart_jax"] == sempart_jax.__version__
-    assert results["title"] == "run <1>"
-    assert results["facts"] == {"run": "runs/a|b"}
-    assert results["seconds"] == {"load": 1.0, "model": 2.0, "total": 4.0}
-    assert results["left_out"] == [f"{hand_made.HOSTILE}: not readable"]
+    assert [index for index, count in enumerate(bins["images"]) if count] == [0, 5, 19]
+    assert {i: iou for i, iou in enumerate(bins["iou"]) if iou is not None} == {5: 0.5, 19: 0.5}
 
 
 def test_json_comes_back_as_it_was_and_has_no_nan(results, tmp_path):
@@ -142,21 +111,9 @@ def test_a_line_an_image():
     )
     text = per_image_csv([hand_made.saliency_section(), other])
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
-    assert list(rows[0]) == [
-        "dataset",
-        "protocol",
-        "image",
-        "object_size",
-        "inverted",
-        "accuracy_none",
-        "iou_none",
-        "accuracy_guided",
-        "iou_guided",
-        "accuracy_centre_box",
-        "iou_centre_box",
-        "accuracy_bilateral",
-        "iou_bilateral",
-    ]
+    labels = ["dataset", "protocol", "image", "object_size", "inverted"]
+    keys = ("none", "guided", "centre_box", "bilateral")
+    assert list(rows[0]) == labels + [f"{m}_{key}" for key in keys for m in ("accuracy", "iou")]
     assert len(rows) == 6
     assert [row["image"] for row in rows[:3]] == ["a.jpg", hand_made.HOSTILE, "c.jpg"]
     assert [row["inverted"] for row in rows[:3]] == ["1", "0", "0"]
@@ -166,22 +123,17 @@ def test_a_line_an_image():
     assert [row["iou_bilateral"] for row in rows] == ["", "", "", "1.000000", "1.000000", ""]
 
 
-def test_files_are_utf_8_whatever_images_are_called(tmp_path):
-    folder = tmp_path / "a" / "b"
-    write_report(hand_made.evaluation(), [hand_made.examples()], folder)
-    assert sorted(path.name for path in folder.iterdir()) == NAMES
+def test_files_are_utf_8_whatever_images_are_called_and_the_same_each_time(tmp_path):
+    for folder in ("a", "b/c"):
+        write_report(hand_made.evaluation(), [hand_made.examples()], tmp_path / folder)
+    assert sorted(path.name for path in (tmp_path / "b/c").iterdir()) == NAMES
     for name in NAMES:
-        assert (folder / name).read_bytes().decode("utf-8")
-    with (folder / "per_image.csv").open(encoding="utf-8", newline="") as file:
+        content = (tmp_path / "a" / name).read_bytes()
+        assert content.decode("utf-8")
+        assert content == (tmp_path / "b/c" / name).read_bytes()
+    with (tmp_path / "a/per_image.csv").open(encoding="utf-8", newline="") as file:
         names = [row["image"] for row in csv.DictReader(file)]
     assert names[1] == "<b>\"a\"&'b'|\\udcff.jpg"
-
-
-def test_report_is_the_same_each_time(tmp_path):
-    for folder in ("a", "b"):
-        write_report(hand_made.evaluation(), [hand_made.examples()], tmp_path / folder)
-    for name in NAMES:
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_old_file_stays_whole_where_writing_fails(tmp_path, monkeypatch):

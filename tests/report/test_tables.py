@@ -2,14 +2,8 @@
 
 import dataclasses
 
-from sempart_jax.report.markdown import markdown_document, markdown_table
-from sempart_jax.report.tables import (
-    OTHER_F_MARK,
-    format_evaluation,
-    further_scores,
-    localization_comparison,
-    saliency_comparison,
-)
+from sempart_jax.report.tables import OTHER_F_MARK, comparison, further_scores
+from sempart_jax.report.text import format_evaluation, markdown_document, markdown_table
 
 from . import hand_made
 
@@ -52,22 +46,17 @@ def test_further_scores_are_on_the_terminal_too():
     assert head.split("  ")[0] == "masks"
     assert row.startswith("guided filter")
     assert "0.2500" in row
-
-
-def test_nothing_scored_is_said():
-    empty = hand_made.evaluation(saliency=(), localization=(), left_out=())
-    assert format_evaluation(empty) == "nothing was scored"
-
-
-def test_names_that_are_no_utf_8_can_be_printed():
+    # Names that are no UTF-8 can be printed.
     odd = hand_made.saliency_section(dataset="\udcff")
     text = format_evaluation(hand_made.evaluation(saliency=(odd,)))
     assert text.encode("utf-8").startswith(b"data set")
     assert "\n\\udcff    crop320" in text
+    empty = hand_made.evaluation(saliency=(), localization=(), left_out=())
+    assert format_evaluation(empty) == "nothing was scored"
 
 
 def test_own_rows_stand_above_the_published_ones():
-    lines = markdown_table(saliency_comparison(hand_made.saliency_section())).splitlines()
+    lines = markdown_table(comparison(hand_made.saliency_section())).splitlines()
     assert lines[:6] == [
         "| method | masks | protocol | Acc | IoU | max F | MAE |",
         "| --- | --- | --- | ---: | ---: | ---: | ---: |",
@@ -84,45 +73,43 @@ def test_own_rows_stand_above_the_published_ones():
     assert "| FOUND (single) | as predicted | authors' | 0.912 | 0.793 | 0.946† | – |" in lines
     rows = [line.split("|")[1:4] for line in lines if line.startswith("|")]
     assert len({tuple(row) for row in rows}) == len(rows) == 2 + 3 + 19
-
-
-def test_two_f_measures_never_stand_unmarked():
-    table = saliency_comparison(hand_made.saliency_section())
+    # Two F measures never stand unmarked.
+    table = comparison(hand_made.saliency_section())
     for row in table.rows:
         other = row[0].startswith(("FOUND", "SelfMask"))
         assert row[5].endswith(OTHER_F_MARK) == other
     assert any(note.startswith(OTHER_F_MARK) and "0.09" in note for note in table.notes)
 
 
-def test_published_rows_stand_beside_their_own_protocol_alone():
-    table = saliency_comparison(hand_made.saliency_section(protocol="native"))
-    assert len(table.rows) == table.ours == 3
-    assert any("are of protocol crop320, not native" in note for note in table.notes)
-    assert not any(OTHER_F_MARK in note for note in table.notes)
-    assert "**" not in markdown_table(table)
+def said(**fields):
+    """Title and notes of the table of a section, and how many rows are published."""
+    table = comparison(hand_made.saliency_section(**fields))
+    assert ("**" in markdown_table(table)) == (table.ours < len(table.rows))
+    return table.title, " ".join(table.notes), len(table.rows) - table.ours
 
 
-def test_unknown_data_set_has_no_published_rows_and_no_word_of_them():
-    for protocol in ("crop320", "native"):
-        section = hand_made.saliency_section(dataset="mine", protocol=protocol)
-        table = saliency_comparison(section)
-        assert len(table.rows) == 3
-        assert not any("ublished" in note for note in table.notes)
-        assert table.title.startswith("mine, ")
-
-
-def test_subset_is_said():
-    part = saliency_comparison(hand_made.saliency_section())
-    assert part.title.endswith("(crop320), 3 of 1,000 images")
-    assert any("Only 3 of 1,000 images" in note for note in part.notes)
+def test_published_rows_stand_beside_their_own_protocol_alone_and_a_subset_is_said():
+    title, notes, published = said()
+    assert title.endswith("(crop320), 3 of 1,000 images")
+    assert "Only 3 of 1,000 images" in notes
+    assert published == 19
     for whole in (3, None):
-        table = saliency_comparison(hand_made.saliency_section(published_images=whole))
-        assert table.title.endswith("(crop320), 3 images")
-        assert not any("Only" in note for note in table.notes)
+        title, notes, _ = said(published_images=whole)
+        assert title.endswith("(crop320), 3 images")
+        assert "Only" not in notes
+    _, notes, published = said(protocol="native")
+    assert "are of protocol crop320, not native" in notes
+    assert OTHER_F_MARK not in notes
+    assert published == 0
+    for protocol in ("crop320", "native"):
+        title, notes, published = said(dataset="mine", protocol=protocol)
+        assert title.startswith("mine, ")
+        assert "ublished" not in notes
+        assert published == 0
 
 
 def test_boxes_stand_beside_table_2():
-    table = localization_comparison(hand_made.localization_section())
+    table = comparison(hand_made.localization_section())
     assert table.title == "VOC07, whole images at their own size (native), 5,011 images"
     assert table.rows[:2] == (
         ("this evaluation", "as predicted", "native", "71.6600"),
@@ -131,7 +118,7 @@ def test_boxes_stand_beside_table_2():
     assert table.rows[-1] == ("two tricks", "guided filter", "not stated", "74.4")
     assert len(table.rows) == 1 + 7
     assert any("Foreground" in note for note in table.notes)
-    given = localization_comparison(hand_made.localization_section("boxes", 6000))
+    given = comparison(hand_made.localization_section("boxes", 6000))
     assert not any("Foreground" in note for note in given.notes)
     assert any("Only 5,011 of 6,000 images" in note for note in given.notes)
 
@@ -139,18 +126,10 @@ def test_boxes_stand_beside_table_2():
 def test_further_scores_follow_the_fields_and_leave_nan_out():
     assert further_scores(hand_made.saliency_section()) is None
     table = further_scores(hand_made.saliency_section(extra=("none", "odd key")))
-    assert table.columns == (
-        "masks",
-        "MAE",
-        "weighted F",
-        "S-measure",
-        "max E-measure",
-        "mean E-measure",
-    )
-    assert table.rows == (
-        ("as predicted", "0.2500", "0.5000", "0.7500", "0.8750", "–"),
-        ("odd key", "0.2500", "0.5000", "0.7500", "0.8750", "–"),
-    )
+    heads = ("MAE", "weighted F", "S-measure", "max E-measure", "mean E-measure")
+    assert table.columns == ("masks", *heads)
+    numbers = ("0.2500", "0.5000", "0.7500", "0.8750", "–")
+    assert table.rows == (("as predicted", *numbers), ("odd key", *numbers))
 
 
 def test_document_holds_every_table_and_what_was_left_out():
@@ -161,9 +140,7 @@ def test_document_holds_every_table_and_what_was_left_out():
     assert headings[2].startswith("## Further scores, ECSSD")
     assert "- \\<b\\>\"a\"&'b'\\|\\\\udcff.jpg: not readable\n" in document
     document.encode("utf-8")
-
-
-def test_unknown_keys_stand_for_themselves_and_cannot_break_a_table():
+    # Unknown keys stand for themselves and cannot break a table.
     section = hand_made.saliency_section(dataset="a|b\nc", protocol="mine", published_images=None)
     scored = {"new*key": section.scores["none"]}
     section = dataclasses.replace(section, scores=scored, foreground_rule="by hand")

@@ -7,6 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from sempart_jax.data.folder import PRODUCT_FOLDERS
@@ -14,15 +17,16 @@ from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.images import read_grey, read_image
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.predict.postprocessing import postprocess
-from sempart_jax.predict.predictor import stretch
 from sempart_jax.segmentation.drawing import cutout, overlay
 from sempart_jax.segmentation.finishing import (
     Finisher,
     UnfinishedImageError,
     UnwritableOutputError,
+    expected_iou,
+    keep_component,
+    largest_component,
 )
 from sempart_jax.segmentation.inputs import ImageFile
-from sempart_jax.segmentation.measures import expected_iou
 from sempart_jax.segmentation.outputs import OutputFolder
 from sempart_jax.segmentation.records import RecordFile
 from tests.segmentation.red_images import red_segmenter, red_square
@@ -39,23 +43,22 @@ def soft_mask():
     return mask
 
 
-def finish(root, mask=None, image=IMAGE, file=FILE, **options):
-    options = {
-        "fit": stretch,
-        "refine": red_segmenter(refine="guided").finish,
-        "kinds": tuple(PRODUCT_FOLDERS),
-        "soft": False,
-        "threshold": 0.5,
-        "only_largest": False,
-        "settings": "s",
-        **options,
-    }
+def finish(root, mask=None, image=IMAGE, file=FILE, refine="guided", error=None, **options):
+    segmenter = red_segmenter(refine=refine)
+    if error is not None:
+
+        def fail(image, mask):
+            raise error
+
+        segmenter.finish = fail
+    options = {"kinds": tuple(PRODUCT_FOLDERS), "soft": False, "threshold": 0.5, **options}
+    options = {"only_largest": False, "settings": "s", **options}
     root.mkdir(exist_ok=True)
     with (
         OutputFolder(root, "0-of-1") as outputs,
         RecordFile(root / "masks.jsonl", []) as records,
     ):
-        finisher = Finisher(outputs=outputs, records=records, **options)
+        finisher = Finisher(segmenter, outputs, records, **options)
         finisher(file, "1 2", image, soft_mask() if mask is None else mask, 0.5)
     (line,) = (root / "masks.jsonl").read_text().splitlines()
     return json.loads(line)
@@ -91,27 +94,11 @@ def test_files_and_record_are_of_the_mask_refined_at_the_size_of_the_image(tmp_p
     }
 
 
-def test_masks_are_brought_to_the_size_of_the_image_as_their_predictor_says(tmp_path):
-    asked = []
-
-    def fit(mask, height, width):
-        asked.append((mask.shape, height, width))
-        return np.ones((height, width), np.float32)
-
-    record = finish(tmp_path, fit=fit, refine=lambda image, mask: mask)
-    assert asked == [((30, 45), 60, 90)]
-    assert record["area"] == 1
-
-
-def test_only_the_kinds_that_are_wanted_are_written(tmp_path):
-    record = finish(tmp_path, kinds=["cutout"])
-    assert {"mask", "overlay", "cutout"} & set(record) == {"cutout"}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cutouts", "masks.jsonl"]
-
-
-def test_soft_masks_and_thresholds(tmp_path):
-    record = finish(tmp_path / "soft", soft=True)
+def test_kinds_soft_masks_and_thresholds(tmp_path):
     mask = refined()
+    record = finish(tmp_path / "soft", soft=True, kinds=["mask"])
+    assert {"mask", "overlay", "cutout"} & set(record) == {"mask"}
+    assert {path.name for path in (tmp_path / "soft").iterdir()} == {"masks", "masks.jsonl"}
     written = read_grey(tmp_path / "soft/masks/sub/a.png")
     np.testing.assert_array_equal(written, np.rint(mask * 255))
     high = finish(tmp_path / "high", threshold=0.9)
@@ -134,39 +121,59 @@ def test_largest_component_alone_has_the_same_box(tmp_path):
     assert alpha[20, 30] > 200
 
 
-def test_empty_masks_have_no_box(tmp_path):
-    empty = np.zeros((8, 8), np.float32)
-    for only_largest in (False, True):
-        record = finish(tmp_path, empty, only_largest=only_largest)
-        assert (record["box"], record["area"], record["confidence"]) == (None, 0, 0)
-
-
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 2)])
-@pytest.mark.parametrize("name", ["none", "guided", "bilateral"])
-def test_odd_sizes(tmp_path, size, name):
+def test_odd_sizes_and_empty_masks(tmp_path, size):
     image = red_square(*size, (0, 1), (0, 1))
-    record = finish(tmp_path, image=image, refine=red_segmenter(refine=name).finish)
-    assert (record["height"], record["width"]) == size
-    assert read_grey(tmp_path / "masks/sub/a.png").shape == size
-
-
-def failing(error):
-    def refine(image, mask):
-        raise error
-
-    return refine
+    for refine in ("none", "guided", "bilateral"):
+        record = finish(tmp_path, image=image, refine=refine)
+        assert (record["height"], record["width"]) == size
+        assert read_grey(tmp_path / "masks/sub/a.png").shape == size
+    for only_largest in (False, True):
+        record = finish(tmp_path, np.zeros((8, 8), np.float32), image, only_largest=only_largest)
+        assert (record["box"], record["area"], record["confidence"]) == (None, 0, 0)
 
 
 def test_what_fails_for_one_image_alone_is_told_of_it(tmp_path):
     with pytest.raises(UnfinishedImageError, match="not enough memory for 90x60 pixels"):
-        finish(tmp_path, refine=failing(MemoryError()))
+        finish(tmp_path, error=MemoryError())
     with pytest.raises(UnfinishedImageError, match="its output cannot be written: File name too"):
         finish(tmp_path, file=ImageFile(FILE.path, "x" * 300))
     assert (tmp_path / "masks.jsonl").read_text() == ""
-
-
-def test_a_folder_that_cannot_be_written_is_told(tmp_path):
-    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     message = "cannot write the outputs of /photos/a.jpg: No space left on device; what is finished"
     with pytest.raises(UnwritableOutputError, match=message):
-        finish(tmp_path, refine=failing(full))
+        finish(tmp_path, error=OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+
+
+@given(arrays(bool, st.tuples(st.integers(1, 9), st.integers(1, 9))))
+def test_largest_component_is_that_of_the_largest_box(binary):
+    component = largest_component(binary)
+    assert not np.any(component & ~binary)
+    assert largest_box(component) == largest_box(binary)
+
+
+def test_other_components_and_their_rims_are_removed():
+    mask = np.zeros((64, 64), np.float32)
+    mask[8:24, 8:24] = 0.9
+    mask[24:26, 8:24] = 0.3
+    mask[40:48, 40:48] = 0.8
+    mask[48:50, 40:48] = 0.4
+    # Beside the component, but one of its own: the radius of 2 reaches it.
+    mask[8:10, 25:27] = 0.7
+    component = largest_component(mask > 0.5)
+    assert component.sum() == 256
+    kept = keep_component(mask, mask > 0.5, component)
+    expected = mask.copy()
+    expected[40:50, 40:48] = 0
+    expected[8:10, 25:27] = 0
+    np.testing.assert_array_equal(kept, expected)
+    assert kept.dtype == np.float32
+
+
+def test_confidence_is_the_iou_to_be_expected():
+    mask = np.array([[0.9, 0.8, 0.3], [0.7, 0.1, 0.0]], np.float32)
+    # (0.9 + 0.8 + 0.7) / (3 + 0.3 + 0.1)
+    assert expected_iou(mask, mask > 0.5) == pytest.approx(2.4 / 3.4)
+    assert expected_iou(mask, mask > 0.75) == pytest.approx(1.7 / (2 + 1.1))
+    sure = (mask > 0.5).astype(np.float32)
+    assert expected_iou(sure, sure > 0.5) == 1
+    assert expected_iou(np.zeros((2, 3), np.float32), np.zeros((2, 3), bool)) == 0

@@ -1,4 +1,4 @@
-"""Which files arguments mean, and what their outputs are called."""
+"""Which files arguments mean, what their outputs are called, and whose they are."""
 
 import os
 from pathlib import Path, PurePosixPath
@@ -6,7 +6,13 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from sempart_jax.data.folder import PRODUCT_MARKER
-from sempart_jax.segmentation.inputs import find_inputs, name_outputs
+from sempart_jax.segmentation.inputs import (
+    ImageFile,
+    Shard,
+    find_inputs,
+    name_outputs,
+    parse_shard,
+)
 from tests.segmentation.red_images import write_red
 
 
@@ -23,34 +29,26 @@ def root(tmp_path):
     return tmp_path
 
 
-def test_folders_are_searched_and_keep_their_structure(root):
-    assert names(root, root) == {
-        "a.png": "a",
-        "b.JPG": "b",
-        "sub/a.webp": "sub/a",
-        "sub/deep/c.png": "sub/deep/c",
-    }
+def test_folders_files_and_patterns(root):
+    sub = {"sub/a.webp": "sub/a", "sub/deep/c.png": "sub/deep/c"}
+    assert names(root, root) == {"a.png": "a", "b.JPG": "b", **sub}
     assert names(root, root / "sub") == {"sub/a.webp": "a", "sub/deep/c.png": "deep/c"}
-
-
-def test_files_are_taken_whatever_they_are_called(root):
+    # A file is taken whatever it is called.
     assert names(root, root / "notes.txt", root / "sub/a.webp") == {
         "notes.txt": "notes",
         "sub/a.webp": "a",
     }
-
-
-def test_patterns_stand_for_what_matches(root):
     assert names(root, root / "*.*") == {"a.png": "a", "b.JPG": "b", "notes.txt": "notes"}
     assert names(root, root / "**/*.png") == {"a.png": "a", "sub/deep/c.png": "sub/deep/c"}
     # A folder that matches is searched.
-    assert names(root, root / "s?b") == {"sub/a.webp": "sub/a", "sub/deep/c.png": "sub/deep/c"}
-
-
-def test_a_name_with_wildcards_is_a_name_first(root):
+    assert names(root, root / "s?b") == sub
+    # What exists under the very name is no pattern.
     write_red(root / "a[b]*.png")
     write_red(root / "ab.png")
     assert names(root, root / "a[b]*.png") == {"a[b]*.png": "a[b]*"}
+    for argument in (root / "absent.jpg", root / "*.bmp"):
+        with pytest.raises(FileNotFoundError, match="no file or folder"):
+            find_inputs([str(root), str(argument)])
 
 
 def test_a_file_is_one_input_however_often_it_is_named(root, monkeypatch):
@@ -74,73 +72,53 @@ def test_what_was_written_before_is_left_out(root):
         find_inputs([str(root / "sub/masks/x.png"), str(root / "sub/overlays/**")])
 
 
-def test_what_is_not_there_is_named(root):
-    for argument in (root / "absent.jpg", root / "*.bmp"):
-        with pytest.raises(FileNotFoundError, match="no file or folder"):
-            find_inputs([str(root), str(argument)])
-
-
-@pytest.mark.parametrize(
-    "name",
-    ["a b.png", "it's.png", 'say "hi".png', "two\nlines.png", "..png", "...png", "~.png", "-.png"],
-)
-def test_hostile_names(tmp_path, name):
-    (named,) = name_outputs(find_inputs([str(write_red(tmp_path / name))]))
-    assert named.path.name == name
-    assert "/" not in named.name
-    assert named.name not in (".", "..")
-
-
-def test_names_that_are_no_utf8(tmp_path):
-    path = tmp_path / os.fsdecode(b"caf\xe9.png")
-    (named,) = name_outputs(find_inputs([str(write_red(path))]))
-    assert os.fsencode(named.name) == b"caf\xe9"
-
-
-def wanted(**paths):
-    return {Path("/" + path.replace("__", "/")): PurePosixPath(n) for path, n in paths.items()}
-
-
-def test_names_that_nobody_else_wants_are_kept():
-    named = name_outputs(wanted(a="x", b="y", c="sub/x"))
-    assert [file.name for file in named] == ["x", "y", "sub/x"]
+def named(before=None, **paths):
+    """Names by path."""
+    wanted = {Path("/" + p.replace("__", "/")): PurePosixPath(n) for p, n in paths.items()}
+    return {str(file.path)[1:]: file.name for file in name_outputs(wanted, before)}
 
 
 def test_equal_names_all_get_a_mark_of_their_path():
-    inputs = wanted(a="x", b="x", c="X", d="y")
-    first = {file.path: file.name for file in name_outputs(inputs)}
-    assert first[Path("/d")] == "y"
-    assert len({name.casefold() for name in first.values()}) == 4
-    assert all(name.lower().startswith("x~") for path, name in first.items() if path != Path("/d"))
+    assert named(a="x", b="y", c="sub/x") == {"a": "x", "b": "y", "c": "sub/x"}
+    first = named(a="x", b="x", c="X", d="y")
+    assert first.pop("d") == "y"
+    assert len({name.casefold() for name in first.values()}) == 3
+    assert all(name.lower().startswith("x~") for name in first.values())
     # Nothing depends on the order.
-    backwards = name_outputs(dict(reversed(inputs.items())))
-    assert {file.path: file.name for file in backwards} == first
+    assert named(d="y", c="X", b="x", a="x") == first | {"d": "y"}
+    # A mark that somebody has as his name is no clash.
+    assert len(set(named(a="x", b="x", c=first["a"]).values())) == 3
 
 
-def test_a_mark_that_somebody_has_as_his_name_is_no_clash():
-    marked = name_outputs(wanted(a="x", b="x"))[0].name
-    named = name_outputs(wanted(a="x", b="x", c=marked))
-    assert len({file.name for file in named}) == 3
-
-
-def test_a_file_does_not_take_the_name_of_a_folder():
-    named = name_outputs(wanted(a="x", b="x.png/y", c="x.jpg/y"))
-    assert named[0].name.startswith("x~")
-    assert [file.name for file in named[1:]] == ["x.png/y", "x.jpg/y"]
-
-
-def test_names_of_earlier_calls_are_kept_and_not_given_away():
+def test_names_of_folders_and_of_earlier_calls_are_not_given_away_and_long_ones_shortened():
+    names = named(a="x", b="x.png/y", c="x.jpg/y")
+    assert names.pop("a").startswith("x~")
+    assert names == {"b": "x.png/y", "c": "x.jpg/y"}
     before = {Path("/a"): "x"}
-    named = name_outputs(wanted(a="x", b="x"), before)
-    assert named[0].name == "x"
-    assert named[1].name.startswith("x~")
+    both = named(before, a="x", b="x")
+    assert both["a"] == "x"
+    assert both["b"].startswith("x~")
     # Also when the other one is not an input of this call.
-    (alone,) = name_outputs(wanted(b="x"), before)
-    assert alone == named[1]
+    assert named(before, b="x") == {"b": both["b"]}
+    long = named(a="é" * 120 + "1", b="é" * 120 + "2")
+    assert long["a"] != long["b"]
+    assert all(len(os.fsencode(name)) < 220 for name in long.values())
 
 
-def test_long_names_are_shortened_and_stay_apart():
-    long = "é" * 120
-    named = name_outputs(wanted(a=long + "1", b=long + "2"))
-    assert named[0].name != named[1].name
-    assert all(len(os.fsencode(file.name)) < 220 for file in named)
+def test_each_image_is_in_one_shard_and_files_that_come_move_no_other():
+    files = [ImageFile(Path(f"/photos/{i}.jpg"), str(i)) for i in range(400)]
+    for count in (1, 3, 7):
+        parts = [list(filter(Shard(index, count).holds, files)) for index in range(count)]
+        assert sorted(file.path for part in parts for file in part) == sorted(
+            file.path for file in files
+        )
+        assert min(map(len, parts)) > 0.6 * len(files) / count
+
+
+def test_shards_are_read():
+    assert parse_shard("2/4") == Shard(2, 4)
+    assert Shard(2, 4).record_name == "masks.2-of-4.jsonl"
+    assert Shard().record_name == "masks.jsonl"
+    for text in ("4/4", "1", "-1/4", "a/b", "1/", "/2", "1/2/3", "0/0"):
+        with pytest.raises(ValueError, match="--shard is i/n with i from 0 to n-1"):
+            parse_shard(text)

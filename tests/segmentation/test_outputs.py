@@ -1,4 +1,4 @@
-"""The output folder: whose it is, and what is written where."""
+"""The output folder: settings, and pictures that are whole or absent."""
 
 import json
 
@@ -7,50 +7,59 @@ import pytest
 from PIL import Image
 
 from sempart_jax.data.folder import PRODUCT_MARKER
-from sempart_jax.segmentation.outputs import OutputFolder, claim_folder, settings_digest
+from sempart_jax.segmentation.outputs import (
+    OutputFolder,
+    check_settings,
+    claim_folder,
+    digest_of,
+)
 
 SETTINGS = {"refine": "guided", "threshold": 0.5, "outputs": ["mask", "overlay"]}
 PICTURE = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
 
 
-def test_a_folder_is_made_once_and_taken_again(tmp_path):
-    root = tmp_path / "deep/out"
-    claim_folder(root, SETTINGS, overwrite=False)
-    assert json.loads((root / PRODUCT_MARKER).read_text()) == SETTINGS
-    (root / "masks").mkdir()
-    (root / "masks/a.png").touch()
-    claim_folder(root, SETTINGS, overwrite=False)
-
-
 @pytest.mark.parametrize(
-    ("name", "value", "message"),
+    ("options", "message"),
     [
-        ("refine", "none", "refine = guided, now it is none"),
-        ("threshold", 0.7, "threshold = 0.5, now it is 0.7"),
-        ("outputs", ["mask"], "outputs = mask,overlay, now it is mask:"),
+        ({"outputs": []}, "--outputs are some of mask, overlay, cutout"),
+        ({"outputs": ["mask", "mask"]}, "each once, got 'mask,mask'"),
+        ({"outputs": ["box"]}, "got 'box'"),
+        ({"mask": "grey"}, "unknown mask 'grey': choose one of binary, soft"),
+        ({"threshold": 1.0}, r"--threshold lies in \[0, 1\), got 1.0"),
+        ({"threshold": float("nan")}, "got nan"),
     ],
 )
-def test_other_settings_are_named_and_refused(tmp_path, name, value, message):
-    claim_folder(tmp_path, SETTINGS, overwrite=False)
-    changed = {**SETTINGS, name: value}
-    with pytest.raises(ValueError, match=message) as raised:
-        claim_folder(tmp_path, changed, overwrite=False)
-    assert "--overwrite" in str(raised.value)
-    assert settings_digest(changed) != settings_digest(SETTINGS)
-    claim_folder(tmp_path, changed, overwrite=True)
-    claim_folder(tmp_path, changed, overwrite=False)
+def test_settings_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        check_settings(**{"outputs": ["mask"], "mask": "binary", "threshold": 0.5, **options})
 
 
-def test_files_of_others_are_not_touched(tmp_path):
+def test_other_settings_are_named_and_refused(tmp_path):
+    claim_folder(tmp_path / "deep/out", SETTINGS, overwrite=False)
+    assert json.loads((tmp_path / "deep/out" / PRODUCT_MARKER).read_text()) == SETTINGS
+    settings = SETTINGS
+    for name, value, message in (
+        ("refine", "none", "refine = guided, now it is none"),
+        ("threshold", 0.7, "threshold = 0.5, now it is 0.7"),
+        ("outputs", ["mask"], "outputs = mask,overlay, now it is mask: .*--overwrite"),
+    ):
+        claim_folder(tmp_path / "deep/out", settings, overwrite=False)
+        changed = {**settings, name: value}
+        with pytest.raises(ValueError, match=message):
+            claim_folder(tmp_path / "deep/out", changed, overwrite=False)
+        assert digest_of(changed) != digest_of(settings)
+        claim_folder(tmp_path / "deep/out", changed, overwrite=True)
+        settings = changed
+
+
+def test_files_of_others_are_not_touched_and_damaged_settings_told(tmp_path):
     (tmp_path / "masks").mkdir()
-    claim_folder(tmp_path / "empty", SETTINGS, overwrite=False)
     (tmp_path / "masks/drawn.png").touch()
     for overwrite in (False, True):
         with pytest.raises(ValueError, match="masks is there already, and was not written by this"):
             claim_folder(tmp_path, SETTINGS, overwrite=overwrite)
-
-
-def test_damaged_settings_are_told(tmp_path):
+    (tmp_path / "masks/drawn.png").unlink()
+    claim_folder(tmp_path, SETTINGS, overwrite=False)
     for damaged in ("{", "[]"):
         (tmp_path / PRODUCT_MARKER).write_text(damaged)
         with pytest.raises(ValueError, match=r"segmentation.json is damaged"):
@@ -59,31 +68,31 @@ def test_damaged_settings_are_told(tmp_path):
 
 
 def test_pictures_are_written_by_kind(tmp_path):
-    with OutputFolder(tmp_path, "0-of-1") as outputs:
+    for left in (".partial-0-of-2-abc", ".partial-1-of-2-abc"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "0").touch()
+    with OutputFolder(tmp_path, "0-of-2") as outputs:
         assert outputs.save("mask", "sub/a.b", PICTURE) == "masks/sub/a.b.png"
         assert outputs.save("overlay", "a", PICTURE) == "overlays/a.jpg"
         assert outputs.save("cutout", "a", PICTURE) == "cutouts/a.png"
-        # What is there is replaced.
+        # What is there is replaced, and JPEG does not hold the longest images.
         outputs.save("cutout", "a", PICTURE.transpose(Image.Transpose.ROTATE_90))
+        assert outputs.save("overlay", "a", Image.new("RGB", (65_501, 1))) == "overlays/a.png"
     with Image.open(tmp_path / "masks/sub/a.b.png") as mask:
         np.testing.assert_array_equal(np.asarray(mask), np.asarray(PICTURE))
     with Image.open(tmp_path / "cutouts/a.png") as replaced:
         assert replaced.size == (3, 4)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["cutouts", "masks", "overlays"]
-
-
-def test_jpeg_does_not_hold_the_longest_images(tmp_path):
-    with OutputFolder(tmp_path, "0-of-1") as outputs:
-        assert outputs.save("overlay", "a", Image.new("RGB", (65_501, 1))) == "overlays/a.png"
+    # What a killed process of the same shard has left is gone, too.
+    left = [".partial-1-of-2-abc", "cutouts", "masks", "overlays"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == left
 
 
 def test_nothing_is_written_outside(tmp_path):
     out, elsewhere = tmp_path / "out", tmp_path / "elsewhere"
-    out.mkdir()
+    (out / "masks").mkdir(parents=True)
     elsewhere.mkdir()
     (out / "overlays").symlink_to(elsewhere)
     (elsewhere / "kept.png").write_text("kept")
-    (out / "masks").mkdir()
     (out / "masks/a.png").symlink_to(elsewhere / "kept.png")
     with OutputFolder(out, "0-of-1") as outputs:
         for kind, name in (("overlay", "a"), ("overlay", "new/a"), ("mask", "../../a")):
@@ -110,16 +119,6 @@ def test_what_fails_leaves_nothing_half(tmp_path):
         whole = (tmp_path / "masks/a.png").read_bytes()
         with pytest.raises(OSError, match="No space left"):
             outputs.save("mask", "a", Broken())
-        assert [path for path in tmp_path.rglob("*") if path.is_file()] == [
-            tmp_path / "masks/a.png"
-        ]
+        files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert files == [tmp_path / "masks/a.png"]
     assert (tmp_path / "masks/a.png").read_bytes() == whole
-
-
-def test_what_a_killed_process_left_is_removed(tmp_path):
-    for left in (".partial-0-of-2-abc", ".partial-1-of-2-abc"):
-        (tmp_path / left).mkdir()
-        (tmp_path / left / "0").touch()
-    with OutputFolder(tmp_path, "0-of-2"):
-        pass
-    assert [path.name for path in tmp_path.iterdir()] == [".partial-1-of-2-abc"]

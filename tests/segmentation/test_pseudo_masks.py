@@ -31,21 +31,6 @@ def run_segment(out: Path, *arguments: Path) -> None:
     assert not summary.failed
 
 
-def test_the_fingerprint_follows_the_content_of_the_masks_alone(tmp_path):
-    images, masks = tmp_path / "images", tmp_path / "masks"
-    write(images, "a.png", "b.png")
-    write(masks, "a.png", "b.png")
-    first = open_pseudo_masks(images, masks).mask_fingerprint()
-    shutil.copytree(masks, tmp_path / "moved")
-    assert open_pseudo_masks(images, tmp_path / "moved").mask_fingerprint() == first
-    swapped = tmp_path / "swapped"
-    write(swapped, "b.png", "a.png")
-    assert open_pseudo_masks(images, swapped).mask_fingerprint() != first
-    source = open_pseudo_masks(images, masks)
-    (masks / "a.png").unlink()
-    assert source.mask_fingerprint() != first
-
-
 def check_all_their_own(source: MaskedImages, count: int) -> None:
     """Each mask is the red of its image."""
     assert len(source.names) == count
@@ -69,14 +54,11 @@ def test_masks_of_segment(tmp_path, names, inside, caplog):
     assert list(source.names) == sorted(names)
     assert source.label(0) == str(tmp_path / "images" / sorted(names)[0])
     check_all_their_own(source, len(names))
-    assert not caplog.messages
-
-
-def test_masks_of_segment_without_its_records(tmp_path):
-    write(tmp_path / "images", *CLASHING)
-    run_segment(tmp_path / "out", tmp_path / "images")
+    # The marks of names that clash follow from the paths, without the records too.
     shutil.copytree(tmp_path / "out/masks", tmp_path / "copied")
-    check_all_their_own(open_pseudo_masks(tmp_path / "images", tmp_path / "copied"), len(CLASHING))
+    copied = open_pseudo_masks(tmp_path / "images", tmp_path / "copied")
+    check_all_their_own(copied, len(names))
+    assert not caplog.messages
 
 
 def test_moved_folders_are_paired_by_names(tmp_path, caplog):
@@ -91,24 +73,20 @@ def test_moved_folders_are_paired_by_names(tmp_path, caplog):
     assert "e.jpg has no mask, e.png has no mask" in warning
 
 
-@pytest.mark.parametrize("inside", ["", "masks"])
-def test_a_name_that_an_image_has_kept(tmp_path, inside):
-    write(tmp_path / "images", "a.png")
-    run_segment(tmp_path / "out", tmp_path / "images")
-    write(tmp_path / "images", "z.png", "a.jpg")
-    run_segment(tmp_path / "out", tmp_path / "images")
-    assert (tmp_path / "out/masks/a.png").exists()
-    check_all_their_own(open_pseudo_masks(tmp_path / "images", tmp_path / "out" / inside), 3)
-
-
-def test_a_mask_of_one_of_two_is_nobodys(tmp_path, caplog):
+def test_kept_names_and_masks_of_one_of_two(tmp_path, caplog):
     write(tmp_path / "images", "a.png", "b.png")
     run_segment(tmp_path / "out", tmp_path / "images")
     shutil.copytree(tmp_path / "out/masks", tmp_path / "copied")
     write(tmp_path / "images", "x.png", "a.jpg")
+    # Without the records, nobody knows whose the mask is.
     source = open_pseudo_masks(tmp_path / "images", tmp_path / "copied")
     assert list(source.names) == ["b.png"]
     assert "3 of 4 images" in caplog.messages[0]
+    # With them, an image has kept its name.
+    run_segment(tmp_path / "out", tmp_path / "images")
+    assert (tmp_path / "out/masks/a.png").exists()
+    for inside in ("", "masks"):
+        check_all_their_own(open_pseudo_masks(tmp_path / "images", tmp_path / "out" / inside), 4)
 
 
 TRAINING_IMAGES = "DUTS/DUTS-TR/DUTS-TR-Image"
@@ -121,25 +99,15 @@ def duts(root: Path) -> None:
 
 
 @pytest.mark.parametrize("segmented", FOLDERS)
-@pytest.mark.parametrize("opened", FOLDERS)
-def test_training_images_of_duts(tmp_path, segmented, opened):
+def test_training_images_of_duts(tmp_path, segmented):
     duts(tmp_path)
     run_segment(tmp_path / "out", tmp_path / segmented)
-    check_all_their_own(open_pseudo_masks(tmp_path / opened, tmp_path / "out"), 2)
-
-
-@pytest.mark.parametrize(
-    ("segmented", "opened"),
-    [
-        *((folder, folder) for folder in FOLDERS),
-        *((TRAINING_IMAGES, other) for other in FOLDERS[:2]),
-    ],
-)
-def test_training_images_of_duts_by_names_alone(tmp_path, segmented, opened):
-    duts(tmp_path)
-    run_segment(tmp_path / "out", tmp_path / segmented)
+    for opened in FOLDERS:
+        check_all_their_own(open_pseudo_masks(tmp_path / opened, tmp_path / "out"), 2)
+    # By names alone.
     (tmp_path / "out/masks").rename(tmp_path / "moved")
-    check_all_their_own(open_pseudo_masks(tmp_path / opened, tmp_path / "moved"), 2)
+    for opened in FOLDERS if segmented == TRAINING_IMAGES else (segmented,):
+        check_all_their_own(open_pseudo_masks(tmp_path / opened, tmp_path / "moved"), 2)
 
 
 def test_ground_truth_of_duts(tmp_path):
@@ -167,34 +135,33 @@ def test_masks_of_other_origin(tmp_path, caplog):
     assert "b.jpg has several masks, b.png and b.webp" in caplog.messages[1]
 
 
-def test_a_mask_is_brought_to_the_size_of_its_image(tmp_path):
-    write(tmp_path / "images", "a.png")
+def test_masks_are_resized_named_where_damaged_and_go_to_other_processes(tmp_path):
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    write(images, "a.png", "b.png")
+    write(masks, "b.png")
     grey = np.random.default_rng(0).integers(0, 256, (8, 12), dtype=np.uint8)
-    (tmp_path / "masks").mkdir()
-    Image.fromarray(grey).save(tmp_path / "masks/a.png")
-    source = open_pseudo_masks(tmp_path / "images", tmp_path / "masks")
+    Image.fromarray(grey).save(masks / "a.png")
+    source = pickle.loads(pickle.dumps(open_pseudo_masks(images, masks)))
+    np.testing.assert_array_equal(source.read(1), read_image(images / "b.png"))
     np.testing.assert_array_equal(source.read_mask(0, 8, 12), grey)
     mask = source.read_mask(0, 16, 24)
     assert mask.dtype == np.uint8
     np.testing.assert_array_equal(mask, resize(grey, 16, 24))
-
-
-def test_a_damaged_mask_is_named(tmp_path):
-    write(tmp_path / "images", "a.png")
-    write(tmp_path / "masks", "a.png")
-    source = open_pseudo_masks(tmp_path / "images", tmp_path / "masks")
-    (tmp_path / "masks/a.png").write_bytes(b"no image")
+    # The fingerprint follows the content of the masks alone.
+    before = source.mask_fingerprint()
+    shutil.copytree(masks, tmp_path / "moved")
+    assert open_pseudo_masks(images, tmp_path / "moved").mask_fingerprint() == before
+    (masks / "a.png").write_bytes(b"no image")
+    damaged = source.mask_fingerprint()
     with pytest.raises(UnreadableImageError) as caught:
         source.read_mask(0, 16, 24)
-    assert caught.value.path == str(tmp_path / "masks/a.png")
-
-
-def test_for_other_processes(tmp_path):
-    write(tmp_path / "images", "a.png", "b.png")
-    write(tmp_path / "masks", "a.png", "b.png")
-    source = pickle.loads(pickle.dumps(open_pseudo_masks(tmp_path / "images", tmp_path / "masks")))
-    np.testing.assert_array_equal(source.read(1), read_image(tmp_path / "images/b.png"))
-    np.testing.assert_array_equal(source.read_mask(1, 16, 24), read_grey(tmp_path / "masks/b.png"))
+    assert caught.value.path == str(masks / "a.png")
+    (masks / "a.png").unlink()
+    assert len({before, damaged, source.mask_fingerprint()}) == 3
+    write(tmp_path / "swapped", "b.png", "a.png")
+    write(masks, "a.png", "b.png")
+    swapped = open_pseudo_masks(images, tmp_path / "swapped").mask_fingerprint()
+    assert swapped != source.mask_fingerprint()
 
 
 def test_no_mask_at_all(tmp_path):
@@ -218,11 +185,6 @@ def test_folders_that_are_none(tmp_path):
     duts(tmp_path)
     with pytest.raises(ValueError, match="the images themselves"):
         open_pseudo_masks(tmp_path / TRAINING_IMAGES, tmp_path / "DUTS")
-
-
-def test_an_output_folder_without_masks(tmp_path):
-    write(tmp_path / "images", "a.png")
-    images = [str(tmp_path / "images")]
-    segment(images, tmp_path / "out", red_segmenter(), outputs=["overlay"])
+    segment([str(tmp_path / "images")], tmp_path / "out", red_segmenter(), outputs=["overlay"])
     with pytest.raises(FileNotFoundError, match=r"no masks to .*mask among --outputs"):
         open_pseudo_masks(tmp_path / "images", tmp_path / "out")

@@ -6,14 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sempart_jax.segmentation.records import (
-    RecordFile,
-    drop_records,
-    is_done,
-    own_records,
-    read_records,
-)
-from sempart_jax.segmentation.shards import Shard
+from sempart_jax.segmentation.inputs import Shard
+from sempart_jax.segmentation.records import RecordFile, drop_records, is_done, read_records
 
 
 def record(name, **fields):
@@ -26,25 +20,19 @@ def write(root, shard, *records, kept=()):
             file.add(line)
 
 
-def test_records_of_all_processes_are_found(tmp_path):
-    write(tmp_path, Shard(), record("a"))
+def test_records_of_all_processes_are_found_and_those_of_one(tmp_path):
+    odd = os.fsdecode(b"caf\xe9\n")
+    write(tmp_path, Shard(), record("a"), record(odd))
     write(tmp_path, Shard(0, 2), record("b"))
     write(tmp_path, Shard(1, 2), record("a", stamp="3 4"))
-    found = read_records(tmp_path)
-    assert found == {
+    assert read_records(tmp_path) == {
         Path("/photos/a"): [record("a", stamp="3 4"), record("a")],
         Path("/photos/b"): [record("b")],
+        Path(f"/photos/{odd}"): [record(odd)],
     }
-    assert own_records(tmp_path, Shard(0, 2)) == {Path("/photos/b"): record("b")}
-    assert own_records(tmp_path, Shard(2, 3)) == {}
-
-
-def test_names_that_are_no_utf8_come_back(tmp_path):
-    name = os.fsdecode(b"caf\xe9\n")
-    write(tmp_path, Shard(), record(name))
-    (path,) = read_records(tmp_path)
-    assert os.fsencode(path) == b"/photos/caf\xe9\n"
-    assert len((tmp_path / "masks.jsonl").read_bytes().splitlines()) == 1
+    assert read_records(tmp_path, "masks.0-of-2.jsonl") == {Path("/photos/b"): [record("b")]}
+    assert read_records(tmp_path, "masks.2-of-3.jsonl") == {}
+    assert len((tmp_path / "masks.jsonl").read_bytes().splitlines()) == 2
 
 
 @pytest.mark.parametrize("cut", [1, 5, 40])
@@ -52,17 +40,20 @@ def test_a_torn_last_line_is_mended(tmp_path, cut):
     write(tmp_path, Shard(), record("a"), record("b"))
     path = tmp_path / "masks.jsonl"
     path.write_bytes(path.read_bytes()[:-cut])
-    kept = own_records(tmp_path, Shard())
-    expected = [record("a")] if cut > 1 else [record("a"), record("b")]
-    assert list(kept.values()) == expected
-    write(tmp_path, Shard(), record("c"), kept=kept.values())
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    assert lines == [*expected, record("c")]
+    kept = [lines[-1] for lines in read_records(tmp_path).values()]
+    assert kept == ([record("a")] if cut > 1 else [record("a"), record("b")])
+    write(tmp_path, Shard(), record("c"), kept=kept)
+    assert [json.loads(line) for line in path.read_text().splitlines()] == [*kept, record("c")]
 
 
-def test_lines_that_are_no_records_are_passed_over(tmp_path):
-    (tmp_path / "masks.jsonl").write_bytes(b'[]\n{"image": 1}\n\xff\n' + b"\0" * 20)
-    assert read_records(tmp_path) == {}
+def test_lines_that_are_no_records_are_left_out_and_named(tmp_path, caplog):
+    path = tmp_path / "masks.jsonl"
+    wrong = [5, [], {"image": 5}, record("b") | {"image": 5}, record("c") | {"stamp": None}]
+    lines = [json.dumps(line).encode() for line in [*wrong, record("a")]]
+    path.write_bytes(b"\n".join([*lines, b"\xff", b"\0" * 20]))
+    assert read_records(tmp_path) == {Path("/photos/a"): [record("a")]}
+    for number in range(1, len(wrong) + 1):
+        assert f"{path}: line {number} is no record, and is left out" in caplog.text
 
 
 def test_a_line_that_cannot_be_written_leaves_the_file_whole(tmp_path):
@@ -92,34 +83,23 @@ def test_a_line_that_cannot_be_written_leaves_the_file_whole(tmp_path):
 
 def test_what_is_done(tmp_path):
     (tmp_path / "a.png").touch()
-    records = [record("a", mask="b.png"), record("a", mask="a.png")]
+    records = [record("a", mask="b.png"), record("a", mask=5), record("a", mask="a.png")]
     assert is_done(tmp_path, "1 2", records, "s", ["mask"])
-    assert not is_done(tmp_path, "1 3", records, "s", ["mask"])
-    assert not is_done(tmp_path, "1 2", records, "t", ["mask"])
-    assert not is_done(tmp_path, "1 2", records, "s", ["mask", "cutout"])
-    assert not is_done(tmp_path, "1 2", records[:1], "s", ["mask"])
-    assert not is_done(tmp_path, "1 2", [], "s", ["mask"])
+    for stamp, some, settings, kinds in (
+        ("1 3", records, "s", ["mask"]),
+        ("1 2", records, "t", ["mask"]),
+        ("1 2", records, "s", ["mask", "cutout"]),
+        ("1 2", records[:2], "s", ["mask"]),
+        ("1 2", [], "s", ["mask"]),
+    ):
+        assert not is_done(tmp_path, stamp, some, settings, kinds)
 
 
 def test_only_what_is_done_again_is_forgotten(tmp_path):
-    shards = [Shard(), Shard(0, 2), Shard(1, 2), Shard(0, 3)]
-    for shard in shards:
+    for shard in (Shard(), Shard(0, 2), Shard(1, 2), Shard(0, 3)):
         write(tmp_path, shard, record(shard.label))
     drop_records(tmp_path, Shard(0, 2))
     assert [path.name for path in tmp_path.iterdir()] == ["masks.1-of-2.jsonl"]
     write(tmp_path, Shard(), record("a"))
     drop_records(tmp_path, Shard())
     assert list(tmp_path.iterdir()) == []
-
-
-def test_lines_that_are_no_records_are_left_out_and_named(tmp_path, caplog):
-    path = tmp_path / "masks.jsonl"
-    wrong = [5, [], {"image": 5}, record("b") | {"image": 5}, record("c") | {"stamp": None}]
-    path.write_text("".join(f"{json.dumps(line)}\n" for line in [*wrong, record("a")]))
-    assert read_records(tmp_path) == {Path("/photos/a"): [record("a")]}
-    for number in range(1, len(wrong) + 1):
-        assert f"{path}: line {number} is no record, and is left out" in caplog.text
-
-
-def test_an_image_whose_mask_is_no_name_is_not_done(tmp_path):
-    assert not is_done(tmp_path, "1 2", [record("a", mask=5)], "s", ["mask"])

@@ -10,6 +10,7 @@ import pytest
 
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import count_pixels, read_image
+from sempart_jax.host.pixel_budget import PixelBudget
 from sempart_jax.predict.load import network_segmenter
 from sempart_jax.segmentation.finishing import UnfinishedImageError
 from sempart_jax.segmentation.inputs import ImageFile
@@ -25,7 +26,6 @@ class Collector:
 
     def __init__(self, delay=0.0):
         self.masks, self.done, self.failed, self.stamps = {}, [], {}, {}
-        self.held, self.most = 0, 0
         self._delay = delay
         self._lock = threading.Lock()
 
@@ -36,18 +36,14 @@ class Collector:
         with self._lock:
             self.masks[file.name], self.stamps[file.name] = mask, stamp
 
-    def stream(self, predictor, **options):
-        def failed(file, reason):
-            self.failed[file.name] = reason
+    def report(self, file, failure):
+        if failure is None:
+            self.done.append(file.name)
+        else:
+            self.failed[file.name] = failure
 
-        options = {"threads": 2, **options}
-        return Stream(
-            predictor,
-            self.finish,
-            done=lambda f: self.done.append(f.name),
-            failed=failed,
-            **options,
-        )
+    def stream(self, predictor, **options):
+        return Stream(predictor, self.finish, self.report, **{"threads": 2, **options})
 
 
 def write_mixed(folder, count):
@@ -75,39 +71,32 @@ def test_batches_are_full_but_for_the_last_of_each_size(tmp_path):
 
 
 def test_memory_is_bounded_by_batches_that_are_not_full(tmp_path, monkeypatch):
+    class Watched(PixelBudget):
+        most = 0
+
+        def try_acquire(self, pixels):
+            taken = super().try_acquire(pixels)
+            self.most = max(self.most, self._used)
+            return taken
+
+    monkeypatch.setattr("sempart_jax.segmentation.stream.PixelBudget", Watched)
     files = write_mixed(tmp_path, 24)
     files.insert(5, ImageFile(write_red(tmp_path / "large.png", 100, 100), "large"))
     collector, predictor = Collector(delay=0.003), RedPredictor(batch_size=16)
-    held, most = {}, 0
-    lock = threading.Lock()
     stream = collector.stream(predictor, held_pixels=6 * 1536, threads=4)
-
-    def watch(function, change):
-        def watched(pixels):
-            nonlocal most
-            result = function(pixels)
-            with lock:
-                if result is not False:
-                    held[change] = held.get(change, 0) + pixels
-                    most = max(most, held["taken"] - held.get("given", 0))
-            return result
-
-        return watched
-
-    monkeypatch.setattr(stream._held, "try_acquire", watch(stream._held.try_acquire, "taken"))
-    monkeypatch.setattr(stream._held, "release", watch(stream._held.release, "given"))
     stream.run(files)
     assert len(collector.done) == 25
-    assert most == 100 * 100
-    assert held["given"] == held["taken"]
+    assert (stream._held.most, stream._held._used) == (100 * 100, 0)
     assert max(shape[0] for shape in predictor.batches) <= 9
     # Never a batch of one while there was room for more.
     assert sum(shape[0] for shape in predictor.batches) == 25
     assert len(predictor.batches) < 16
 
 
-def test_what_cannot_be_read_or_finished_is_told_and_the_others_go_on(tmp_path):
+def test_what_cannot_be_read_or_finished_is_told_and_the_others_go_on(tmp_path, monkeypatch):
     files = write_mixed(tmp_path, 6)
+    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 3000)
+    files.append(ImageFile(write_red(tmp_path / "6.png", 60, 60), "6"))
     files[1].path.write_bytes(b"no image")
     files[2].path.unlink()
     files[3].path.write_bytes(files[3].path.read_bytes()[:60])
@@ -124,19 +113,11 @@ def test_what_cannot_be_read_or_finished_is_told_and_the_others_go_on(tmp_path):
     collector.finish = some
     collector.stream(RedPredictor(), held_pixels=2000).run([*files, ImageFile(fifo, "fifo")])
     assert sorted(collector.done) == ["0", "5"]
-    assert set(collector.failed) == {"1", "2", "3", "4", "fifo"}
+    assert set(collector.failed) == {"1", "2", "3", "4", "6", "fifo"}
     assert "not an image in one of the formats" in collector.failed["1"]
     assert collector.failed["2"] == "No such file or directory"
+    assert "60x60 pixels are more than the limit of 3000" in collector.failed["6"]
     assert collector.failed["fifo"].endswith("no regular file")
-
-
-def test_too_large_images_are_told(tmp_path, monkeypatch):
-    files = write_mixed(tmp_path, 2)
-    monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", 1200)
-    collector = Collector()
-    collector.stream(RedPredictor()).run(files)
-    assert collector.done == ["1"]
-    assert "48x32 pixels are more than the limit of 1200" in collector.failed["0"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("device lost")])
@@ -154,27 +135,23 @@ def test_what_was_predicted_before_an_error_may_be_kept(tmp_path, error):
 
 def test_an_error_in_finishing_ends_the_stream(tmp_path):
     files = write_mixed(tmp_path, 64)
-    collector = Collector()
-    read = []
+    collector, tried = Collector(), []
 
-    def full(file, *rest):
-        del rest
-        read.append(file.name)
+    def full(file, *_):
+        tried.append(file.name)
         raise OSError(28, "No space left on device")
 
     collector.finish = full
     with pytest.raises(OSError, match="No space left"):
         collector.stream(RedPredictor()).run(files)
-    assert len(read) < 64
+    assert len(tried) < 64
     assert collector.done == []
 
 
 def test_heads_of_files_tell_their_pixels(tmp_path):
     assert count_pixels(write_red(tmp_path / "a.png", 10, 20)) == 200
     (tmp_path / "b.png").write_bytes(b"no image")
-    assert count_pixels(tmp_path / "b.png") == 0
-    assert count_pixels(tmp_path / "absent.png") == 0
-    assert count_pixels(tmp_path) == 0
+    assert [count_pixels(tmp_path / name) for name in ("b.png", "absent.png", "")] == [0, 0, 0]
 
 
 @pytest.mark.slow
