@@ -1,7 +1,8 @@
 """PyTorch state dicts into Flax parameter trees, strictly and by name.
 
-The state dicts are those of facebookresearch/dino (arXiv 2104.14294) and of the segmenter released
-with *Two Tricks to Improve Unsupervised Segmentation Learning* (arXiv 2404.03392).
+The state dicts are those of vision transformers, by the names of several sources, and of the
+segmenter released with *Two Tricks to Improve Unsupervised Segmentation Learning* (arXiv
+2404.03392).
 """
 
 import itertools
@@ -9,10 +10,20 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+
+from sempart_jax.networks.backbone_names import source_name, to_original_names
+from sempart_jax.two_tricks.vit import (
+    LEARNED,
+    LEARNED_ANTIALIASED,
+    MLP_RATIO,
+    ROTARY,
+    VisionTransformer,
+)
 
 PROJECTION_HEAD = re.compile(r"head\.(mlp|last_layer|last_norm)2?\.")
 """Names of the projection heads that DINO and iBOT train beside the backbone and then discard."""
@@ -33,23 +44,58 @@ class _Tensor(NamedTuple):
     convert: Callable[[np.ndarray], np.ndarray]
 
 
-def port_vit(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Convert a DINO backbone to parameters of ``VisionTransformer``.
+HEAD_SIZE = 64
+"""Channels of an attention head in all released vision transformers of this family."""
 
-    Depth, width, patch size and grid of the position embedding are read off the tensors.
+
+def port_backbone(
+    state_dict: Mapping[str, np.ndarray], num_heads: int | None = None
+) -> tuple[VisionTransformer, dict[str, Any]]:
+    """Make the module of a vision transformer and convert its weights.
+
+    Takes DINO, iBOT, DINOv2, DINOv3, MAE and MoCo v3 by the names of their repositories, of
+    transformers or of timm. Patch size, width, depth, registers, kind of position and of
+    feed-forward are read off names and shapes.
 
     Args:
-        state_dict: tensors by facebookresearch/dino's names (``blocks.0.attn.qkv.weight``).
+        state_dict: tensors by name.
+        num_heads: attention heads; by default as many as have 64 channels each.
+
+    Returns:
+        The module, and its parameters, float32: ``module.apply({"params": params}, image)``.
+
+    Raises:
+        ValueError: tensors are missing, left over, misshapen or not finite; all are named. Or the
+            heads do not divide the width.
+    """
+    tensors, sources = to_original_names(state_dict)
+    shapes = {name: np.shape(tensor) for name, tensor in tensors.items()}
+    module = _infer_vit(shapes, num_heads)
+    expected = _vit_tensors(module, shapes)
+    tree = _port(tensors, expected, "vision transformer", sources)
+    if module.width % module.num_heads or not module.num_heads:
+        raise ValueError(
+            f"the weights are of a vision transformer of width {module.width}: "
+            f"{num_heads or HEAD_SIZE} {'heads' if num_heads else 'channels a head'} do not divide "
+            "it, give num_heads"
+        )
+    params: dict[str, Any] = tree["params"]
+    return module, params
+
+
+def port_vit(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Convert a backbone to parameters of ``VisionTransformer``, see :func:`port_backbone`.
+
+    Args:
+        state_dict: tensors by name.
 
     Returns:
         The ``params`` collection, float32.
 
     Raises:
-        ValueError: tensors are missing, left over, misshapen, not finite or negative variances; all
-            are named.
+        ValueError: tensors are missing, left over, misshapen or not finite; all are named.
     """
-    params = _port(state_dict, _vit_tensors(state_dict), "vision transformer (DINO names)")
-    return params["params"]
+    return port_backbone(state_dict, num_heads=1)[1]
 
 
 def port_head(state_dict: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -84,9 +130,12 @@ def drop_projection_head(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.n
 
 
 def _port(
-    state_dict: Mapping[str, np.ndarray], tensors: Mapping[str, _Tensor], what: str
+    state_dict: Mapping[str, np.ndarray],
+    tensors: Mapping[str, _Tensor],
+    what: str,
+    sources: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    _check(state_dict, tensors, what)
+    _check(state_dict, tensors, what, sources)
     tree: dict[str, Any] = {}
     for name, (path, _, convert) in tensors.items():
         *parents, leaf = path.split("/")
@@ -97,21 +146,34 @@ def _port(
     return tree
 
 
-def _check(state_dict: Mapping[str, np.ndarray], tensors: Mapping[str, _Tensor], what: str) -> None:
+def _check(
+    state_dict: Mapping[str, np.ndarray],
+    tensors: Mapping[str, _Tensor],
+    what: str,
+    sources: Mapping[str, str],
+) -> None:
     """Raise one error that names everything wrong, so that a file is judged in one go."""
-    missing = [f"{name} {t.shape}" for name, t in tensors.items() if name not in state_dict]
-    extra = [f"{name} {np.shape(t)}" for name, t in state_dict.items() if name not in tensors]
+
+    def called(name: str) -> str:
+        return sources.get(name) or source_name(name, sources)
+
+    missing = [f"{called(name)} {t.shape}" for name, t in tensors.items() if name not in state_dict]
+    extra = [
+        f"{called(name)} {np.shape(t)}" for name, t in state_dict.items() if name not in tensors
+    ]
     present = [name for name in tensors if name in state_dict]
     misshapen = [
-        f"{name}: expected {tensors[name].shape}, found {np.shape(state_dict[name])}"
+        f"{called(name)}: expected {tensors[name].shape}, found {np.shape(state_dict[name])}"
         for name in present
         if np.shape(state_dict[name]) != tensors[name].shape
     ]
     infinite = [
-        name for name in present if not np.isfinite(np.asarray(state_dict[name], np.float32)).all()
+        called(name)
+        for name in present
+        if not np.isfinite(np.asarray(state_dict[name], np.float32)).all()
     ]
     negative = [
-        name
+        called(name)
         for name in present
         if name.endswith(".running_var")
         and name not in infinite
@@ -131,9 +193,7 @@ def _check(state_dict: Mapping[str, np.ndarray], tensors: Mapping[str, _Tensor],
         raise ValueError(f"the weights are not those of a {what}; tensors\n{listing}")
 
 
-def _vit_tensors(state_dict: Mapping[str, np.ndarray]) -> dict[str, _Tensor]:
-    shapes = {name: np.shape(tensor) for name, tensor in state_dict.items()}
-    depth = max(_count(r"blocks\.(\d+)\.", shapes), 1)
+def _infer_vit(shapes: Mapping[str, tuple[int, ...]], num_heads: int | None) -> VisionTransformer:
     # Each layer norm tells the width: the majority is right where one tensor is wrong.
     norms = Counter(
         shape[0]
@@ -141,26 +201,62 @@ def _vit_tensors(state_dict: Mapping[str, np.ndarray]) -> dict[str, _Tensor]:
         if re.search(r"norm\d?\.weight$", name) and len(shape) == 1
     )
     width = norms.most_common(1)[0][0] if norms else 0
-    patch_size = _side(shapes, "patch_embed.proj.weight", 2)
-    grid = math.isqrt(max(_side(shapes, "pos_embed", 1) - 1, 0))
+    is_rotary = "pos_embed" not in shapes and "registers" in shapes
+    learned = LEARNED_ANTIALIASED if "registers" in shapes else LEARNED
+    hidden = Counter(
+        shape[0]
+        for name, shape in shapes.items()
+        if name.endswith("mlp.fc1.weight") and len(shape) == 2
+    )
+    features = hidden.most_common(1)[0][0] if hidden else MLP_RATIO * width
+    return VisionTransformer(
+        patch_size=_side(shapes, "patch_embed.proj.weight", 2),
+        width=width,
+        depth=max(_count(r"blocks\.(\d+)\.", shapes), 1),
+        num_heads=width // HEAD_SIZE if num_heads is None else num_heads,
+        registers=_side(shapes, "registers", 1),
+        position=ROTARY if is_rotary else learned,
+        hidden=None if features == MLP_RATIO * width else features,
+        gated=any(".mlp.gate." in name for name in shapes),
+        layer_scale=any(name.endswith(".ls1.gamma") for name in shapes),
+        eps=1e-5 if is_rotary else 1e-6,
+    )
 
+
+def _vit_tensors(
+    module: VisionTransformer, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, _Tensor]:
+    width, patch_size = module.width, module.patch_size
+    hidden = module.hidden or MLP_RATIO * width
     tensors = {
         "cls_token": _Tensor("params/class_token", (1, 1, width), _same),
-        "pos_embed": _Tensor("params/position_embedding", (1, 1 + grid * grid, width), _same),
         "patch_embed.proj.weight": _Tensor(
             "params/patch_embedding/kernel", (width, RGB, patch_size, patch_size), _convolution
         ),
         "patch_embed.proj.bias": _Tensor("params/patch_embedding/bias", (width,), _same),
         **_norm("norm", "norm", width),
     }
-    for index in range(depth):
+    if module.position != ROTARY:
+        grid = math.isqrt(max(_side(shapes, "pos_embed", 1) - 1, 0))
+        shape = (1, 1 + grid * grid, width)
+        tensors["pos_embed"] = _Tensor("params/position_embedding", shape, _same)
+    if module.registers:
+        shape = (1, module.registers, width)
+        tensors["registers"] = _Tensor("params/registers", shape, _same)
+    for index in range(module.depth):
         source, target = f"blocks.{index}", f"block_{index}"
         tensors |= _norm(f"{source}.norm1", f"{target}/attention_norm", width)
         tensors |= _dense(f"{source}.attn.qkv", f"{target}/query_key_value", width, 3 * width)
         tensors |= _dense(f"{source}.attn.proj", f"{target}/attention_output", width, width)
         tensors |= _norm(f"{source}.norm2", f"{target}/mlp_norm", width)
-        tensors |= _dense(f"{source}.mlp.fc1", f"{target}/mlp_hidden", width, 4 * width)
-        tensors |= _dense(f"{source}.mlp.fc2", f"{target}/mlp_output", 4 * width, width)
+        tensors |= _dense(f"{source}.mlp.fc1", f"{target}/mlp_hidden", width, hidden)
+        tensors |= _dense(f"{source}.mlp.fc2", f"{target}/mlp_output", hidden, width)
+        if module.gated:
+            tensors |= _dense(f"{source}.mlp.gate", f"{target}/mlp_gate", width, hidden)
+        if module.layer_scale:
+            for number, name in ((1, "attention_scale"), (2, "mlp_scale")):
+                path = f"params/{target}/{name}"
+                tensors[f"{source}.ls{number}.gamma"] = _Tensor(path, (width,), _same)
     return tensors
 
 

@@ -195,14 +195,14 @@ def test_tensors_that_are_not_known_are_named(port, name):
 def test_everything_wrong_is_told_at_once():
     state = vit_state()
     without(state, "norm.bias")
-    with_extra(state, "register_tokens")
+    with_extra(state, "adapter_tokens")
     with_shape(state, "blocks.1.norm1.weight")
     with_nan(state, "blocks.2.attn.qkv.weight")
     with pytest.raises(ValueError, match="vision transformer") as raised:
         port_vit(state)
     for part in (
         r"missing: norm.bias \(16,\)",
-        r"not known: register_tokens \(2, 5\)",
+        r"not known: adapter_tokens \(2, 5\)",
         r"of another shape: blocks.1.norm1.weight: expected \(16,\), found \(9, 1\)",
         "with NaN or infinity: blocks.2.attn.qkv.weight",
     ):

@@ -118,8 +118,12 @@ def forward(
         x = x + dense(mixed, f"{block}.attn.proj")
         hidden = dense(norm(x, f"{block}.norm2"), f"{block}.mlp.fc1")
         x = x + dense(hidden * 0.5 * (1 + erf(hidden / np.sqrt(2))), f"{block}.mlp.fc2")
+    features = {
+        name: part[:, 1:].reshape(batch, rows, columns, width)
+        for name, part in (("keys", k), ("queries", q), ("values", v))
+    }
     return {
-        "keys": k[:, 1:].reshape(batch, rows, columns, width),
+        **features,
         "tokens": norm(x, "norm"),
         "class_attention": np.stack(class_rows, axis=1),
     }

@@ -89,7 +89,7 @@ def test_agrees_with_float64(patch_size, size):
 def test_class_attention_comes_only_when_asked_and_sums_to_one():
     params = port_vit(small_state())
     image = random_image(2, 32, 24)
-    assert run(small_vit(), params, image).keys() == {"keys", "tokens"}
+    assert run(small_vit(), params, image).keys() == {"keys", "queries", "values", "tokens"}
     attention = run(small_vit(), params, image, class_attention=True)["class_attention"]
     assert attention.shape == (2, HEADS, 1 + 4 * 3)
     np.testing.assert_allclose(attention.sum(-1), 1.0, rtol=1e-5)
