@@ -106,7 +106,7 @@ class ConvolutionBlock(nn.Module):
 
 
 class UpsamplingStage(nn.Module):
-    """Twice the size, the RGB image beside the features, and one or two convolution blocks."""
+    """A larger size, the RGB image beside the features, and one or two convolution blocks."""
 
     features: int
     blocks: int
@@ -115,10 +115,16 @@ class UpsamplingStage(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Float[Array, "B h w C"], image: Float[Array, "B H W 3"], train: bool
+        self,
+        x: Float[Array, "B h w C"],
+        image: Float[Array, "B H W 3"],
+        train: bool,
+        size: tuple[int, int],
     ) -> Float[Array, "B h2 w2 F"]:
-        """Go from ``[B, h, w, C]`` to ``[B, 2h, 2w, features]``."""
-        x = double_bilinear(x.astype(jnp.float32))
+        """Go from ``[B, h, w, C]`` to ``[B, *size, features]``."""
+        x = x.astype(jnp.float32)
+        is_double = size == (2 * x.shape[1], 2 * x.shape[2])
+        x = double_bilinear(x) if is_double else resize_bilinear(x, *size)
         beside: Array | None = resize_bilinear(image, x.shape[1], x.shape[2])
         for index in range(self.blocks):
             block = ConvolutionBlock(
@@ -132,8 +138,9 @@ class SegmentationHead(nn.Module):
     """Coarse and fine mask logits from backbone keys.
 
     Attributes:
-        patch_size: side of the backbone's patches in pixels, a power of two of at least 2; the
-            fine branch has ``log2(patch_size)`` stages.
+        patch_size: side of the backbone's patches in pixels, at least 2. The fine branch has
+            ``ceil(log2(patch_size))`` stages; each doubles the size, but for the last one, which
+            reaches the image's where the patch is no power of two.
         axis_name: mapped device axis over which batch norm averages its statistics in training,
             or ``None`` outside of ``pmap``.
         channels: features of the fine branch, 128 in the paper; its first stage has half as many
@@ -164,11 +171,11 @@ class SegmentationHead(nn.Module):
             ``{"coarse": [B, h, w, 1], "fine": [B, H, W, 1]}``, float32 logits of the foreground.
 
         Raises:
-            ValueError: if the patch size is no power of two or the sizes do not belong together.
+            ValueError: if the patch size is below 2 or the sizes do not belong together.
         """
-        stages = self.patch_size.bit_length() - 1
-        if self.patch_size != 2**stages or stages < 1:
-            raise ValueError(f"patch_size must be 2, 4, 8, 16, ..., got {self.patch_size}")
+        stages = (self.patch_size - 1).bit_length()
+        if stages < 1:
+            raise ValueError(f"patch_size must be at least 2, got {self.patch_size}")
         batch, height, width, _ = keys.shape
         wanted = (height * self.patch_size, width * self.patch_size)
         if image.shape[1:3] != wanted:
@@ -184,10 +191,11 @@ class SegmentationHead(nn.Module):
         coarse = fan_in_dense(1, _WIDTH, "coarse_projection")(x)
         for stage in range(stages):
             features = self.channels if stage else self.channels * 3 // 2
-            blocks = 2 if stage == stages - 1 else 1
+            is_last = stage == stages - 1
+            size = wanted if is_last else (2 * x.shape[1], 2 * x.shape[2])
             x = UpsamplingStage(
-                features, blocks, self.axis_name, self.dtype, name=f"stage_{stage}"
-            )(x, image, train)
+                features, 1 + is_last, self.axis_name, self.dtype, name=f"stage_{stage}"
+            )(x, image, train, size)
         x = jnp.concatenate([x.astype(jnp.float32), image], axis=-1)
         fine = fan_in_dense(1, x.shape[-1], "fine_projection")(x)
         return {"coarse": coarse, "fine": fine}
