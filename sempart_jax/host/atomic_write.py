@@ -4,7 +4,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from sempart_jax.host.write_errors import writing
+from sempart_jax.host.errors import writing
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

@@ -1,14 +1,16 @@
 """How every entry point starts: flags, expected errors in one line; without JAX, for it is slow."""
 
+import logging
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
-from absl import app, flags, logging
+from absl import app, flags
+from absl import logging as absl_logging
 from ml_collections import ConfigDict
 
 from sempart_jax.host.config_fields import describe_unknown_fields
 from sempart_jax.host.errors import ExpectedError
-from sempart_jax.host.orbax_noise import silence_orbax
 from sempart_jax.host.out_of_memory import MEMORY_ERRORS, describe_out_of_memory
 
 EXPECTED_ERRORS = (
@@ -52,7 +54,7 @@ def run(
         if rest and not positional:
             sys.exit(f"error: unexpected arguments: {' '.join(rest)}")
         if not flags.FLAGS["verbosity"].present:
-            logging.set_verbosity(logging.WARNING)
+            absl_logging.set_verbosity(absl_logging.WARNING)
             silence_orbax()
         try:
             main(*([rest] if positional else []))
@@ -86,3 +88,23 @@ def _parse(arguments: list[str], default: ConfigDict) -> list[str]:
         # Help that was asked for is no failure, as absl has it.
         sys.exit(0 if any(each.lstrip("-") in _HELP for each in arguments) else left.code)
     return rest
+
+
+def silence_orbax() -> None:
+    """Leave out orbax's log, and what it has begun and not ended when it fails.
+
+    Each of its errors is raised as well, and told by whoever has asked for a checkpoint.
+    """
+    absl_logging.get_absl_handler().addFilter(_is_no_noise)
+    tell = sys.unraisablehook
+
+    def tell_unless_closed(unraisable: "sys.UnraisableHookArgs") -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            tell(unraisable)
+
+    sys.unraisablehook = tell_unless_closed
+
+
+def _is_no_noise(record: logging.LogRecord) -> bool:
+    abandoned = record.name == "asyncio" and "never retrieved" in record.getMessage()
+    return not abandoned and "orbax" not in Path(record.pathname).parts

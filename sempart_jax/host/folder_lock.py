@@ -11,7 +11,7 @@ import filelock
 from absl import logging
 
 from sempart_jax.host.atomic_write import write_atomically
-from sempart_jax.host.write_errors import writing
+from sempart_jax.host.errors import writing
 
 _NO_LOCKS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK, 524)
 """What file systems over a network may answer; 524 is Linux's ENOTSUPP, which errno lacks."""

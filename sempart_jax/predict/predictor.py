@@ -5,13 +5,14 @@ that most photographs have. An image of another ratio is stretched on its way in
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float, Shaped, UInt8
 
 from sempart_jax.data.image_sizes import resize
-from sempart_jax.host.in_flight import map_in_flight
 
 ASPECT_RATIOS = (1.0, 4 / 3, 3 / 2, 16 / 9)
 """Long side over short side; with portrait and landscape, seven shapes in all."""
@@ -137,3 +138,32 @@ class Predictor:
             for place, mask in zip(members, predicted, strict=True):
                 masks[place] = self.fit(mask, *images[place].shape[:2])
         return [masks[place] for place in range(len(images))]
+
+
+Given = TypeVar("Given")
+Result = TypeVar("Result")
+
+IN_FLIGHT = 2
+"""Batches that are begun and not yet fetched. A device that always has one more to go on with is
+never idle; a third would only take memory."""
+
+
+def map_in_flight(
+    start: Callable[[Given], Callable[[], Result]], batches: Iterable[Given]
+) -> Iterator[Result]:
+    """Begin each batch before the result of the last is waited for.
+
+    Args:
+        start: begins a batch and returns what waits for its result.
+        batches: taken one by one, as late as can be.
+
+    Yields:
+        Results in the order of ``batches``.
+    """
+    begun: deque[Callable[[], Result]] = deque()
+    for batch in batches:
+        begun.append(start(batch))
+        if len(begun) == IN_FLIGHT:
+            yield begun.popleft()()
+    while begun:
+        yield begun.popleft()()

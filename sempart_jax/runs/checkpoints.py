@@ -24,7 +24,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from absl import logging
 
-from sempart_jax.host.write_errors import WriteError, writing
+from sempart_jax.host.errors import WriteError, writing
 
 _FINGERPRINTS = "fingerprints"
 _WHOLE_FINGERPRINT = "fingerprint"

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 
 from sempart_jax.host.atomic_write import write_atomically
 from sempart_jax.host.config_fields import flatten
-from sempart_jax.host.write_errors import writing
+from sempart_jax.host.errors import writing
 from sempart_jax.runs.metrics_file import read_rows
 from sempart_jax.runs.run_config import changed_fields
 

@@ -17,9 +17,8 @@ import numpy as np
 
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import UnreadableImageError, count_pixels, read_image
-from sempart_jax.host.in_flight import IN_FLIGHT
 from sempart_jax.host.pixel_budget import PixelBudget
-from sempart_jax.predict.predictor import Predictor
+from sempart_jax.predict.predictor import IN_FLIGHT, Predictor
 from sempart_jax.segmentation.finishing import UnfinishedImageError
 from sempart_jax.segmentation.inputs import ImageFile
 

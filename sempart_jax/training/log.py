@@ -18,7 +18,7 @@ from tensorboardX.record_writer import RecordWriter
 from tqdm import tqdm
 
 from sempart_jax.host.atomic_write import write_atomically
-from sempart_jax.host.write_errors import writing
+from sempart_jax.host.errors import writing
 from sempart_jax.report.panels import draw_curves, read_curves, save_png
 from sempart_jax.runs.metrics_file import read_rows
 

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict, config_flags
 
 from sempart_jax.data.folder import image_folder
 from sempart_jax.host import command_line
+from sempart_jax.host.errors import WriteError
 from sempart_jax.host.stop_signals import StoppedRunError
-from sempart_jax.host.write_errors import WriteError
 
 
 def run(

@@ -7,8 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
+from sempart_jax.host.errors import WriteError
 from sempart_jax.host.folder_lock import FolderInUseError, locked
-from sempart_jax.host.write_errors import WriteError
 from sempart_jax.runs.default_config import default_config
 from sempart_jax.runs.load_network import load_network
 from sempart_jax.runs.run_record import ResumeError, note_kept_step, register_run

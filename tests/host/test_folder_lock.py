@@ -10,8 +10,8 @@ import sys
 
 import pytest
 
+from sempart_jax.host.errors import WriteError
 from sempart_jax.host.folder_lock import FolderInUseError, locked
-from sempart_jax.host.write_errors import WriteError
 from tests.commands import REPOSITORY
 
 HOLD = """

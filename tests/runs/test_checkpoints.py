@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from sempart_jax.host.write_errors import WriteError
+from sempart_jax.host.errors import WriteError
 from sempart_jax.runs.checkpoints import Checkpoints, DamagedCheckpointError, fingerprint_params
 from sempart_jax.two_tricks.train_step import create_train_state
 

@@ -6,7 +6,7 @@ import subprocess
 import pytest
 
 from sempart_jax.host.atomic_write import write_atomically
-from sempart_jax.host.write_errors import WriteError
+from sempart_jax.host.errors import WriteError
 from sempart_jax.runs import run_record
 from sempart_jax.runs.default_config import RESUMABLE_FIELDS, default_config
 from sempart_jax.runs.run_record import (

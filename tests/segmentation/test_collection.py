@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from sempart_jax.data.images import read_grey
+from sempart_jax.host.errors import WriteError
 from sempart_jax.host.folder_lock import FolderInUseError, locked
-from sempart_jax.host.write_errors import WriteError
 from sempart_jax.segmentation.collection import Summary, segment
 from sempart_jax.segmentation.inputs import Shard
 from tests.segmentation.red_images import red_segmenter, write_red

@@ -11,7 +11,7 @@ from PIL import Image
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
-from sempart_jax.host.write_errors import WriteError
+from sempart_jax.host.errors import WriteError
 from sempart_jax.training.log import SilentLog, TrainingLog
 
 

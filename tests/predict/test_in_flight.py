@@ -2,7 +2,7 @@
 
 import pytest
 
-from sempart_jax.host.in_flight import map_in_flight
+from sempart_jax.predict.predictor import map_in_flight
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 5])
