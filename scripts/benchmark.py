@@ -41,9 +41,10 @@ from sempart_jax.baselines.bilateral import bilateral_solver
 from sempart_jax.baselines.tokencut import tokencut
 from sempart_jax.data import folder, image_sources, pipeline, synthetic
 from sempart_jax.host import atomic_write, command_line, out_of_memory
+from sempart_jax.kernels import host_guided_filter
 from sempart_jax.kernels.normalization import normalize
 from sempart_jax.networks import backbones, by_name, trained
-from sempart_jax.predict import postprocessing, predictor, segmenter
+from sempart_jax.predict import load, network_step
 from sempart_jax.two_tricks import augment, filters, interfaces, losses, objective, train_step
 
 _ONLY = flags.DEFINE_list("only", None, "Rows to measure; all that this machine can by default.")
@@ -153,7 +154,7 @@ def guided_filters(size: Size) -> Iterator[Row]:
         image = rng.integers(0, 256, (height, width, 3), np.uint8)
         mask = rng.uniform(size=(height, width)).astype(np.float32)
         jitted = ours(functools.partial(jitted_filter, image, mask))
-        host = ours(functools.partial(postprocessing.guided, image, mask, radius=RADIUS))
+        host = ours(functools.partial(host_guided_filter.guided, image, mask, radius=RADIUS))
         opencv = Side("OpenCV", functools.partial(opencv_filter, image, mask)) if cv2 else None
         name = f"guided filter, {{}}, {height}x{width}"
         yield Row(name.format("jitted"), jitted, in_torch(size, "guided", image, mask, RADIUS))
@@ -290,8 +291,8 @@ def mask_work(size: Size, dtype: str) -> Any:
     """Return the prediction of fine masks on all devices, from and to the host."""
     network, frozen, variables = make_network(dtype)
     images, variables = draw_scenes(size), train_step.replicate(variables)
-    predict = predictor.Predictor(network, train_step.replicate(frozen))
-    return lambda: predict(variables, images, size.batch, ("fine",))["fine"]
+    step = network_step.NetworkStep(network, train_step.replicate(frozen))
+    return lambda: step.start(variables, images, size.batch, ("fine",))()["fine"]
 
 
 def masks(size: Size) -> Iterator[Row]:
@@ -299,7 +300,7 @@ def masks(size: Size) -> Iterator[Row]:
     network, frozen, variables = make_network()
     origin = {"backbone": BACKBONE, "dtype": "float32", "origin": "drawn"}
     whole = trained.TrainedNetwork(network, frozen, variables, size.side, **origin)
-    segment = segmenter.ImageSegmenter(whole, invert="never", batch_size=size.batch)
+    segment = load.network_segmenter(whole, invert="never", batch_size=size.batch)
     images = draw_scenes(size)
     side = in_torch(size, "masks", frozen, variables, images, size.plain)
     name = f"mask by the segmenter, {size.side} px, batch {size.batch}"

@@ -2,7 +2,6 @@
 
 import os
 
-from sempart_jax.baselines.by_name import METHODS, is_found
 from sempart_jax.networks.names import BACKBONES, check_backbone
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 
@@ -39,13 +38,16 @@ def check_method(
     """Refuse a method that there is not, or that does not go with what is given for it.
 
     Args:
-        method: name among :data:`METHODS`.
+        method: name among ``baselines.by_name.METHODS``.
         backbone: name of the backbone.
         decoder: FOUND's decoder.
 
     Raises:
         ValueError: as said.
     """
+    # Not above: an exported network has its options checked without any method.
+    from sempart_jax.baselines.by_name import METHODS, is_found
+
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
     if decoder is not None and not is_found(method):

@@ -4,21 +4,16 @@ import os
 import threading
 import time
 
-import jax
 import numpy as np
 import pytest
 
 from sempart_jax.data.folder import file_stamp
 from sempart_jax.data.images import count_pixels, read_image
 from sempart_jax.host.pixel_budget import PixelBudget
-from sempart_jax.predict.load import network_segmenter
 from sempart_jax.segmentation.finishing import UnfinishedImageError
 from sempart_jax.segmentation.inputs import ImageFile
 from sempart_jax.segmentation.stream import Stream
 from tests.segmentation.red_images import RedPredictor, write_red
-from tests.small_model import small_network
-
-pytestmark = pytest.mark.compile_bound
 
 
 class Collector:
@@ -152,19 +147,3 @@ def test_heads_of_files_tell_their_pixels(tmp_path):
     assert count_pixels(write_red(tmp_path / "a.png", 10, 20)) == 200
     (tmp_path / "b.png").write_bytes(b"no image")
     assert [count_pixels(tmp_path / name) for name in ("b.png", "absent.png", "")] == [0, 0, 0]
-
-
-@pytest.mark.slow
-def test_two_hundred_sizes_compile_at_most_eight_times(tmp_path, caplog):
-    rng = np.random.default_rng(0)
-    files = []
-    for i in range(200):
-        height, width = (int(side) for side in rng.integers(16, 120, 2))
-        files.append(ImageFile(write_red(tmp_path / f"{i}.png", height, width), str(i)))
-    predictor = network_segmenter(small_network(), batch_size=8).predictor
-    collector = Collector()
-    with jax.log_compiles(), caplog.at_level("WARNING"):
-        collector.stream(predictor).run(files)
-    assert len(collector.done) == 200
-    compiled = [r for r in caplog.records if r.getMessage().startswith("Finished XLA compilation")]
-    assert 3 <= len(compiled) <= 8, [r.getMessage() for r in compiled]
