@@ -3,9 +3,9 @@ r"""Turn published PyTorch weights into one model file.
     python scripts/port_weights.py --head segmenter.pth --backbone_weights dino.pth \
         --out model.safetensors
 
-The head released with *Two Tricks*, a backbone of DINO or iBOT, or both. A file with a head loads
-by ``sempart_jax.load_segmenter("model.safetensors")``; one with a backbone serves a training as
-``--config.backbone.weights=model.safetensors``. PyTorch files need ``pip install
+The head released with *Two Tricks*, a backbone of the DINO family, or both. A file with a head
+loads by ``sempart_jax.load_segmenter("model.safetensors")``; one with a backbone serves a training
+as ``--config.backbone.weights=model.safetensors``. PyTorch files need ``pip install
 'sempart_jax[torch]'``; ``.npz`` and ``.safetensors`` do not.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from sempart_jax.kernels.tensor_tree import flatten
 from sempart_jax.networks.model_format import BACKBONE, DTYPES, HEAD, Description, write_tensors
-from sempart_jax.networks.names import BACKBONES
+from sempart_jax.networks.names import ANY_VIT, BACKBONES
 
 
 def port(
@@ -39,21 +39,28 @@ def port(
     """
     # Not above: what is mistyped is told before JAX is imported.
     from sempart_jax.networks.released import (
+        describe_vit,
         head_shape,
+        is_of,
         read_released_head,
         read_released_vit,
-        vit_shape,
     )
 
     tensors: dict[str, Any] = {}
-    shapes: list[tuple[int, ...]] = []
+    shapes: list[tuple[int, int]] = []
+    module = None
     if backbone_weights is not None:
-        params = read_released_vit(backbone_weights)
-        shapes.append(vit_shape(params))
+        known = None if backbone in (None, ANY_VIT) else BACKBONES[backbone]
+        module, params = read_released_vit(backbone_weights, known and known.num_heads)
+        if known is not None and not is_of(module, known):
+            raise ValueError(
+                f"{backbone} has {describe_vit(known)}, but the weights have "
+                f"{describe_vit(module)}: name another file or another backbone"
+            )
+        shapes.append((module.patch_size, module.width))
         tensors |= flatten(params, BACKBONE)
-        patch_size, width, depth = vit_shape(params)
         print(f"backbone {backbone_weights}")
-        print(f"  vision transformer: patch {patch_size}, width {width}, depth {depth}")
+        print(f"  vision transformer of {describe_vit(module)}")
         print(f"  {_count(params)}")
     if head is not None:
         variables = read_released_head(head)
@@ -65,13 +72,21 @@ def port(
         print(
             f"  {_count(variables['params'])}, and {_count(variables['batch_stats'])} of batch norm"
         )
-    if len({shape[:2] for shape in shapes}) > 1:
-        (patch_size, width, _), (head_patch_size, head_width) = shapes
+    if len(set(shapes)) > 1:
+        (patch_size, width), (head_patch_size, head_width) = shapes
         raise ValueError(
             f"the head is for patches of {head_patch_size} pixels and keys of {head_width} "
             f"channels, but the backbone has {patch_size} and {width}: they do not belong together"
         )
-    backbone = _backbone_name(shapes[0], backbone)
+    if backbone is None:
+        backbone = _infer_name(shapes[0], module)
+    elif backbone != ANY_VIT:
+        expected = (BACKBONES[backbone].patch_size, BACKBONES[backbone].width)
+        if expected != shapes[0]:
+            raise ValueError(
+                f"{backbone} has patch size and width {expected}, but the weights have "
+                f"{shapes[0]}: name another file or another backbone"
+            )
     sources = [str(path.name) for path in (head, backbone_weights) if path is not None]
     description = Description(
         backbone=backbone,
@@ -85,22 +100,13 @@ def port(
     print(f"  {parts} of {backbone}, {dtype}, {out.stat().st_size / 1e6:.1f} MB")
 
 
-def _backbone_name(shape: tuple[int, ...], name: str | None) -> str:
+def _infer_name(shape: tuple[int, int], module: Any) -> str:
     from sempart_jax.networks.released import infer_backbone
 
-    if name is None:
-        try:
-            return infer_backbone(*shape)
-        except ValueError as error:
-            raise ValueError(f"{error} (--backbone)") from error
-    known = BACKBONES[name]
-    expected = (known.patch_size, known.width, known.depth)[: len(shape)]
-    if expected != shape:
-        raise ValueError(
-            f"{name} has patch size, width and depth {expected}, but the weights have {shape}: "
-            "name another file or another backbone"
-        )
-    return name
+    try:
+        return infer_backbone(*shape, module)
+    except ValueError as error:
+        raise ValueError(f"{error} (--backbone)") from error
 
 
 def _count(tree: Mapping[str, Any]) -> str:
@@ -115,11 +121,11 @@ def main() -> None:
     )
     parser.add_argument("--head", type=Path, metavar="FILE", help="released segmenter")
     parser.add_argument(
-        "--backbone_weights", type=Path, metavar="FILE", help="checkpoint of DINO or iBOT"
+        "--backbone_weights", type=Path, metavar="FILE", help="weights of a vision transformer"
     )
     parser.add_argument(
         "--backbone",
-        choices=list(BACKBONES),
+        choices=[*BACKBONES, ANY_VIT],
         metavar="NAME",
         help=f"{', '.join(BACKBONES)}; needed where tensors do not tell: DINO and iBOT ViT-S/16",
     )

@@ -23,6 +23,7 @@ from sempart_jax.data.boxed import BOXED_SETS
 from sempart_jax.data.folder import image_folder
 from sempart_jax.host import command_line
 from sempart_jax.metrics.protocols import FOREGROUND_RULES, PROTOCOLS
+from sempart_jax.networks.names import FEATURES
 from sempart_jax.predict.options import METHOD_SHORT_SIDE, check_method
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 from sempart_jax.runs.source import check_source
@@ -35,7 +36,7 @@ _KINDS = ("workdir", "method", "predictions", "boxes")
 """Flags of which one says what is scored."""
 _NETWORKS, _MASKS = _KINDS[:2], _KINDS[:3]
 _APPLIES_TO: Mapping[str, Sequence[str]] = {
-    "decoder": ("method",),
+    **dict.fromkeys(("decoder", "features"), ("method",)),
     **dict.fromkeys(("backbone", "weights", "resolution", "batch_size"), _NETWORKS),
     **dict.fromkeys(("protocols", "postprocessings", "foreground_rule", "extra_metrics"), _MASKS),
 }
@@ -70,6 +71,12 @@ def define_flags() -> None:
         "on.",
     )
     flags.DEFINE_string("weights", None, "File of the backbone's weights, if it has moved.")
+    flags.DEFINE_enum(
+        "features",
+        None,
+        list(FEATURES),
+        "Which of the backbone's features --method looks at; by default those of its family.",
+    )
     flags.DEFINE_string("decoder", None, "File of FOUND's decoder, for its methods.")
     flags.DEFINE_integer(
         "resolution",
@@ -328,7 +335,7 @@ def _evaluate(scored: str) -> None:
             origins = dict.fromkeys(datasets, network_origin(workdir, **_network_options()))
             title = f"run {workdir}"
         elif scored == "method":
-            origin = method_origin(given.method, **_network_options("decoder"))
+            origin = method_origin(given.method, **_network_options("decoder", "features"))
             origins = dict.fromkeys(datasets, origin)
             title = f"{given.method}, {origin.facts['backbone']}"
         else:

@@ -30,6 +30,7 @@ from sempart_jax.data.folder import PRODUCT_FOLDERS
 from sempart_jax.host import command_line
 from sempart_jax.host.shown_names import printable
 from sempart_jax.networks.builtin_model import builtin_model_path
+from sempart_jax.networks.names import FEATURES
 from sempart_jax.predict.options import INVERSIONS, METHOD_SHORT_SIDE, check_method
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 from sempart_jax.runs.source import check_source
@@ -50,6 +51,12 @@ def define_flags() -> None:
     )
     flags.DEFINE_enum(
         "method", None, list(METHODS), "What segments instead, without training, over --backbone."
+    )
+    flags.DEFINE_enum(
+        "features",
+        None,
+        list(FEATURES),
+        "Which of the backbone's features --method looks at; by default those of its family.",
     )
     flags.DEFINE_string("decoder", None, "File of FOUND's decoder, for its methods.")
     flags.DEFINE_string("out", None, "Output folder; has to be named.")
@@ -107,6 +114,8 @@ def _source() -> str | Path | None:
             raise ValueError(
                 "--decoder is FOUND's: give --method=found_multi or found_single with it"
             )
+        if given.features is not None:
+            raise ValueError("--features goes with --method: a network knows its own")
         source = builtin_model_path() if given.workdir is None else given.workdir
         check_source(source)
         return source
@@ -131,7 +140,8 @@ def _segment(arguments: Sequence[str], source: str | Path | None, shard: Shard |
     enable_compilation_cache()
     given = flags.FLAGS
     options = _given(
-        "backbone", "weights", "decoder", "resolution", "refine", "invert", "batch_size"
+        *("backbone", "weights", "decoder", "features"),
+        *("resolution", "refine", "invert", "batch_size"),
     )
     summary = Summary()
     try:

@@ -17,6 +17,7 @@ from sempart_jax.runs.default_config import (
     check_config,
     default_config,
     resumable_fields,
+    with_whole_patches,
 )
 from sempart_jax.runs.run_config import last_step
 from sempart_jax.segmentation.pseudo_masks import open_pseudo_masks
@@ -54,6 +55,7 @@ def train(config: ConfigDict, workdir: Path) -> Validations:
     from sempart_jax.training.segmentation import SegmentationTask
 
     check_config(config)
+    config = with_whole_patches(config)
     check_devices(config)
     fingerprints = {}
     images: ImageSource

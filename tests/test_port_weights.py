@@ -209,11 +209,11 @@ def test_mistakes_are_told_in_one_line_and_nothing_is_written(port, shallow, tmp
         ),
         (
             {"backbone_weights": "vit8.npz", "backbone": "dino_vits16"},
-            r"dino_vits16 has patch size, width and depth \(16, 384, 1\), but .* \(8, 384, 1\)",
+            "dino_vits16 has patch size 16, width 384 and depth 1, but .* have patch size 8, ",
         ),
         (
             {"head": "head16.npz", "backbone": "dino_vits8"},
-            r"dino_vits8 has patch size, width and depth \(8, 384\), but .* \(16, 384\)",
+            r"dino_vits8 has patch size and width \(8, 384\), but .* \(16, 384\)",
         ),
     ):
         files = {

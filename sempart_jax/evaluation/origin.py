@@ -95,7 +95,8 @@ def network_origin(
     facts = {
         "masks": f"fine mask of the {network.origin}",
         "backbone": f"{network.backbone}, {network.computation}",
-        "short side seen by the network": f"{predictor.short_side} px",
+        # Rounded to the patch.
+        "short side seen by the network": f"{predictor.input_size(1, 1)[0]} px",
         "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }
     return Origin(masks_of(predictor), facts)
@@ -107,6 +108,7 @@ def method_origin(
     *,
     weights: str | None = None,
     decoder: str | os.PathLike[str] | None = None,
+    features: str = "",
     short_side: int = METHOD_SHORT_SIDE,
     batch_size: int = 8,
 ) -> Origin:
@@ -117,6 +119,7 @@ def method_origin(
         backbone: name of the backbone.
         weights: file of its weights; downloaded by name if None.
         decoder: file of FOUND's decoder, for the methods of that name.
+        features: which of the backbone's features it looks at; empty for those of its family.
         short_side: short side in pixels at which the backbone sees an image.
         batch_size: images that are processed together.
     """
@@ -125,13 +128,14 @@ def method_origin(
         backbone=backbone,
         weights=weights,
         decoder=decoder,
+        features=features,
         resolution=short_side,
         batch_size=batch_size,
     )
     facts = {
         "masks": method if decoder is None else f"{method}, decoder {decoder}",
-        "backbone": backbone,
-        "short side seen by the network": f"{short_side} px",
+        "backbone": f"{backbone}, {features}" if features else backbone,
+        "short side seen by the network": f"{segmenter.predictor.input_size(1, 1)[0]} px",
     }
     return Origin(masks_of(segmenter.predictor), facts, foreground_chosen=True)
 

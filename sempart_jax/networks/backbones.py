@@ -8,21 +8,38 @@ from absl import logging
 from flax import linen as nn
 
 from sempart_jax.networks.handcrafted import HandcraftedBackbone
-from sempart_jax.networks.names import HANDCRAFTED, RANDOM_WEIGHTS, check_backbone
-from sempart_jax.networks.pretrained import create_backbone, load_backbone_params
+from sempart_jax.networks.names import (
+    ANY_VIT,
+    FEATURES,
+    HANDCRAFTED,
+    RANDOM_WEIGHTS,
+    check_backbone,
+)
+from sempart_jax.networks.pretrained import (
+    create_backbone,
+    load_any_vit,
+    load_backbone_params,
+)
 
 
 def load_backbone(
-    name: str, weights: str = "", dtype: str = "float32"
+    name: str,
+    weights: str = "",
+    dtype: str = "float32",
+    *,
+    features: str = "",
+    position_directions: int = 0,
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Make a backbone and load its parameters.
 
     Args:
-        name: one of ``sempart_jax.networks.names.BACKBONES``, or ``handcrafted`` (no parameters).
-        weights: a file (``.safetensors``, ``.npz``, ``.pth``; a model file of this project that
-            holds the backbone, too); empty to download them by name; ``random`` for
-            ``networks.names.RANDOM_WEIGHTS``.
+        name: one of ``sempart_jax.networks.names.BACKBONES``; ``vit`` for any vision transformer of
+            the family, as its weights are; or ``handcrafted`` (no parameters).
+        weights: see ``pretrained.load_backbone_params``; empty to download them by name; ``random``
+            for ``networks.names.RANDOM_WEIGHTS``.
         dtype: type of the matrix products, ``float32`` or ``bfloat16``.
+        features: one of ``networks.names.FEATURES``; empty for those of the backbone's family.
+        position_directions: see ``two_tricks.features``.
 
     Returns:
         The module, and the parameters that its ``apply`` takes.
@@ -33,7 +50,19 @@ def load_backbone(
         FileNotFoundError: the weights are not there and cannot be had.
         ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
     """
+    if features not in ("", *FEATURES):
+        raise ValueError(f"unknown features {features!r}: choose one of {', '.join(FEATURES)}")
+    if name == HANDCRAFTED and (features not in ("", "keys") or position_directions):
+        raise ValueError("the handcrafted backbone has keys alone: leave the choice of features")
+    options: dict[str, Any] = {"features": features} if features else {}
+    if position_directions:
+        options["position_directions"] = position_directions
+    if name == ANY_VIT:
+        vit, params = load_any_vit(weights or None)
+        return vit.clone(dtype=jnp.dtype(dtype), **options), params
     module = backbone_module(name, dtype)
+    if options and name != HANDCRAFTED:
+        module = module.clone(**options)
     if name == HANDCRAFTED:
         if weights:
             raise ValueError(
@@ -61,6 +90,8 @@ def backbone_module(name: str, dtype: str = "float32") -> nn.Module:
             float32.
     """
     check_backbone(name)
+    if name == ANY_VIT:
+        raise ValueError("the backbone vit takes its shape from its weights: name one by its name")
     if name == HANDCRAFTED:
         if dtype != "float32":
             raise ValueError(

@@ -77,7 +77,7 @@ def name_network(network: MaskNetwork) -> str:
 
 
 def load_frozen(
-    network: str, backbone: str, weights: str = "", dtype: str = "float32"
+    network: str, backbone: str, weights: str = "", dtype: str = "float32", **options: Any
 ) -> tuple[nn.Module, dict[str, Any]]:
     """Make the backbone of a network, and load what stays frozen of it.
 
@@ -86,6 +86,7 @@ def load_frozen(
         backbone: name of the backbone.
         weights: see ``load_backbone``.
         dtype: see ``load_backbone``.
+        options: choice of features, see ``load_backbone``.
 
     Returns:
         The module and its parameters, or none where the network trains them itself.
@@ -95,5 +96,5 @@ def load_frozen(
         FileNotFoundError: if the weights cannot be had.
     """
     if network != SELFMASK:
-        return load_backbone(backbone, weights, dtype)
+        return load_backbone(backbone, weights, dtype, **options)
     return backbone_module(backbone, dtype), {}

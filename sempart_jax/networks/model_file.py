@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 from sempart_jax.baselines.selfmask_network import SelfMaskNetwork
 from sempart_jax.kernels.tensor_tree import check_tensors, flatten, unflatten
@@ -15,9 +16,11 @@ from sempart_jax.networks.model_format import (
     read_tensors,
     write_tensors,
 )
+from sempart_jax.networks.names import HANDCRAFTED
 from sempart_jax.networks.trained import TrainedNetwork
 from sempart_jax.two_tricks.head import SegmentationHead
 from sempart_jax.two_tricks.head_network import HeadNetwork
+from sempart_jax.two_tricks.vit import VisionTransformer
 
 
 def write_model(
@@ -49,10 +52,16 @@ def write_model(
 
 def describe(network: TrainedNetwork) -> Description:
     """Say what a model file tells of a network beside its tensors."""
-    sizes = {}
+    sizes: dict[str, Any] = {}
     modules = network.modules
+    if isinstance(modules, HeadNetwork) and isinstance(modules.backbone, VisionTransformer):
+        backbone = modules.backbone
+        sizes = {
+            "features": backbone.features,
+            "position_directions": backbone.position_directions,
+        }
     if isinstance(modules, HeadNetwork) and isinstance(modules.head, SegmentationHead):
-        sizes = {"head_channels": modules.head.channels}
+        sizes["head_channels"] = modules.head.channels
     elif isinstance(modules, SelfMaskNetwork):
         mask_former = modules.mask_former
         sizes = {"queries": mask_former.num_queries, "decoder_layers": mask_former.num_layers}
@@ -103,6 +112,9 @@ def read_model(
         description.backbone,
         "" if weights is None else os.fspath(weights),
         description.compute_dtype,
+        # Older files are of networks over keys.
+        features=description.features or ("" if description.backbone == HANDCRAFTED else "keys"),
+        position_directions=description.position_directions,
     )
     if module.patch_size != description.patch_size:
         raise ValueError(

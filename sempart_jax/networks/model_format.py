@@ -27,7 +27,10 @@ SUFFIX = ".safetensors"
 BACKBONE, HEAD = "backbone/", "head/"
 PARTS = (BACKBONE, "head/params/", "head/batch_stats/")
 DTYPES = ("float32", "bfloat16")
-LATER_FIELDS = ("network", "queries", "decoder_layers", "head_dtype", "head_channels")
+LATER_FIELDS = (
+    *("network", "queries", "decoder_layers", "head_dtype", "head_channels"),
+    *("features", "position_directions"),
+)
 """Fields that older files lack: they are of ``sempart`` with the paper's head in float32."""
 
 
@@ -48,6 +51,8 @@ class Description:
         decoder_layers: layers of its transformer decoder.
         head_dtype: type of the products in the head of the network ``sempart``.
         head_channels: features of that head's fine branch.
+        features: which of the backbone's features the network looks at; empty for keys.
+        position_directions: directions of position bias that are projected out of them.
 
     Raises:
         ValueError: if a value is out of range.
@@ -65,6 +70,8 @@ class Description:
     decoder_layers: int = 6
     head_dtype: str = "float32"
     head_channels: int = 128
+    features: str = ""
+    position_directions: int = 0
 
     def __post_init__(self) -> None:
         """Check the values, which may come from a damaged file."""
@@ -75,6 +82,7 @@ class Description:
             ("filter_eps", 0 < self.filter_eps < math.inf, "above 0"),
             ("queries", 1 <= self.queries <= 10_000, "1 to 10000"),
             ("decoder_layers", 1 <= self.decoder_layers <= 100, "1 to 100"),
+            ("position_directions", 0 <= self.position_directions <= 10_000, "0 to 10000"),
             ("head_channels", 2 <= self.head_channels <= 10_000, "2 to 10000"),
             ("compute_dtype", self.compute_dtype in DTYPES, " or ".join(DTYPES)),
             ("head_dtype", self.head_dtype in DTYPES, " or ".join(DTYPES)),
@@ -163,6 +171,7 @@ def read_description(path: str | os.PathLike[str]) -> Description:
         "queries": int,
         "decoder_layers": int,
         "head_channels": int,
+        "position_directions": int,
     }
     try:
         return Description(

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from absl import logging
 from jax.typing import DTypeLike
 
 from sempart_jax.kernels.tensor_tree import check_tensors, flatten, unflatten
@@ -18,10 +19,11 @@ from sempart_jax.networks.model_format import (
     read_description,
     read_tensors,
 )
-from sempart_jax.networks.names import BACKBONES
-from sempart_jax.networks.porting import port_head, port_vit
-from sempart_jax.networks.released import read_released_vit, vit_shape
-from sempart_jax.two_tricks.vit import VisionTransformer
+from sempart_jax.networks.names import ANY_VIT, BACKBONES
+from sempart_jax.networks.porting import HEAD_SIZE, port_head, port_vit
+from sempart_jax.networks.released import describe_vit, is_of, read_released_vit
+from sempart_jax.networks.weight_files import INDEX_SUFFIX, shard_names
+from sempart_jax.two_tricks.vit import MLP_RATIO, VisionTransformer
 
 __all__ = ["HUB_REPOSITORIES", "load_backbone_params", "port_head", "port_vit"]
 
@@ -30,10 +32,26 @@ HUB_REPOSITORIES: Mapping[str, str] = {
     "dino_vits16": "timm/vit_small_patch16_224.dino",
     "dino_vitb8": "timm/vit_base_patch8_224.dino",
     "dino_vitb16": "timm/vit_base_patch16_224.dino",
+    "dinov2_vits14": "timm/vit_small_patch14_dinov2.lvd142m",
+    "dinov2_vitb14": "timm/vit_base_patch14_dinov2.lvd142m",
+    "dinov2_vitl14": "timm/vit_large_patch14_dinov2.lvd142m",
+    "dinov2_vits14_reg": "timm/vit_small_patch14_reg4_dinov2.lvd142m",
+    "dinov2_vitb14_reg": "timm/vit_base_patch14_reg4_dinov2.lvd142m",
+    "dinov2_vitl14_reg": "timm/vit_large_patch14_reg4_dinov2.lvd142m",
+    "dinov3_vits16": "timm/vit_small_patch16_dinov3.lvd1689m",
+    "dinov3_vits16plus": "timm/vit_small_plus_patch16_dinov3.lvd1689m",
+    "dinov3_vitb16": "timm/vit_base_patch16_dinov3.lvd1689m",
+    "dinov3_vitl16": "timm/vit_large_patch16_dinov3.lvd1689m",
 }
 """Hugging Face repositories of the backbones' weights; a backbone without one needs a file."""
 
 HUB_FILE = "model.safetensors"
+HUB_PREFIX = "hf:"
+"""What stands before the name of a repository of the hub in place of a file."""
+DINOV3_LICENCE = (
+    "DINOv3's weights come under Meta's DINOv3 licence, which has to be passed on with them: "
+    "https://ai.meta.com/resources/models-and-libraries/dinov3-license/"
+)
 BACKBONE_FILE = "backbone.safetensors"
 """What a run of pretraining leaves in its directory."""
 IBOT_SOURCE = "https://github.com/bytedance/ibot"
@@ -64,11 +82,11 @@ def load_backbone_params(
 
     Args:
         name: one of ``sempart_jax.networks.names.BACKBONES``.
-        weights: file with the weights (``.safetensors``, ``.npz``, ``.pth``), by the names of
-            facebookresearch/dino; whole checkpoints of self-supervised training are taken, too,
-            and so are a model file of this project that holds the backbone, and the directory of
-            a run of ``sempart_jax.pretrain``. Without it the file comes from the Hugging Face hub,
-            or from its cache.
+        weights: file with the weights (``.safetensors``, also in several files beside their
+            ``.safetensors.index.json``, ``.npz``, ``.pth``), by the names of their authors, of
+            transformers or of timm; ``hf:OWNER/NAME`` for a repository of the Hugging Face hub; a
+            model file of this project that holds the backbone; or the directory of a run of
+            ``sempart_jax.pretrain``. Without it the file comes from the hub, or from its cache.
         cache_dir: folder of the download cache instead of the hub's own.
 
     Returns:
@@ -82,7 +100,88 @@ def load_backbone_params(
     """
     if name not in BACKBONES:
         raise ValueError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
-    path = Path(weights) if weights is not None else _download(name, cache_dir)
+    path = find_weights(name, weights, cache_dir)
+    if is_model_file(path):
+        return _read_own(name, path)
+    known = BACKBONES[name]
+    try:
+        module, params = read_released_vit(path, known.num_heads)
+    except ValueError as error:
+        raise ValueError(f"backbone {name!r} from {error}") from error
+    if not is_of(module, known):
+        raise ValueError(
+            f"{path} holds a vision transformer of {describe_vit(module)}, but {name!r} has "
+            f"{describe_vit(known)}: name another file or another backbone"
+        )
+    return params
+
+
+def load_any_vit(
+    weights: str | os.PathLike[str] | None, cache_dir: str | Path | None = None
+) -> tuple[VisionTransformer, dict[str, Any]]:
+    """Load a vision transformer whose shape is read off its weights.
+
+    Args:
+        weights: see :func:`load_backbone_params`; needed.
+        cache_dir: folder of the download cache instead of the hub's own.
+
+    Returns:
+        The module and its parameters.
+
+    Raises:
+        FileNotFoundError: the file is not there, could not be had, or is not named.
+        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
+        ValueError: the file is no weight file, or holds no vision transformer of this family.
+    """
+    path = find_weights(ANY_VIT, weights, cache_dir)
+    if not is_model_file(path):
+        module, params = read_released_vit(path)
+    else:
+        params = unflatten(read_tensors(path, BACKBONE), BACKBONE)
+        if not params:
+            raise ValueError(f"{path} holds a head and no backbone: name another file")
+        module = infer_module(params)
+        shapes = _shapes(module)
+        tensors = flatten(params, BACKBONE)
+        position = f"{BACKBONE}position_embedding"
+        if position in tensors and position in shapes:
+            shapes[position] = _square_grid(shapes[position], tensors[position].shape)
+        check_tensors(path, tensors, shapes, "a vision transformer")
+    return module.clone(features="tokens" if module.layer_scale else "keys"), params
+
+
+def infer_module(params: Mapping[str, Any]) -> VisionTransformer:
+    """Make the module that parameters of a vision transformer belong to."""
+    block = params.get("block_0", {})
+    patch = params["patch_embedding"]["kernel"]
+    width = patch.shape[-1]
+    registers = params["registers"].shape[1] if "registers" in params else 0
+    hidden = block["mlp_hidden"]["kernel"].shape[1]
+    is_rotary = "position_embedding" not in params
+    learned = "learned_antialiased" if registers else "learned"
+    return VisionTransformer(
+        patch_size=patch.shape[0],
+        width=width,
+        depth=sum(name.startswith("block_") for name in params),
+        num_heads=width // HEAD_SIZE,
+        registers=registers,
+        position="rotary" if is_rotary else learned,
+        hidden=None if hidden == MLP_RATIO * width else hidden,
+        gated="mlp_gate" in block,
+        layer_scale="attention_scale" in block,
+        eps=1e-5 if is_rotary else 1e-6,
+    )
+
+
+def find_weights(
+    name: str, weights: str | os.PathLike[str] | None, cache_dir: str | Path | None
+) -> Path:
+    """Return the file of a backbone's weights; downloads it by name, or from ``hf:OWNER/NAME``."""
+    if weights is None:
+        return _download(name, HUB_REPOSITORIES.get(name), cache_dir)
+    if str(weights).startswith(HUB_PREFIX):
+        return _download(name, str(weights).removeprefix(HUB_PREFIX), cache_dir)
+    path = Path(weights)
     if path.is_dir():
         path = path / BACKBONE_FILE
         if not path.exists():
@@ -90,14 +189,7 @@ def load_backbone_params(
                 f"{weights} is a folder without {BACKBONE_FILE}: name a file of weights, or a run "
                 "of sempart_jax.pretrain that has written a checkpoint"
             )
-    if is_model_file(path):
-        return _read_own(name, path)
-    try:
-        params = read_released_vit(path)
-    except ValueError as error:
-        raise ValueError(f"backbone {name!r} from {error}") from error
-    _check_architecture(params, name, path)
-    return params
+    return path
 
 
 def _read_own(name: str, path: Path) -> dict[str, Any]:
@@ -107,10 +199,7 @@ def _read_own(name: str, path: Path) -> dict[str, Any]:
     if held != name or not tensors:
         found = f"the backbone {held!r}" if tensors else f"a head for {held!r} and no backbone"
         raise ValueError(f"{path} holds {found}, but {name!r} is wanted: name another file")
-    module = create_backbone(name)
-    side = module.patch_size
-    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))
-    shapes = {key: leaf.shape for key, leaf in flatten(variables["params"], BACKBONE).items()}
+    shapes = _shapes(create_backbone(name))
     position = f"{BACKBONE}position_embedding"
     if position in tensors:
         shapes[position] = _square_grid(shapes[position], tensors[position].shape)
@@ -125,18 +214,35 @@ def _square_grid(expected: tuple[int, ...], found: tuple[int, ...]) -> tuple[int
     return (expected[0], rows, expected[2]) if is_square else expected
 
 
-def _download(name: str, cache_dir: str | Path | None) -> Path:
-    if name not in HUB_REPOSITORIES:
+def _shapes(module: VisionTransformer) -> dict[str, tuple[int, ...]]:
+    side = module.patch_size
+    variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))
+    return {key: leaf.shape for key, leaf in flatten(variables["params"], BACKBONE).items()}
+
+
+def _download(name: str, repository: str | None, cache_dir: str | Path | None) -> Path:
+    if repository is None:
         source = "name a file of weights"
         if name.startswith("ibot"):
             source = f"get its teacher checkpoint (.pth) from {IBOT_SOURCE} and name the file"
+        elif name == ANY_VIT:
+            source = "name a file of weights, or hf:OWNER/NAME for one of the Hugging Face hub,"
         raise FileNotFoundError(f"backbone {name!r} has no download: {source} with {WEIGHTS_FLAG}")
-    repository = HUB_REPOSITORIES[name]
     # Only here: weights that lie on the disk need no hub.
     import huggingface_hub
+    from huggingface_hub.errors import EntryNotFoundError
+
+    def fetch(file: str) -> Path:
+        return Path(huggingface_hub.hf_hub_download(repository, file, cache_dir=cache_dir))
 
     try:
-        return Path(huggingface_hub.hf_hub_download(repository, HUB_FILE, cache_dir=cache_dir))
+        try:
+            path = fetch(HUB_FILE)
+        except EntryNotFoundError:
+            # Large models lie in several files beside an index.
+            path = fetch(f"{HUB_FILE}{INDEX_SUFFIX}")
+            for shard in shard_names(path):
+                fetch(shard)
     # A connection that breaks off is an exception of the hub's HTTP library, another in each of its
     # versions, and not always an OSError.
     except Exception as error:
@@ -147,14 +253,6 @@ def _download(name: str, cache_dir: str | Path | None) -> Path:
             f"https://huggingface.co/{repository}/resolve/main/{HUB_FILE} on a machine with a "
             f"network, copy it here, and name the file with {WEIGHTS_FLAG} ({error})"
         ) from error
-
-
-def _check_architecture(params: Mapping[str, Any], name: str, path: Path) -> None:
-    patch_size, width, depth = vit_shape(params)
-    expected = BACKBONES[name]
-    if (patch_size, width, depth) != (expected.patch_size, expected.width, expected.depth):
-        raise ValueError(
-            f"{path} holds a vision transformer of patch size {patch_size}, width {width} and "
-            f"depth {depth}, but {name!r} has patch size {expected.patch_size}, width "
-            f"{expected.width} and depth {expected.depth}: name another file or another backbone"
-        )
+    if "dinov3" in repository.lower():
+        logging.warning(DINOV3_LICENCE)
+    return path

@@ -1,6 +1,6 @@
 """Weights by the names that their authors released them under: which network they are of.
 
-A file is either a vision transformer of DINO or iBOT, or the head of *Two Tricks* (arXiv
+A file is either a vision transformer, or the head of *Two Tricks* (arXiv
 2404.03392); neither says by itself on which backbone the head was trained.
 """
 
@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from sempart_jax.networks.names import BACKBONES
-from sempart_jax.networks.porting import drop_projection_head, port_head, port_vit
+from sempart_jax.networks.backbone_names import original_name
+from sempart_jax.networks.names import BACKBONES, Architecture
+from sempart_jax.networks.porting import drop_projection_head, port_backbone, port_head
 from sempart_jax.networks.weight_files import read_state_dict
+from sempart_jax.two_tricks.vit import MLP_RATIO, VisionTransformer
 
 
 def read_released_head(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -43,14 +45,17 @@ def read_released_head(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def read_released_vit(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read a vision transformer of DINO or iBOT, without the projection head beside it.
+def read_released_vit(
+    path: str | os.PathLike[str], num_heads: int | None = None
+) -> tuple[VisionTransformer, dict[str, Any]]:
+    """Read a vision transformer, without the projection head beside it.
 
     Args:
         path: ``.pth``, ``.npz`` or ``.safetensors``; see ``weight_files.read_state_dict``.
+        num_heads: see ``porting.port_backbone``.
 
     Returns:
-        Parameters of ``VisionTransformer``.
+        The module and its parameters.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -64,7 +69,7 @@ def read_released_vit(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not _is_vit(state_dict):
         raise ValueError(f"{path} holds no vision transformer: {_first_names(state_dict)}")
     try:
-        return port_vit(state_dict)
+        return port_backbone(state_dict, num_heads)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
@@ -102,19 +107,14 @@ def head_shape(variables: Mapping[str, Any]) -> tuple[int, int]:
     return 2**stages, params["input_projection"]["kernel"].shape[0]
 
 
-def vit_shape(params: Mapping[str, Any]) -> tuple[int, int, int]:
-    """Return patch size, width and depth of a vision transformer."""
-    patch_size, _, _, width = params["patch_embedding"]["kernel"].shape
-    return patch_size, width, sum(name.startswith("block_") for name in params)
-
-
-def infer_backbone(patch_size: int, width: int, depth: int | None = None) -> str:
+def infer_backbone(patch_size: int, width: int, module: VisionTransformer | None = None) -> str:
     """Name the backbone of a shape.
 
     Args:
         patch_size: side of its patches in pixels.
-        width: channels of its keys.
-        depth: number of its blocks, where it is known.
+        width: channels of its features.
+        module: its module, where that is known; otherwise a backbone of DINO's own shape is meant,
+            over which heads were released.
 
     Raises:
         ValueError: there is none, or more than one and only a person can tell.
@@ -122,11 +122,12 @@ def infer_backbone(patch_size: int, width: int, depth: int | None = None) -> str
     names = [
         name
         for name, known in BACKBONES.items()
-        if (known.patch_size, known.width) == (patch_size, width) and depth in (None, known.depth)
+        if (known.patch_size, known.width) == (patch_size, width)
+        and (is_of(module, known) if module else not known.layer_scale)
     ]
     shape = f"patch size {patch_size} and width {width}"
-    if depth is not None:
-        shape = f"patch size {patch_size}, width {width} and depth {depth}"
+    if module is not None:
+        shape = describe_vit(module)
     if not names:
         raise ValueError(f"there is no backbone of {shape} among {', '.join(BACKBONES)}")
     if len(names) > 1:
@@ -137,12 +138,32 @@ def infer_backbone(patch_size: int, width: int, depth: int | None = None) -> str
     return names[0]
 
 
+def is_of(module: VisionTransformer, architecture: Architecture) -> bool:
+    """Say whether a module that was inferred from weights has the shape of a known backbone."""
+    fields = ("patch_size", "width", "depth", "registers", "position", "gated", "layer_scale")
+    same = all(getattr(module, name) == getattr(architecture, name) for name in fields)
+    default = MLP_RATIO * module.width
+    return same and (module.hidden or default) == (architecture.hidden or default)
+
+
+def describe_vit(vit: VisionTransformer | Architecture) -> str:
+    """Say in words what shape a vision transformer has."""
+    words = f"patch size {vit.patch_size}, width {vit.width} and depth {vit.depth}"
+    if vit.registers:
+        words += f", {vit.registers} registers"
+    if vit.position == "rotary":
+        words += ", rotary position"
+    if vit.layer_scale:
+        words += ", layer scale"
+    return words + (", SwiGLU" if vit.gated else "")
+
+
 def _is_head(state_dict: Mapping[str, np.ndarray]) -> bool:
     return "conv_input.weight" in state_dict or "conv_final.weight" in state_dict
 
 
 def _is_vit(state_dict: Mapping[str, np.ndarray]) -> bool:
-    return "patch_embed.proj.weight" in state_dict or "cls_token" in state_dict
+    return any(original_name(x) in ("patch_embed.proj.weight", "cls_token") for x in state_dict)
 
 
 def _first_names(state_dict: Mapping[str, np.ndarray]) -> str:

@@ -1,6 +1,7 @@
 """Weight files on disk: safetensors, NumPy archives and PyTorch checkpoints into named arrays."""
 
 import argparse
+import json
 import math
 import os
 import re
@@ -12,6 +13,9 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import safetensors.numpy
+
+INDEX_SUFFIX = ".index.json"
+"""How the index of a model in several files ends."""
 
 WRAPPERS = ("teacher", "segmenter_state_dict", "state_dict", "model", "student")
 """Keys under which training programs put the state dict, the one to prefer first."""
@@ -34,8 +38,25 @@ MAXIMUM_GROWTH = 20
 compress: more is a file made to fill the memory."""
 
 
+def shard_names(index: Path) -> list[str]:
+    """Return the files that an index of a large model names, which lie beside it.
+
+    Raises:
+        ValueError: the index is damaged, or names files elsewhere.
+    """
+    try:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        if not names or any(Path(name).name != name for name in names):
+            raise ValueError("no files, or files that do not lie beside it")
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{index} is no index of a model's files ({error})") from error
+    return names
+
+
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read named tensors from ``.safetensors``, ``.npz``, ``.pth``, ``.pt`` or ``.bin``.
+
+    A model in several files is named by its index, ``model.safetensors.index.json``.
 
     A checkpoint that holds its state dict under ``teacher``, ``segmenter_state_dict``,
     ``state_dict``, ``model`` or, where there is none of these, ``student`` is unwrapped; names of
@@ -56,6 +77,11 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
             tensors that take far more memory than the file is large.
     """
     path = Path(path)
+    if path.name.endswith(INDEX_SUFFIX) and path.is_file():
+        parts = [read_state_dict(path.with_name(name)) for name in shard_names(path)]
+        if sum(map(len, parts)) != len(set().union(*parts)):
+            raise ValueError(f"{path}: its files hold tensors of one name")
+        return {name: tensor for part in parts for name, tensor in part.items()}
     _check_is_weights(path)
     try:
         tensors = _named_tensors(_unwrap(_load(path)), path)

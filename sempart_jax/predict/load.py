@@ -109,6 +109,7 @@ def load_method_segmenter(
     backbone: str = "dino_vits8",
     weights: str | os.PathLike[str] | None = None,
     decoder: str | os.PathLike[str] | None = None,
+    features: str = "",
     resolution: int = METHOD_SHORT_SIDE,
     refine: str = "guided",
     invert: str = "never",
@@ -128,6 +129,8 @@ def load_method_segmenter(
         decoder: FOUND's decoder, for its two methods: its released file, or what else
             :func:`load_segmenter` takes of a run that has trained one; without one they take what
             is not background.
+        features: which of the backbone's features the method looks at, see
+            ``sempart_jax.networks.names.FEATURES``; empty for those of the backbone's family.
         resolution: short side in pixels at which the backbone sees an image, rounded to its patch.
         refine: see :func:`load_segmenter`.
         invert: see :func:`load_segmenter`; methods choose their foreground themselves.
@@ -146,7 +149,9 @@ def load_method_segmenter(
     check_method(method, backbone, decoder)
     # What can be wrong with a small file shows before a large one is downloaded.
     read_decoder = None if decoder is None else _read_decoder(decoder, backbone, weights)
-    module, params = load_backbone(backbone, "" if weights is None else os.fspath(weights))
+    module, params = load_backbone(
+        backbone, "" if weights is None else os.fspath(weights), features=features
+    )
     if read_decoder is not None and len(read_decoder[0]) != module.width:
         raise ValueError(
             f"{decoder} holds a decoder for keys of width {len(read_decoder[0])}, but those of "
@@ -161,7 +166,9 @@ def load_method_segmenter(
 
     def origin() -> Mapping[str, str]:
         parts = (backbone, fingerprint_params(params), fingerprint_params(read_decoder))
-        return {"method": method, "network": " ".join(parts)}
+        # By itself where it is of the family, as older records have it.
+        chosen = {"features": features} if features else {}
+        return {"method": method, "network": " ".join(parts), **chosen}
 
     predictor = step.predictor(params, short_side=resolution, batch_size=batch_size)
     return Segmenter(predictor, refine=refine, invert=invert, origin=origin)

@@ -13,6 +13,7 @@ from sempart_jax.baselines.by_name import Features, Method
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.kernels.normalization import from_bytes, normalize
 from sempart_jax.predict.predictor import Fetch, Predictor, pad_batch
+from sempart_jax.two_tricks.features import patch_features
 
 
 def enlarge(
@@ -49,7 +50,7 @@ class MethodStep:
 
         def features(params: Any, image: Array) -> dict[str, Array]:
             rgb = normalize(from_bytes(image))
-            output: Any = backbone.apply({"params": params}, rgb, **options)
+            output = patch_features(backbone, params, rgb, **options)
             return {name: output[name] for name in ("keys", *options)}
 
         self._features = jax.jit(features)

@@ -2,7 +2,7 @@
 
 import os
 
-from sempart_jax.networks.names import BACKBONES, check_backbone
+from sempart_jax.networks.names import BACKBONES, HANDCRAFTED, check_backbone
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 
 INVERSIONS = ("auto", "never", "always")
@@ -53,7 +53,7 @@ def check_method(
     if decoder is not None and not is_found(method):
         raise ValueError(f"{method} has no decoder: leave it out")
     check_backbone(backbone)
-    if is_found(method) and backbone not in BACKBONES:
+    if is_found(method) and backbone == HANDCRAFTED:
         raise ValueError(
             f"{method} looks for the patch that the class token attends to least, and the backbone "
             f"{backbone} has no class token: choose one of {', '.join(BACKBONES)}"

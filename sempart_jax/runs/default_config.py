@@ -3,10 +3,11 @@
 Experiments under ``configs/`` start from :func:`default_config` and change what they are about.
 """
 
+from absl import logging
 from ml_collections import ConfigDict
 
 from sempart_jax.metrics.protocols import FOREGROUND_RULES
-from sempart_jax.networks.names import NETWORKS, SELFMASK, SEMPART, check_backbone
+from sempart_jax.networks.names import BACKBONES, NETWORKS, SELFMASK, SEMPART, check_backbone
 from sempart_jax.runs import run_config
 
 SCHEDULES = ("constant", "step", "polynomial")
@@ -35,6 +36,8 @@ def default_config() -> ConfigDict:
     # sempart, found or selfmask: see networks/by_name.py
     config.network = "sempart"
     config.backbone.weights = ""  # a file; empty: download. The backbone handcrafted has none
+    config.backbone.features = ""  # keys, queries, values or tokens; empty: as its family does best
+    config.backbone.position_directions = 0  # of position bias that are projected out of them
     config.head = ConfigDict()
     config.head.dtype = "float32"  # or bfloat16; of the network sempart
     config.head.channels = 128  # of its fine branch; fewer train faster
@@ -109,6 +112,26 @@ def default_config() -> ConfigDict:
 
     config.health.lowest_mean_mask = 0.01  # below or above these, a step shows a collapse
     config.health.highest_mean_mask = 0.99
+    return config
+
+
+def with_whole_patches(config: ConfigDict) -> ConfigDict:
+    """Return a configuration whose image size is the nearest multiple of its backbone's patch.
+
+    Of the backbone ``vit`` the patch is not known before its weights are read; its size stays.
+    """
+    known = BACKBONES.get(config.backbone.name)
+    size = config.data.image_size
+    if known is None or size % known.patch_size == 0:
+        return config
+    rounded = max(1, round(size / known.patch_size)) * known.patch_size
+    logging.warning(
+        "config.data.image_size is %d, not %d: a multiple of the patch of %s",
+        *(rounded, size, config.backbone.name),
+    )
+    config = config.copy_and_resolve_references()
+    config.data.image_size = rounded
+    config.data.resize_size = max(config.data.resize_size, rounded)
     return config
 
 

@@ -29,15 +29,21 @@ def build_network(config: ConfigDict) -> tuple[MaskNetwork, Variables]:
             "backbone is none: choose another config.backbone.name"
         )
     backbone, frozen_params = load_frozen(
-        config.network, config.backbone.name, config.backbone.weights, config.backbone.dtype
+        config.network,
+        config.backbone.name,
+        config.backbone.weights,
+        config.backbone.dtype,
+        features=config.backbone.features,
+        position_directions=config.backbone.position_directions,
     )
     if config.network == SELFMASK:
         backbone = backbone.clone(remat=config.selfmask.remat)
     patch_size: int = backbone.patch_size
     if config.data.image_size % patch_size:
+        nearest = max(1, round(config.data.image_size / patch_size)) * patch_size
         raise ValueError(
             f"config.data.image_size must be a multiple of the patch of {config.backbone.name}, "
-            f"{patch_size}, got {config.data.image_size}"
+            f"{patch_size}, got {config.data.image_size}: take {nearest}"
         )
     network = create_network(
         config.network,

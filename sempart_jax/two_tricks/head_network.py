@@ -10,6 +10,7 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from sempart_jax.kernels.normalization import normalize
+from sempart_jax.two_tricks.features import patch_features
 from sempart_jax.two_tricks.interfaces import MaskNetwork, Prediction, Variables
 
 
@@ -54,8 +55,7 @@ class HeadNetwork(MaskNetwork):
         Returns:
             ``keys`` ``[B, h, w, D]``, and what the options ask for.
         """
-        output: Any = self.backbone.apply({"params": frozen_params}, image, **options)
-        return lax.stop_gradient(dict(output))
+        return lax.stop_gradient(patch_features(self.backbone, frozen_params, image, **options))
 
     def logits(
         self,

@@ -210,6 +210,8 @@ class VisionTransformer(nn.Module):
         gated: feed-forward SwiGLU instead of an MLP.
         layer_scale: learned scales of the residual branches.
         eps: of the layer norms.
+        features: which result segmentation looks at, see ``two_tricks.features``.
+        position_directions: directions of position bias that are projected out of the features.
     """
 
     patch_size: int
@@ -225,6 +227,8 @@ class VisionTransformer(nn.Module):
     gated: bool = False
     layer_scale: bool = False
     eps: float = 1e-6
+    features: str = "keys"
+    position_directions: int = 0
 
     @property
     def prefix(self) -> int:

@@ -104,12 +104,21 @@ def test_names_and_description_are_those_of_the_format(path):
         "decoder_layers": "6",
         "head_dtype": "float32",
         "head_channels": "128",
+        "features": "keys",
+        "position_directions": "0",
     }
 
 
 def test_files_from_before_there_were_other_networks_are_read(network, path):
     change(
-        path, network=None, queries=None, decoder_layers=None, head_dtype=None, head_channels=None
+        path,
+        network=None,
+        queries=None,
+        decoder_layers=None,
+        head_dtype=None,
+        head_channels=None,
+        features=None,
+        position_directions=None,
     )
     assert read_model(path).head_dtype == "float32"
     np.testing.assert_array_equal(masks(read_model(path)), masks(network))

@@ -171,11 +171,9 @@ def test_failed_download_says_what_to_fetch_and_where_to_name_it(name, error, mo
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     with pytest.raises(FileNotFoundError) as raised:
         load_backbone_params(name, cache_dir="some/cache")
-    architecture = BACKBONES[name]
-    size = {384: "small", 768: "base"}[architecture.width]
-    repository = f"timm/vit_{size}_patch{architecture.patch_size}_224.dino"
+    assert f"patch{BACKBONES[name].patch_size}" in HUB_REPOSITORIES[name]
     for part in (
-        f"https://huggingface.co/{repository}/resolve/main/model.safetensors",
+        f"https://huggingface.co/{HUB_REPOSITORIES[name]}/resolve/main/model.safetensors",
         "--config.backbone.weights=PATH",
         "some/cache",
         "no route to host",

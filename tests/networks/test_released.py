@@ -3,8 +3,16 @@
 import numpy as np
 import pytest
 
-from sempart_jax.networks.porting import port_head, port_vit
-from sempart_jax.networks.released import head_shape, infer_backbone, read_found_decoder, vit_shape
+from sempart_jax.networks.names import BACKBONES
+from sempart_jax.networks.porting import port_backbone, port_head
+from sempart_jax.networks.pretrained import create_backbone
+from sempart_jax.networks.released import (
+    describe_vit,
+    head_shape,
+    infer_backbone,
+    is_of,
+    read_found_decoder,
+)
 from tests.networks.test_porting import head_state
 from tests.two_tricks import dino_reference
 
@@ -17,20 +25,31 @@ def test_shape_of_a_head(channels, stages):
 @pytest.mark.parametrize(("patch_size", "width", "depth"), [(8, 12, 1), (4, 24, 3)])
 def test_shape_of_a_vision_transformer(patch_size, width, depth):
     state = dino_reference.seeded_state_dict(patch_size, width, depth, grid=2)
-    assert vit_shape(port_vit(state)) == (patch_size, width, depth)
+    module, _ = port_backbone(state, num_heads=1)
+    assert describe_vit(module) == f"patch size {patch_size}, width {width} and depth {depth}"
+    assert not any(is_of(module, known) for known in BACKBONES.values())
 
 
 @pytest.mark.parametrize(
     ("shape", "name"),
     [
-        ((8, 384, 12), "dino_vits8"),
         ((8, 384), "dino_vits8"),
-        ((8, 768, 12), "dino_vitb8"),
+        ((8, 768), "dino_vitb8"),
         ((16, 768), "dino_vitb16"),
     ],
 )
-def test_backbones_that_tensors_tell(shape, name):
+def test_backbones_that_heads_tell(shape, name):
     assert infer_backbone(*shape) == name
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_that_modules_tell(name):
+    module = create_backbone(name)
+    if name in ("dino_vits16", "ibot_vits16"):
+        with pytest.raises(ValueError, match="do not tell dino_vits16 from ibot_vits16"):
+            infer_backbone(module.patch_size, module.width, module)
+    else:
+        assert infer_backbone(module.patch_size, module.width, module) == name
 
 
 def test_backbones_that_tensors_do_not_tell():
@@ -40,7 +59,7 @@ def test_backbones_that_tensors_do_not_tell():
         "name the backbone",
     ):
         infer_backbone(16, 384)
-    for shape in ((8, 384, 6), (14, 384), (8, 96)):
+    for shape in ((14, 384), (8, 96)):
         with pytest.raises(ValueError, match=r"there is no backbone of patch size .* among dino_"):
             infer_backbone(*shape)
 

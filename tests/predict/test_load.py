@@ -32,7 +32,7 @@ def asked(monkeypatch, vit):
     weights_asked = []
     load_backbone = load.load_backbone
 
-    def small_backbone(name, weights):
+    def small_backbone(name, weights, **_):
         weights_asked.append(weights)
         return load_backbone(name, weights) if name == "handcrafted" else vit
 

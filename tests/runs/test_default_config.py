@@ -13,6 +13,7 @@ from sempart_jax.runs.default_config import (
     check_config,
     default_config,
     resumable_fields,
+    with_whole_patches,
 )
 from sempart_jax.runs.run_config import changed_fields as changed_but_for
 from tests.conftest import REPOSITORY
@@ -329,3 +330,11 @@ def test_configuration_survives_json():
     config = default_config()
     stored = ConfigDict(json.loads(config.to_json_best_effort()))
     assert changed_fields(stored, config) == []
+
+
+def test_the_image_size_is_rounded_to_the_patch(caplog):
+    config = changed({"backbone.name": "dinov2_vits14", "data.image_size": 320})
+    rounded = with_whole_patches(config)
+    assert (rounded.data.image_size, config.data.image_size) == (322, 320)
+    assert "config.data.image_size is 322, not 320" in caplog.text
+    assert with_whole_patches(default_config()) == default_config()

@@ -1,0 +1,44 @@
+"""The features of patches by choice, and what is projected out of them."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sempart_jax.two_tricks.features import patch_features, project_out
+from sempart_jax.two_tricks.vit import VisionTransformer
+
+VIT = VisionTransformer(4, 16, 2, 2, registers=2, layer_scale=True)
+
+
+@pytest.fixture(scope="module")
+def params():
+    return jax.jit(VIT.init)(jax.random.key(0), jnp.zeros((1, 8, 12, 3)))["params"]
+
+
+@pytest.mark.parametrize("kind", ["keys", "queries", "values", "tokens"])
+def test_the_chosen_features_are_those_of_patches(params, kind):
+    image = jax.random.normal(jax.random.key(1), (2, 8, 12, 3))
+    output = VIT.apply({"params": params}, image)
+    expected = output["tokens"][:, 3:].reshape(2, 2, 3, 16) if kind == "tokens" else output[kind]
+    features = patch_features(VIT.clone(features=kind), params, image)["keys"]
+    np.testing.assert_array_equal(features, expected)
+
+
+def test_position_bias_is_taken_out(params):
+    image = jnp.zeros((1, 8, 12, 3))
+    plain = patch_features(VIT, params, image)["keys"]
+    # Of the blank image itself nothing is left that differs by place.
+    none = patch_features(VIT.clone(position_directions=6), params, image)["keys"]
+    assert np.ptp(np.asarray(plain), axis=(1, 2)).max() > 1e-3
+    assert np.ptp(np.asarray(none), axis=(1, 2)).max() < 1e-5
+
+
+def test_projection_against_float64():
+    rng = np.random.default_rng(0)
+    features, blank = rng.normal(size=(2, 3, 4, 8)), rng.normal(size=(1, 3, 4, 8))
+    bias = blank.reshape(-1, 8) - blank.reshape(-1, 8).mean(axis=0)
+    basis = np.linalg.svd(bias)[2][:2]
+    expected = features - features @ basis.T @ basis
+    ours = project_out(*(jnp.asarray(x, jnp.float32) for x in (features, blank)), 2)
+    np.testing.assert_allclose(ours, expected, atol=1e-5)
