@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup setup-app setup-metrics test test-app test-metrics faults fuzz hostile soak demo accelerator \
+.PHONY: setup setup-app setup-metrics test test-all test-core test-app test-metrics faults fuzz hostile soak demo accelerator \
 	lint types lock audit clean
 
 setup: $(INSTALLED)
@@ -16,13 +16,20 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $@
 
-# A few processes: most tests wait for a compiler that uses one core.
-IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+# A few processes: most tests wait for a compiler that uses one core. It optimizes little, as for most tests
+# that is where their time goes.
+IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder --quickly-compiled
 
-# Values of the released implementation, and what is quickly compiled anyway, as users compile it.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(IN_PARALLEL) -m "golden or not compile_bound"
-	$(BIN)/python -m pytest $(IN_PARALLEL) -m "compile_bound and not golden" --quickly-compiled
+	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow"
+
+# Everything: faults, several processes, notebooks, fuzz and soak in short form, the page, PySODMetrics; and the
+# values of the released implementation once more, compiled as users compile.
+test-all: test-core test-app test-metrics
+
+test-core: $(INSTALLED)
+	$(BIN)/python -m pytest $(IN_PARALLEL)
+	$(BIN)/python -m pytest $(filter-out --quickly-compiled,$(IN_PARALLEL)) -m golden
 
 # Gradio and PySODMetrics hold pillow and NumPy back: their tests have environments and locks of their own.
 setup-app: $(VENV)-app/.installed

@@ -36,12 +36,8 @@ for version in "${versions[@]}"; do
   pip=("$python" -m pip --quiet --disable-pip-version-check install)
   "${pip[@]}" "${options[@]}" "${packages[@]}" || "${pip[@]}" "${packages[@]}"
   "$python" -c 'import jax, sys; print("JAX", jax.__version__, "Python", sys.version.split()[0])'
-  # The two calls of `make test`; pytest ends with 5 where its arguments select none of these tests.
-  pytest=("$python" -m pytest -p no:cacheprovider --numprocesses=auto --maxprocesses=4
-    --dist=loadfile --no-loadscope-reorder "$@")
-  "${pytest[@]}" -m "golden or not compile_bound" || [ $? -eq 5 ] || failed+=("JAX $version")
-  "${pytest[@]}" -m "compile_bound and not golden" --quickly-compiled || [ $? -eq 5 ] \
-    || failed+=("JAX $version, quickly compiled")
+  "$python" -m pytest -p no:cacheprovider --numprocesses=auto --maxprocesses=4 \
+    --dist=loadfile --no-loadscope-reorder --quickly-compiled "$@" || failed+=("JAX $version")
 done
 if [ ${#failed[@]} -gt 0 ]; then
   printf 'the tests failed with %s\n' "${failed[@]}" >&2

@@ -32,7 +32,7 @@ The one that SEMPART_REFERENCE names, or a folder named ``shared`` beside the re
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let `make test` run the tests of the mark ``compile_bound`` in half of their time."""
+    """Let `make test` wait less for the compiler."""
     parser.addoption(
         "--quickly-compiled",
         action="store_true",

@@ -30,8 +30,6 @@ from tests.commands import run_module, run_train
 from tests.process_groups import Group, free_port
 from tests.test_train import read_metrics, read_parameters
 
-pytestmark = pytest.mark.compile_bound
-
 NAME = "vit_very_small"
 FIELDS = {
     "backbone.name": NAME,

@@ -12,8 +12,6 @@ from sempart_jax.networks.porting import port_vit
 from sempart_jax.networks.pretrained import create_backbone
 from sempart_jax.two_tricks.vit import VisionTransformer
 
-pytestmark = pytest.mark.compile_bound
-
 WIDTH, HEADS = 24, 3
 
 

@@ -21,8 +21,6 @@ from sempart_jax.baselines.selfmask_losses import (
 )
 from sempart_jax.two_tricks.vit import VisionTransformer
 
-pytestmark = pytest.mark.compile_bound
-
 loss = jax.jit(selfmask_loss)
 match = jax.jit(match_queries)
 

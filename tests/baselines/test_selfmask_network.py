@@ -10,8 +10,6 @@ from sempart_jax.baselines.selfmask_network import SelfMaskNetwork
 from sempart_jax.kernels.normalization import normalize
 from sempart_jax.two_tricks.vit import VisionTransformer
 
-pytestmark = pytest.mark.compile_bound
-
 
 @pytest.fixture(scope="module")
 def small():

@@ -12,8 +12,6 @@ from sempart_jax.baselines.selfmask_objective import SelfMaskObjective
 from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.vit import VisionTransformer
 
-pytestmark = pytest.mark.compile_bound
-
 
 @pytest.fixture(scope="module")
 def small():

@@ -19,8 +19,6 @@ from tests.kernels.attention_reference import (
     reference_gradient,
 )
 
-pytestmark = pytest.mark.compile_bound
-
 WAYS = {
     "as the platform takes it": attend,
     "by head, whole": lambda *x: attend_by_head(*x, rows=1000),

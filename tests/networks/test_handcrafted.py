@@ -18,8 +18,6 @@ from sempart_jax.networks.handcrafted import (
     structure_tensor,
 )
 
-pytestmark = pytest.mark.compile_bound
-
 MEAN = np.array([0.485, 0.456, 0.406])
 STD = np.array([0.229, 0.224, 0.225])
 

@@ -27,8 +27,6 @@ from sempart_jax.networks.trained import TrainedNetwork
 from tests.two_tricks.small_network import BACKBONE as SMALL_VIT
 from tests.two_tricks.small_network import NETWORK, seeded_variables
 
-pytestmark = pytest.mark.compile_bound
-
 IMAGE = jax.numpy.asarray(np.random.default_rng(0).random((1, 8, 12, 3), np.float32))
 
 

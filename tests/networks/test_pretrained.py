@@ -27,8 +27,6 @@ from sempart_jax.networks.pretrained import (
 )
 from tests.two_tricks import dino_reference
 
-pytestmark = pytest.mark.compile_bound
-
 
 @pytest.fixture(scope="module")
 def vit_small_16() -> dict[str, np.ndarray]:

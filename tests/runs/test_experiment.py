@@ -14,8 +14,6 @@ from sempart_jax.runs.experiment import build_experiment
 from sempart_jax.runs.network import build_network
 from sempart_jax.two_tricks.augment import Augmentation
 
-pytestmark = pytest.mark.compile_bound
-
 
 @pytest.fixture
 def config():

@@ -15,8 +15,6 @@ from sempart_jax.training.dino_step import create_dino_state, make_dino_step
 from sempart_jax.two_tricks.train_step import replicate, shard, unreplicate
 from sempart_jax.two_tricks.vit import VisionTransformer
 
-pytestmark = pytest.mark.compile_bound
-
 OUTPUTS, BATCH = 10, 8
 BACKBONE = VisionTransformer(patch_size=8, width=12, depth=2, num_heads=2, trained_grid=3)
 HEAD = ProjectionHead(OUTPUTS, hidden=16, bottleneck=6)

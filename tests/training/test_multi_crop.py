@@ -11,8 +11,6 @@ from sempart_jax.training.multi_crop import Crops, MultiCrop, multi_crop, multi_
 from sempart_jax.two_tricks.augment import Augmentation
 from tests.kernels.blur_reference import blurred
 
-pytestmark = pytest.mark.compile_bound
-
 SMALL = MultiCrop(global_size=16, local_size=9, local_crops=3)
 PLAIN = MultiCrop(
     global_size=16,

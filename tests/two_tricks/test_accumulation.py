@@ -25,8 +25,6 @@ from sempart_jax.two_tricks.train_step import (
 )
 from sempart_jax.two_tricks.vit import VisionTransformer
 
-pytestmark = pytest.mark.compile_bound
-
 AUGMENTATION = Augmentation(jitter_probability=1.0, grayscale_probability=0.5)
 OPTIMIZER = optax.sgd(0.1)
 SIDE = 32

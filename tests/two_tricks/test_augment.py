@@ -20,8 +20,6 @@ from sempart_jax.two_tricks.augment import (
 )
 from tests.kernels.blur_reference import blurred
 
-pytestmark = pytest.mark.compile_bound
-
 NOTHING = {
     "flip_probability": 0.0,
     "jitter_probability": 0.0,

@@ -11,8 +11,6 @@ from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.objective import SempartObjective, evaluate_objective
 from sempart_jax.two_tricks.vit import VisionTransformer
 
-pytestmark = pytest.mark.compile_bound
-
 SIDE = 16
 OPTIMIZER = optax.adam(2e-3)
 STEPS = 15

@@ -10,8 +10,6 @@ from sempart_jax.kernels.convolution import convolve_3x3
 from sempart_jax.networks.pretrained import port_head
 from sempart_jax.two_tricks.head import Convolution, SegmentationHead, TransformerLayer
 
-pytestmark = pytest.mark.compile_bound
-
 
 def channels_last(array):
     return jnp.asarray(np.moveaxis(array, 1, -1))

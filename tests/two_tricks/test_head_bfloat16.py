@@ -8,8 +8,6 @@ from flax import linen as nn
 
 from sempart_jax.two_tricks.head import SegmentationHead
 
-pytestmark = pytest.mark.compile_bound
-
 HALF = SegmentationHead(patch_size=8, dtype=jnp.bfloat16)
 WHOLE = SegmentationHead(patch_size=8)
 

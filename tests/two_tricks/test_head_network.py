@@ -13,8 +13,6 @@ from sempart_jax.two_tricks.head_network import HeadNetwork
 from tests.two_tricks.small_network import BACKBONE, NETWORK, seeded_variables
 from tests.two_tricks.test_filters import reference_guided_filter
 
-pytestmark = pytest.mark.compile_bound
-
 
 @pytest.fixture(scope="module")
 def network():

@@ -16,8 +16,6 @@ from sempart_jax.two_tricks.multiscale import crop_and_zoom, teacher_target
 from sempart_jax.two_tricks.objective import LossWeights, SempartObjective, evaluate_objective
 from sempart_jax.two_tricks.vit import VisionTransformer
 
-pytestmark = pytest.mark.compile_bound
-
 
 def with_prefix(values, prefix):
     return {

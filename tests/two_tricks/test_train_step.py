@@ -23,8 +23,6 @@ from sempart_jax.two_tricks.train_step import (
 )
 from sempart_jax.two_tricks.vit import VisionTransformer
 
-pytestmark = pytest.mark.compile_bound
-
 AUGMENTATION = Augmentation(jitter_probability=1.0, grayscale_probability=0.5)
 # Not AdamW, whose first step is the sign of the gradient: where that is rounding, as for a bias
 # before batch norm, the sign is free.

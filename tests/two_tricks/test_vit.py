@@ -15,8 +15,6 @@ from sempart_jax.networks.pretrained import create_backbone
 from sempart_jax.two_tricks.vit import VisionTransformer, interpolate_position_embedding
 from tests.two_tricks import dino_reference
 
-pytestmark = pytest.mark.compile_bound
-
 WIDTH, DEPTH, HEADS, GRID = 24, 2, 3, 3
 
 
