@@ -73,7 +73,7 @@ def port_backbone(
     module = _infer_vit(shapes, num_heads)
     expected = _vit_tensors(module, shapes)
     tree = _port(tensors, expected, "vision transformer", sources)
-    if module.width % module.num_heads or not module.num_heads:
+    if not module.num_heads or module.width % module.num_heads:
         raise ValueError(
             f"the weights are of a vision transformer of width {module.width}: "
             f"{num_heads or HEAD_SIZE} {'heads' if num_heads else 'channels a head'} do not divide "

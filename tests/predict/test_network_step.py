@@ -57,7 +57,7 @@ def test_masks_are_those_of_each_image_alone(step, variables, images, expected, 
         np.testing.assert_allclose(masks[name], expected[name][:count], atol=1e-5)
 
 
-def test_bytes_and_floats_give_the_same_masks_to_the_last_bit(step, variables, images):
+def test_bytes_and_floats_give_the_same_masks(step, variables, images):
     eight = images[:8]
     assert len(np.unique(eight)) == 256
     whole = step.start(variables, eight, 8)()
