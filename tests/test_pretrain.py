@@ -230,6 +230,7 @@ def test_micro_batches_that_are_not_equal_are_refused(scenes, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_runs_of_both_tasks_are_told_apart(straight, scenes, tmp_path):
     with pytest.raises(ValueError, match=r"a run of pretraining.*--config\.backbone\.weights"):
         load_network(straight)

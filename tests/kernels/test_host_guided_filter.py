@@ -47,6 +47,7 @@ def scene(height, width, seed=0):
     return np.clip(np.rint(image), 0, 255).astype(np.uint8), mask
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     height=st.integers(1, 70),

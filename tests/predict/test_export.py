@@ -88,6 +88,7 @@ def test_masks_are_those_of_the_segmenter(name, tmp_path, request):
         assert np.ptp(found) > 1e-3, "a mask with something in it"
 
 
+@pytest.mark.slow
 def test_a_head_in_half_precision_is_exported_as_it_computes(tiny):
     half = dataclasses.replace(tiny.modules, head=tiny.modules.head.clone(dtype=jnp.bfloat16))
     tensors = flatten(tiny.variables, HEAD) | flatten(tiny.frozen_params, BACKBONE_NAMES)
@@ -137,6 +138,7 @@ print(*sorted(sys.modules))
     np.testing.assert_allclose(np.load(tmp_path / "mask.npy"), expected, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_options_are_those_of_the_export_unless_others_are_asked_for(tiny, tmp_path):
     segmenter = network_segmenter(tiny, refine="bilateral", invert="always", resolution=6)
     segmenter.export(tmp_path / "a")
@@ -149,6 +151,7 @@ def test_options_are_those_of_the_export_unless_others_are_asked_for(tiny, tmp_p
         load_exported(tmp_path / "a", refine="crf")
 
 
+@pytest.mark.slow
 def test_settings_are_all_that_masks_follow_from(exported, tiny, tmp_path):
     network_segmenter(tiny).export(tmp_path / "half", dtype="bfloat16")
     settings = load_exported(exported, refine="none", invert="never").settings()
@@ -161,6 +164,7 @@ def test_settings_are_all_that_masks_follow_from(exported, tiny, tmp_path):
     assert {name for name in settings if settings[name] != other[name]} == {"network"}
 
 
+@pytest.mark.slow
 def test_weights_of_half_precision_are_smaller_and_give_near_masks(exported, tiny, tmp_path):
     network_segmenter(tiny).export(tmp_path / "half", dtype="bfloat16")
     sizes = [

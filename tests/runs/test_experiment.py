@@ -121,6 +121,7 @@ def test_selfmask_computes_blocks_of_its_encoder_again_where_asked(vit):
     assert again == [False, True]
 
 
+@pytest.mark.slow
 def test_selfmask_takes_weights_of_any_grid(vit, tmp_path):
     vit.network = "selfmask"
     vit.selfmask.decoder_layers = 1
