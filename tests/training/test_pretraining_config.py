@@ -5,10 +5,10 @@ import runpy
 import pytest
 
 from sempart_jax.host.config_fields import flatten
-from sempart_jax.networks.names import BACKBONES
 from sempart_jax.runs.default_config import check_config, default_config
 from sempart_jax.runs.run_config import changed_fields
 from sempart_jax.training.pretraining_config import (
+    PRETRAINED_HERE,
     RESUMABLE_FIELDS,
     check_pretraining_config,
     pretraining_config,
@@ -66,7 +66,7 @@ def test_the_experiment_is_good_and_of_pretraining_alone():
         check_pretraining_config(default_config())
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", PRETRAINED_HERE)
 def test_every_vision_transformer_can_be_pretrained(name):
     check_pretraining_config(changed({"backbone.name": name}))
 
