@@ -63,8 +63,8 @@ def test_a_full_disk_ends_the_training_which_continues_when_there_is_room(
             error = last_error(group.said(0))
         reason = "No space left on device" if disk.mounted else "File too large"
         assert error == (
-            f"cannot write {workdir}/checkpoints: {reason}. Once it can be written, the same "
-            "command continues the run from its last checkpoint"
+            f"cannot write {workdir}/checkpoints: {reason}. Fix this and repeat the "
+            "command to continue from the last checkpoint"
         )
         kept = checkpoint_steps(workdir)
         assert kept

@@ -108,8 +108,8 @@ def test_one_process_alone_writes_and_the_other_speaks_where_only_it_knows(two_p
     workdir, said = two_processes
     assert "on 4 x cpu in 2 processes" in said[0]
     assert "step 20, validation IoU" in said[0]
-    assert "the run is in" in said[0]
-    for word in ("image/s", "validation", "the run is in", "steps 0 to 20"):
+    assert "run directory: " in said[0]
+    for word in ("image/s", "validation", "run directory: ", "steps 0 to 20"):
         assert word not in said[1]
     skipped = [re.findall(r"(process 1: )?skipped \S*scene_0010", text) for text in said]
     assert len(skipped[0]) + len(skipped[1]) >= 1
