@@ -87,13 +87,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_continued(
     content[len(content) // 16 :: 1 << 16] ^= 1
     values.write_bytes(content.tobytes())
     shutil.rmtree(workdir / "best")
-    with pytest.raises(ValueError, match=rf"{newest} is damaged.*Name another checkpoint"):
+    with pytest.raises(ValueError, match=rf"{newest} is damaged.*Choose another checkpoint"):
         load_network(workdir)
     said = finish(workdir, scenes)
     warnings = [line for line in said.splitlines() if "is damaged" in line]
     assert len(warnings) == 1
     assert f"{newest} is damaged" in warnings[0]
-    assert f"It is now {newest}.damaged; continuing from step {STEPS - 1}" in warnings[0]
+    assert f"Renamed to {newest}.damaged; continuing from step {STEPS - 1}" in warnings[0]
     assert "Event loop" not in said
     assert_same_end(workdir, straight)
     assert checkpoint_steps(workdir) == [STEPS - 2, STEPS - 1, STEPS]

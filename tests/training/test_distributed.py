@@ -145,7 +145,7 @@ def test_a_run_whose_processes_died_ends_bit_for_bit_like_an_undisturbed_one(
         wait_until(lambda: newest_step(checkpoints) > before, group)
         group.processes[1].terminate()
         assert group.wait(A_MINUTE) == [0, 0], group.everything()
-        kept = [re.search(r"stopped: .*Step (1\d) is kept", group.said(i))[1] for i in range(2)]
+        kept = [re.search(r"stopped: saved step (1\d)", group.said(i))[1] for i in range(2)]
         assert kept[0] == kept[1]
         assert newest_step(checkpoints) == int(kept[0])
         assert "Traceback" not in group.everything()
@@ -288,7 +288,7 @@ def test_an_address_that_cannot_be_used_is_told_as_the_processes_not_finding_eac
         raise jax.errors.JaxRuntimeError("UNKNOWN: Failed to start RPC server")
 
     monkeypatch.setattr(jax.distributed, "initialize", fail)
-    message = r"has not found the other .* is its port free .*Failed to start RPC server"
+    message = r"has not found the other .* its port is free .*Failed to start RPC server"
     with pytest.raises(ValueError, match=message), distributed.joined():
         pass
 
