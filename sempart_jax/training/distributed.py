@@ -177,7 +177,7 @@ def _initialize(coordinator_address: str, num_processes: int, process_id: int) -
     except ValueError as error:
         raise ValueError(
             f"no launcher of several processes was detected ({error}) Start them with srun or "
-            "mpirun, or set config.coordinator_address to HOST:PORT of process 0, "
+            "mpirun, or set config.coordinator_address=HOST:PORT of process 0, "
             "config.num_processes, and config.process_id of each"
         ) from error
     except jax.errors.JaxRuntimeError as error:

@@ -123,7 +123,7 @@ def test_a_read_only_run_can_be_loaded_and_not_continued(straight, config, tmp_p
                 path.chmod(path.stat().st_mode & ~0o222)
         else:
             pytest.skip("root may write everywhere, and may not mount here")
-        assert load_network(workdir).origin == f"run {workdir}, step {STEPS}, the last"
+        assert load_network(workdir).origin == f"run {workdir}, step {STEPS}, last"
         with pytest.raises(WriteError, match=rf"cannot write {workdir}"):
             train(config, workdir)
 

@@ -296,7 +296,9 @@ def test_an_address_that_cannot_be_used_is_told_as_the_processes_not_finding_eac
 def test_training_alone_in_a_run_of_several_is_refused(tmp_path):
     config = default_config()
     config.distributed = True
-    with pytest.raises(ValueError, match=r"alone: train within sempart_jax\.training\.distributed"):
+    with pytest.raises(
+        ValueError, match=r"joined: train within sempart_jax\.training\.distributed"
+    ):
         train(config, tmp_path)
     assert not list(tmp_path.iterdir())
 
