@@ -1,8 +1,8 @@
-"""Sempart without the tricks: the re-implemented baseline of the paper (Table 3, first row).
+"""Sempart without the tricks, the baseline of the paper (Table 3, first row).
 
     python -m sempart_jax.train --config configs/baseline.py --config.data.train=data/DUTS
 
-Expected after 30 epochs of DUTS-TR (published, IoU): DUT-OMRON .664, DUTS-TE .761, ECSSD .853.
+Expected IoU after 30 epochs on DUTS-TR (published): DUT-OMRON .664, DUTS-TE .761, ECSSD .853.
 """
 
 from ml_collections import ConfigDict

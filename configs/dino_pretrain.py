@@ -1,8 +1,8 @@
-"""A small backbone of one's own: ViT-Ti/8 pretrained by DINO on small images of any kind.
+"""Pretrain a ViT-Ti/8 by DINO on images of any kind.
 
     python -m sempart_jax.pretrain --config configs/dino_pretrain.py --config.data.train=FOLDER
 
-Images are seen at a short side of 128 px. What to watch is in docs/pretraining.md; log K is 8.3.
+Images are resized to a short side of 128 px. docs/pretraining.md says what to watch; log K is 8.3.
 """
 
 from ml_collections import ConfigDict

@@ -1,8 +1,8 @@
-"""The full method over DINOv2 ViT-S/14 at 322 px: the tokens of its last block, not its keys.
+"""The full method over DINOv2 ViT-S/14 at 322 px, on tokens of the last block, not keys.
 
     python -m sempart_jax.train --config configs/dinov2_vits14.py --workdir runs/dinov2_vits14
 
-Expected: not measured yet on the whole of DUTS-TR; tau is the paper's for DINO's keys.
+Expected IoU: not measured on all of DUTS-TR yet. tau is the paper's value for DINO's keys.
 """
 
 from ml_collections import ConfigDict

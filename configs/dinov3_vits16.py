@@ -1,8 +1,8 @@
-"""The full method over DINOv3 ViT-S/16 at 320 px: the tokens of its last block, not its keys.
+"""The full method over DINOv3 ViT-S/16 at 320 px, on tokens of the last block, not keys.
 
     python -m sempart_jax.train --config configs/dinov3_vits16.py --workdir runs/dinov3_vits16
 
-Expected: not measured yet; tau is the paper's for DINO's keys.
+Expected IoU: not measured yet. tau is the paper's value for DINO's keys.
 """
 
 from ml_collections import ConfigDict

@@ -1,10 +1,11 @@
-r"""FOUND's decoder (arXiv 2212.07834): one 1x1 convolution, two epochs of DUTS-TR.
+"""FOUND's decoder (arXiv 2212.07834), a single 1x1 convolution, for two epochs of DUTS-TR.
 
     python -m sempart_jax.train --config configs/found.py --config.data.train=data/DUTS
 
-The released code stops after 500 steps, squeezes images by a random scale and blurs half of them;
-here they are cropped and flipped. Expected (published, IoU, largest object): DUT-OMRON .586,
-DUTS-TE .637, ECSSD .793.
+The released code stops after 500 steps and squeezes images by a random scale; here they are
+cropped and flipped.
+
+Expected IoU (published, largest object): DUT-OMRON .586, DUTS-TE .637, ECSSD .793.
 """
 
 from ml_collections import ConfigDict

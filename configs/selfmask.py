@@ -1,12 +1,12 @@
-r"""SelfMask's second stage (arXiv 2203.12614) on the masks of a trained run.
+r"""SelfMask's second stage (arXiv 2203.12614), trained on the masks of another run.
 
     python -m sempart_jax.segment data/DUTS/DUTS-TR/DUTS-TR-Image --workdir runs/tricks \
         --out pseudo_masks --outputs mask
     python -m sempart_jax.train --config configs/selfmask.py \
         --config.data.train=data/DUTS --config.pseudo_masks=pseudo_masks
 
-Expected after 12 epochs on masks of the two tricks (published, IoU): DUT-OMRON .685, DUTS-TE .747,
-ECSSD .852.
+Expected IoU after 12 epochs on masks of the two tricks (published): DUT-OMRON .685,
+DUTS-TE .747, ECSSD .852.
 """
 
 from ml_collections import ConfigDict

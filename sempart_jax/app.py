@@ -1,11 +1,11 @@
-r"""Cut the foreground out of pictures on a web page on this machine.
+r"""Serve a web page on this machine that cuts the foreground out of pictures.
 
     python -m sempart_jax.app --workdir runs/tricks
 
-Without `--workdir`, the built-in model segments, where this installation has one.
+Without `--workdir`, the built-in model is used, if this installation has one.
 
-Open the address that it prints. Pictures go to this program and nowhere else. Needs the extra
-[app]: pip install 'sempart_jax[app]'.
+Open the address that it prints. Pictures are sent to this program only. Needs the extra [app]:
+pip install 'sempart_jax[app]'.
 """
 
 import os
@@ -27,23 +27,21 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "workdir",
         None,
-        "What segments: a run's directory, or what else load_segmenter takes; by default the "
+        "Network: a run's directory, a checkpoint, a model file or a released head. Default: the "
         "built-in model.",
     )
-    flags.DEFINE_string(
-        "backbone", None, "Name of the backbone that a released head was trained on."
-    )
-    flags.DEFINE_string("weights", None, "File of the backbone's weights, if it has moved.")
+    flags.DEFINE_string("backbone", None, "Backbone that a released head was trained on.")
+    flags.DEFINE_string("weights", None, "Weight file of the backbone, if it has moved.")
     flags.DEFINE_integer(
-        "resolution", None, "Short side at which the network sees a picture.", lower_bound=1
+        "resolution", None, "Short side in pixels that the network sees.", lower_bound=1
     )
     flags.DEFINE_string(
-        "host", "127.0.0.1", "Where to listen; 0.0.0.0 lets other machines in, without a password."
+        "host",
+        "127.0.0.1",
+        "Address to listen on; 0.0.0.0 admits other machines, without a password.",
     )
-    flags.DEFINE_integer("port", None, "Port; by default the first free one from 7860.", 1, 65535)
-    flags.DEFINE_float(
-        "max_megabytes", 32.0, "Largest picture file that is taken.", lower_bound=0.01
-    )
+    flags.DEFINE_integer("port", None, "Port (default: the first free one from 7860).", 1, 65535)
+    flags.DEFINE_float("max_megabytes", 32.0, "Largest picture file to accept.", lower_bound=0.01)
 
 
 def _main() -> None:

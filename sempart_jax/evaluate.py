@@ -1,12 +1,12 @@
-r"""Score masks on labelled data sets: those of a trained run, or saved ones of any method.
+r"""Score masks on labelled data sets: those of a trained run, or saved masks of any method.
 
     python -m sempart_jax.evaluate --workdir runs/tricks --data_root data \
         --datasets duts_te,ecssd,voc07 --protocols crop320,native \
         --postprocessings none,guided,bilateral --report reports/tricks
 
 Data sets of masks (duts_te, duts_tr, dut_omron, ecssd) are scored by accuracy, IoU and max F under
-each protocol, data sets of boxes (voc07, voc12, coco20k) by CorLoc on whole images. Prints a table
-and writes a report.
+each protocol, data sets of boxes (voc07, voc12, coco20k) by CorLoc on whole images. A table is
+printed, and a report is written.
 """
 
 import json
@@ -48,56 +48,53 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "workdir",
         None,
-        "What is scored: a run's directory, a checkpoint, a model file or a released head.",
+        "Network to score: a run's directory, a checkpoint, a model file or a released head.",
     )
     flags.DEFINE_enum(
-        "method", None, list(METHODS), "A baseline over --backbone, whose masks are scored."
+        "method", None, list(METHODS), "Training-free method to score, over --backbone."
     )
     flags.DEFINE_string(
         "predictions",
         None,
-        "Folder of saved masks, a file an image; with a folder a data set in it.",
+        "Folder of saved masks to score; with several data sets, one subfolder for each.",
     )
-    flags.DEFINE_string("boxes", None, "JSON file of boxes, by image id, of one data set.")
-    flags.DEFINE_list("datasets", ["duts_te", "ecssd"], "Names of data sets.")
+    flags.DEFINE_string("boxes", None, "JSON file of boxes to score, for one data set.")
+    flags.DEFINE_list("datasets", ["duts_te", "ecssd"], "Data sets to score on.")
     flags.DEFINE_string("data_root", "data", "Folder that holds the data sets.")
     flags.DEFINE_string(
-        "report", None, "Folder for the report; for a run, WORKDIR/evaluation by default."
+        "report", None, "Folder for the report. Default for a run: WORKDIR/evaluation."
     )
     flags.DEFINE_string(
         "backbone",
         None,
-        "Backbone of --method, dino_vits8 by default; or the one that a released head was trained "
-        "on.",
+        "Backbone of --method (default: dino_vits8), or the one a released head was trained on.",
     )
-    flags.DEFINE_string("weights", None, "File of the backbone's weights, if it has moved.")
+    flags.DEFINE_string("weights", None, "Weight file of the backbone, if it has moved.")
     flags.DEFINE_enum(
         "features",
         None,
         list(FEATURES),
-        "Which of the backbone's features --method looks at; by default those of its family.",
+        "Features of the backbone that --method uses. Default: those that suit its family.",
     )
-    flags.DEFINE_string("decoder", None, "File of FOUND's decoder, for its methods.")
+    flags.DEFINE_string("decoder", None, "Weight file or run of FOUND's decoder.")
     flags.DEFINE_integer(
         "resolution",
         None,
-        "Short side in pixels at which the network of --workdir or the backbone of --method sees "
-        f"an image; by default that of its training, and {METHOD_SHORT_SIDE} with --method.",
+        "Short side in pixels at which the network sees an image. Default: that of its training, "
+        f"or {METHOD_SHORT_SIDE} with --method.",
         lower_bound=1,
     )
-    flags.DEFINE_integer(
-        "batch_size", None, "Images predicted together; 8 by default.", lower_bound=1
-    )
-    flags.DEFINE_list("protocols", None, f"Among {', '.join(PROTOCOLS)}; crop320 by default.")
+    flags.DEFINE_integer("batch_size", None, "Images per batch (default: 8).", lower_bound=1)
+    flags.DEFINE_list("protocols", None, f"Any of {', '.join(PROTOCOLS)} (default: crop320).")
     flags.DEFINE_list(
-        "postprocessings", None, f"Among {', '.join(POSTPROCESSINGS)}; none,guided by default."
+        "postprocessings", None, f"Any of {', '.join(POSTPROCESSINGS)} (default: none,guided)."
     )
     flags.DEFINE_enum(
         "foreground_rule",
         None,
         FOREGROUND_RULES,
-        "Which masks are inverted. By default as the protocol says; those of --method and "
-        "--predictions are left as they are.",
+        "How to choose the foreground: by the mean of a batch, of each image, or not at all. "
+        "Default: that of the protocol; none for --method and --predictions.",
     )
     flags.DEFINE_bool(
         "extra_metrics", None, "Add weighted F, S- and E-measure; needs the extra [metrics]."
@@ -245,16 +242,17 @@ def read_given_boxes(path: Path) -> dict[str, list[int | float] | None]:
     try:
         content = json.loads(path.read_bytes())
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"no file of boxes {path}") from error
+        raise FileNotFoundError(f"box file {path} does not exist") from error
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON: {error}") from error
+        raise ValueError(f"{path} is not valid JSON: {error}") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold an object of image id to box, not a {type(content)}")
+        raise ValueError(f"{path} must hold a JSON object of image ids and boxes")
     for name, box in content.items():
         numbers = isinstance(box, list) and [type(value) in (int, float) for value in box]
         if box is not None and numbers != [True] * 4:
             raise ValueError(
-                f"{path}: the box of {name} is {box!r}: give [x_min, y_min, x_max, y_max] or null"
+                f"{path}: the box of {name} must be [x_min, y_min, x_max, y_max] or null, "
+                f"got {box!r}"
             )
     return content
 
@@ -264,19 +262,19 @@ def check_names(
 ) -> None:
     """Refuse names that are unknown or given twice, and none at all, by a ValueError."""
     if not names:
-        raise ValueError(f"no {kind} is named: choose among {', '.join(known)}")
+        raise ValueError(f"no {kind} given: choose among {', '.join(known)}")
     for name in names:
         if name not in known:
             raise ValueError(f"unknown {kind} {name!r}: choose among {', '.join(known)}")
         if names.count(name) > 1:
-            raise ValueError(f"{kind} {name} is named twice")
+            raise ValueError(f"{kind} {name} is given twice")
 
 
 def _warn_of_subset(dataset: str, images: int, published: int | None) -> None:
     if published is not None and images != published:
         logging.warning(
-            "%s: %d images are there, %d are published: scores are of another set of images "
-            "than published ones",
+            "%s: found %d images, the published set has %d: do not compare these scores with "
+            "published ones",
             dataset,
             images,
             published,
@@ -306,7 +304,7 @@ def _main() -> None:
     else:
         if len(given.datasets) != 1:
             names = ",".join(given.datasets)
-            raise ValueError(f"--boxes are of one data set, got --datasets={names}")
+            raise ValueError(f"--boxes takes exactly one data set, got --datasets={names}")
         read_given_boxes(Path(given.boxes))
     if given.protocols is not None:
         check_names("protocol", given.protocols, PROTOCOLS)
@@ -345,7 +343,7 @@ def _evaluate(scored: str) -> None:
         evaluation = evaluate(origins, data_root, title=title, report=report, **options)
     print(format_evaluation(evaluation))
     if report is not None:
-        print(f"the report is in {report}/report.html")
+        print(f"report: {report}/report.html")
 
 
 def _scored() -> str:
@@ -353,13 +351,13 @@ def _scored() -> str:
     named = list(_given(*_KINDS))
     if len(named) != 1:
         choice = ", ".join(f"--{name}" for name in _KINDS)
-        raise ValueError(f"give one of {choice}: what is to be scored")
+        raise ValueError(f"say what to score: give exactly one of {choice}")
     (scored,) = named
     for name in _given(*_APPLIES_TO):
         if scored not in _APPLIES_TO[name]:
             others = " or ".join(f"--{other}" for other in _APPLIES_TO[name])
             raise ValueError(
-                f"--{name} does not apply to --{scored}: leave it out; it goes with {others}"
+                f"--{name} does not apply to --{scored}: use it with {others}, or leave it out"
             )
     return scored
 
@@ -381,8 +379,8 @@ def _saved_folder(dataset: str) -> Path:
     own = folder / dataset
     if len(flags.FLAGS.datasets) > 1 and not own.is_dir():
         raise FileNotFoundError(
-            f"no folder {own}: with several data sets, put the masks of each into a folder of "
-            "its name"
+            f"no folder {own}: with several data sets, put the masks of each into a subfolder of "
+            "that name"
         )
     return own if own.is_dir() else folder
 

@@ -3,7 +3,7 @@ r"""Pretrain a backbone by DINO on unlabelled images of any kind.
     python -m sempart_jax.pretrain --config configs/dino_pretrain.py --workdir runs/backbone \
         --config.data.train=my_images
 
-Train on it then by `--config.backbone.weights=runs/backbone`. Run the same command again to
+Then train on it with `--config.backbone.weights=runs/backbone`. Run the same command again to
 continue an interrupted run from its last checkpoint.
 """
 

@@ -1,19 +1,21 @@
-r"""Segment any images: files, folders with all that is below them, or patterns.
+r"""Segment images: files, folders with their subfolders, or patterns.
 
     python -m sempart_jax.segment photos 'more/**/*.jpg' one.png --workdir runs/tricks --out masks
 
-Without `--workdir`, the built-in model segments, where this installation has one.
+Without `--workdir`, the built-in model is used, if this installation has one.
 
-Writes for each image, at its own size: a mask of 0 and 255, or soft (OUT/masks/NAME.png), the image
-tinted and outlined (OUT/overlays/NAME.jpg), an RGBA cut-out (OUT/cutouts/NAME.png), and a line in
-OUT/masks.jsonl: box, area, confidence, seconds. Started again, the same command does only what is
-new, changed, or failed. Images that cannot be read are listed at the end; then exit status is 1.
+For each image, at its own size, this writes a mask (OUT/masks/NAME.png), the image with the
+foreground tinted and outlined (OUT/overlays/NAME.jpg), an RGBA cut-out (OUT/cutouts/NAME.png), and
+a line with box, area, confidence and seconds in OUT/masks.jsonl. Run the same command again to
+segment only images that are new, changed or failed. Images that cannot be read are listed at the
+end, and the exit status is then 1.
 
-With `--method tokencut` in place of `--workdir`, a method that needs no training segments, over
-`--backbone`; see `sempart_jax.baselines.by_name`.
+Use `--method tokencut` instead of `--workdir` to segment without training, over `--backbone`; see
+`sempart_jax.baselines.by_name`.
 
-Large collections: `--shard 0/4` to `--shard 3/4` in four processes do a quarter each, with records
-of their own (OUT/masks.0-of-4.jsonl). Processes of one jax.distributed cluster share by themselves.
+To split a large collection over four processes, use `--shard 0/4` to `--shard 3/4`. Each shard has
+its own records (OUT/masks.0-of-4.jsonl). Processes of a jax.distributed cluster take their shards
+by themselves.
 """
 
 import sys
@@ -46,57 +48,56 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "workdir",
         None,
-        "What segments: a run's directory, or what else load_segmenter takes; by default the "
+        "Network: a run's directory, a checkpoint, a model file or a released head. Default: the "
         "built-in model.",
     )
     flags.DEFINE_enum(
-        "method", None, list(METHODS), "What segments instead, without training, over --backbone."
+        "method", None, list(METHODS), "Training-free method over --backbone, instead of --workdir."
     )
     flags.DEFINE_enum(
         "features",
         None,
         list(FEATURES),
-        "Which of the backbone's features --method looks at; by default those of its family.",
+        "Features of the backbone that --method uses. Default: those that suit its family.",
     )
-    flags.DEFINE_string("decoder", None, "File of FOUND's decoder, for its methods.")
-    flags.DEFINE_string("out", None, "Output folder; has to be named.")
-    flags.DEFINE_list("outputs", list(PRODUCT_FOLDERS), f"Among {', '.join(PRODUCT_FOLDERS)}.")
-    flags.DEFINE_enum("mask", "binary", MASKS, "Values of the masks: 0 and 255, or all.")
-    flags.DEFINE_float("threshold", 0.5, "Foreground is above it.")
-    flags.DEFINE_bool("largest_component", False, "Keep only the largest component.")
-    flags.DEFINE_enum("refine", "guided", list(POSTPROCESSINGS), "What sharpens the masks.")
+    flags.DEFINE_string("decoder", None, "Weight file or run of FOUND's decoder.")
+    flags.DEFINE_string("out", None, "Output folder (required).")
+    flags.DEFINE_list("outputs", list(PRODUCT_FOLDERS), f"Any of {', '.join(PRODUCT_FOLDERS)}.")
+    flags.DEFINE_enum("mask", "binary", MASKS, "0 and 255 only, or all grey levels.")
+    flags.DEFINE_float("threshold", 0.5, "Mask value above which a pixel is foreground.")
+    flags.DEFINE_bool("largest_component", False, "Keep only the largest connected part.")
+    flags.DEFINE_enum("refine", "guided", list(POSTPROCESSINGS), "How to sharpen the masks.")
     flags.DEFINE_enum(
         "invert",
         None,
         INVERSIONS,
-        "Which masks are inverted; auto, the default without --method: those of more than half; "
-        "never, the default of --method, which chooses its foreground itself.",
+        "Which masks to invert; auto: those that cover more than half of the image. Default: auto, "
+        "or never with --method, which chooses the foreground itself.",
     )
     flags.DEFINE_integer(
         "resolution",
         None,
-        "Short side in pixels at which the network sees an image; by default that of its training, "
-        f"and {METHOD_SHORT_SIDE} with --method.",
+        "Short side in pixels at which the network sees an image. Default: that of its training, "
+        f"or {METHOD_SHORT_SIDE} with --method.",
         lower_bound=1,
     )
-    flags.DEFINE_integer("batch_size", 8, "Images predicted together.", lower_bound=1)
+    flags.DEFINE_integer("batch_size", 8, "Images per batch.", lower_bound=1)
     flags.DEFINE_string(
         "backbone",
         None,
-        "Backbone of --method, dino_vits8 by default; or the one that a released head was trained "
-        "on.",
+        "Backbone of --method (default: dino_vits8), or the one a released head was trained on.",
     )
-    flags.DEFINE_string("weights", None, "File of the backbone's weights, if it has moved.")
-    flags.DEFINE_string("shard", None, "i/n: do the i-th, from 0, of n parts.")
-    flags.DEFINE_bool("overwrite", False, "Do all again, with other settings too.")
+    flags.DEFINE_string("weights", None, "Weight file of the backbone, if it has moved.")
+    flags.DEFINE_string("shard", None, "i/n: segment the i-th of n parts, counted from 0.")
+    flags.DEFINE_bool("overwrite", False, "Segment all images again, possibly with other settings.")
 
 
 def _main(arguments: Sequence[str]) -> None:
     given = flags.FLAGS
     if not arguments:
-        raise ValueError("name images, folders or patterns to segment")
+        raise ValueError("give images, folders or patterns to segment")
     if given.out is None:
-        raise ValueError("name a folder for what is written: --out masks")
+        raise ValueError("give an output folder: --out masks")
     source = _source()
     # Files that are too large are listed with all that cannot be read.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
@@ -111,16 +112,16 @@ def _source() -> str | Path | None:
     given = flags.FLAGS
     if given.method is None:
         if given.decoder is not None:
-            raise ValueError(
-                "--decoder is FOUND's: give --method=found_multi or found_single with it"
-            )
+            raise ValueError("--decoder needs --method=found_multi or --method=found_single")
         if given.features is not None:
-            raise ValueError("--features goes with --method: a network knows its own")
+            raise ValueError(
+                "--features applies to --method only: a network uses the features it was trained on"
+            )
         source = builtin_model_path() if given.workdir is None else given.workdir
         check_source(source)
         return source
     if given.workdir is not None:
-        raise ValueError("give one of --workdir, --method: what is to segment")
+        raise ValueError("give either --workdir or --method, not both")
     check_method(given.method, **_given("backbone", "decoder"))
     return None
 

@@ -1,4 +1,4 @@
-r"""Train a network that segments, on unlabelled images.
+r"""Train a segmentation network on unlabelled images.
 
     python -m sempart_jax.train --config configs/tricks.py --workdir runs/tricks \
         --config.data.train=data/DUTS

@@ -83,7 +83,7 @@ def test_run_is_scored_under_both_protocols_with_all_postprocessings(root):
         assert 0 < row["max_f_beta"] < 1
         numbers = rf"{row['accuracy']:.4f} +{row['iou']:.4f} +{row['max_f_beta']:.4f}"
         assert re.search(numbers, finished.stdout), finished.stdout
-    assert re.search("ecssd: 9 images are there, 1000 are published", finished.stderr)
+    assert re.search("ecssd: found 9 images, the published set has 1000", finished.stderr)
     stages = results["seconds"]
     assert {"load", "model", "post-processing", "metrics", "total"} <= set(stages)
     assert "fine mask of the run" in results["facts"]["masks"]
@@ -197,10 +197,10 @@ def test_errors_are_clear(root):
     """Names that are mistyped are told in test_start_time.py."""
     expected = {
         "--workdir=ROOT/run --datasets=dut_omron": "prepare_data.py dut_omron",
-        "--workdir=ROOT/run --datasets=ecssd,ecssd": "ecssd is named twice",
+        "--workdir=ROOT/run --datasets=ecssd,ecssd": "ecssd is given twice",
         "--workdir=ROOT/run --backbone=dino_vits8": "was trained on handcrafted, not",
-        "--workdir=ROOT/run --boxes=b.json": "give one of --workdir, --method",
-        "--boxes=b.json --datasets=voc07,voc12": "--boxes are of one data set",
+        "--workdir=ROOT/run --boxes=b.json": "give exactly one of --workdir, --method",
+        "--boxes=b.json --datasets=voc07,voc12": "--boxes takes exactly one data set",
         "--predictions=ROOT/masks --datasets=ecssd,voc07": "no folder .*masks/voc07",
         "--predictions=ROOT/others --datasets=ecssd": "none of its 9 images has",
         "--method=found_multi --backbone=handcrafted": "handcrafted has no class token",
@@ -235,7 +235,7 @@ def test_flags_that_do_not_apply_to_what_is_scored_are_refused_by_name(tmp_path)
     found = answers(*([f"{scored}={missing}", flag] for scored, flag, _ in refused), *accepted)
     for (scored, flag, others), answer in zip(refused, found, strict=False):
         name = flag.split("=")[0].replace("--no", "--")
-        assert answer == f"{name} does not apply to {scored}: leave it out; it goes with {others}"
+        assert answer == f"{name} does not apply to {scored}: use it with {others}, or leave it out"
     assert all(missing in answer for answer in found[len(refused) :]), found
 
 
@@ -277,7 +277,7 @@ def test_each_data_set_is_scored_under_each_protocol(tmp_path, caplog):
     share = np.mean([truth.mean() for truth in truths])
     native = evaluation.saliency[3].scores["none"].compute()
     np.testing.assert_allclose(native.iou, share, rtol=1e-6)
-    assert "ecssd: 9 images are there, 1000 are published" in caplog.text
+    assert "ecssd: found 9 images, the published set has 1000" in caplog.text
     assert evaluation.facts == {
         "masks, ecssd": "mine",
         "card, ecssd": "none",
@@ -312,9 +312,9 @@ def test_saved_masks_are_scored_as_they_are_unless_a_rule_is_asked_for(tmp_path,
 @pytest.mark.parametrize(
     ("names", "complaint"),
     [
-        ((), "no protocol is named: choose among crop320, native"),
+        ((), "no protocol given: choose among crop320, native"),
         (("whole",), "unknown protocol 'whole'"),
-        (("native", "native"), "protocol native is named twice"),
+        (("native", "native"), "protocol native is given twice"),
     ],
 )
 def test_names_are_checked_before_anything_is_opened(tmp_path, names, complaint):
@@ -327,12 +327,12 @@ def test_given_boxes_and_nulls_are_read(tmp_path):
     path.write_text('{"000005": [1, 2.5, 3, 4], "000007": null}')
     assert read_given_boxes(path) == {"000005": [1, 2.5, 3, 4], "000007": None}
     for text, message in (
-        ("{", r"boxes\.json is no JSON"),
-        ("[[1, 2, 3, 4]]", "must hold an object"),
-        ('{"a": [1, 2, 3]}', r"the box of a is \[1, 2, 3\]"),
-        ('{"a": {"x": 1}}', "the box of a is"),
-        ('{"a": [1, 2, 3, "4"]}', "the box of a is"),
-        ('{"a": [1, 2, 3, true]}', "the box of a is"),
+        ("{", r"boxes\.json is not valid JSON"),
+        ("[[1, 2, 3, 4]]", "must hold a JSON object"),
+        ('{"a": [1, 2, 3]}', r"the box of a must be .*got \[1, 2, 3\]"),
+        ('{"a": {"x": 1}}', "the box of a must be"),
+        ('{"a": [1, 2, 3, "4"]}', "the box of a must be"),
+        ('{"a": [1, 2, 3, true]}', "the box of a must be"),
     ):
         path.write_text(text)
         with pytest.raises(ValueError, match=message):

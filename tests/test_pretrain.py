@@ -185,7 +185,7 @@ def test_an_interrupted_run_ends_bit_for_bit_like_a_straight_one(
         return take_step(task, *args)
 
     monkeypatch.setattr(PretrainingTask, "take_step", take_last_step)
-    with pytest.raises(StoppedRunError, match="Step 1 is kept"):
+    with pytest.raises(StoppedRunError, match="saved step 1"):
         pretrain(config_of(scenes), tmp_path)
     monkeypatch.setattr(PretrainingTask, "take_step", take_step)
     pretrain(config_of(scenes), tmp_path)
@@ -238,7 +238,7 @@ def test_runs_of_both_tasks_are_told_apart(straight, scenes, tmp_path):
         shutil.copy(straight / name, tmp_path)
     finished = run_train(tmp_path, scenes / "images", steps=1)
     assert finished.returncode == 1
-    assert "holds a run of pretraining, and one of segmentation is wanted" in finished.stderr
+    assert "holds a run of pretraining, but a run of segmentation is needed" in finished.stderr
 
 
 @pytest.mark.slow
@@ -282,7 +282,7 @@ def test_the_command_line_from_a_backbone_to_masks(scenes, tmp_path):
     assert re.search(r"unknown field config\.optimizer\.warmup_epoch: did you", unknown.stderr)
     other = run_module("pretrain", "--config", "configs/tricks.py", "--workdir", tmp_path / "x")
     assert other.returncode == 1
-    assert "sempart_jax.pretrain takes experiments of 'pretraining'" in other.stderr
+    assert "sempart_jax.pretrain needs 'pretraining'" in other.stderr
 
 
 @pytest.mark.slow

@@ -120,10 +120,10 @@ class Checkpoints:
             listed = "\n  ".join(damaged.values()) or one_line(error)
             raise DamagedCheckpointError(
                 f"a checkpoint has lost its score or its description:\n  {listed}\n"
-                "Bring it back from a copy, or move it away."
+                "Restore it from a backup, or move it away."
             ) from error
         for step, reason in damaged.items():
-            logging.warning("%s. It is now %s", reason, move_aside(self.directory / str(step)))
+            logging.warning("%s. Renamed to %s", reason, move_aside(self.directory / str(step)))
 
     def __enter__(self) -> "Checkpoints":
         """Return self."""
@@ -213,13 +213,13 @@ class Checkpoints:
                 continue
             for newer, reason in damaged.items():
                 aside = self._set_aside(newer)
-                logging.warning("%s. It is now %s; continuing from step %d", reason, aside, step)
+                logging.warning("%s. Renamed to %s; continuing from step %d", reason, aside, step)
             return state
         if damaged:
             listed = "\n  ".join(damaged.values())
             raise DamagedCheckpointError(
                 f"no checkpoint in {self.directory} can be read:\n  {listed}\n"
-                "Bring one back from a copy, or start anew in another --workdir."
+                "Restore one from a backup, or start again in another --workdir."
             )
         return None
 
@@ -279,7 +279,7 @@ class Checkpoints:
             stored = handler.metadata(folder).tree
             # Orbax leaves an array as it is asked for where there is none of its name.
             if _shapes({name: stored[name] for name in abstract}) != _shapes(abstract):
-                raise ValueError("its arrays are not those of the network")
+                raise ValueError("its arrays do not match the network")
             arguments = ocp.args.PyTreeRestore(
                 item=abstract,
                 restore_args=jax.tree.map(
@@ -317,13 +317,13 @@ class Checkpoints:
         except Exception as error:
             raise self._damaged(step, one_line(error)) from error
         if description.init_timestamp_nsecs is None:
-            raise self._damaged(step, "its metadata is missing or cut off")
+            raise self._damaged(step, "its metadata is missing or truncated")
         return restored, fingerprints
 
     def _check(self, step: int, read: Mapping[str, Any], fingerprints: Mapping[str, str]) -> None:
         for name in read.keys() & fingerprints.keys():
             if fingerprint_params(read[name]) != fingerprints[name]:
-                raise self._damaged(step, "it does not hold what was saved")
+                raise self._damaged(step, "its contents have changed since it was saved")
 
     def _damaged(self, step: int, reason: str) -> DamagedCheckpointError:
         return DamagedCheckpointError(f"{self.directory / str(step)} is damaged: {reason}")
@@ -332,8 +332,8 @@ class Checkpoints:
         for step in self._manager.all_steps():
             if not self._manager.metrics(step):
                 raise DamagedCheckpointError(
-                    f"{self.directory / str(step)} is damaged: it has lost its score. Name one of "
-                    f"{self.directory} to take it in any case"
+                    f"{self.directory / str(step)} is damaged: it has lost its score. Choose a "
+                    f"checkpoint in {self.directory} yourself"
                 )
         best: int | None = self._manager.best_step()
         return best

@@ -126,7 +126,7 @@ def with_whole_patches(config: ConfigDict) -> ConfigDict:
         return config
     rounded = max(1, round(size / known.patch_size)) * known.patch_size
     logging.warning(
-        "config.data.image_size is %d, not %d: a multiple of the patch of %s",
+        "config.data.image_size is set to %d instead of %d, a multiple of the patch of %s",
         *(rounded, size, config.backbone.name),
     )
     config = config.copy_and_resolve_references()
@@ -201,7 +201,7 @@ def check_config(config: ConfigDict) -> None:
     require("augmentation.hue", 0 <= config.augmentation.hue <= 0.5, "between 0 and 0.5")
     scale = config.augmentation.smallest_scale
     require("augmentation.smallest_scale", 0 < scale <= 1, "above 0 and at most 1")
-    require("found.tau", -1 <= config.found.tau < 1, "a cosine, at least -1 and below 1")
+    require("found.tau", -1 <= config.found.tau < 1, "at least -1 and below 1")
     require("network", config.network in NETWORKS, f"one of {', '.join(NETWORKS)}")
     has_head = config.network == SEMPART
     require(
@@ -209,22 +209,22 @@ def check_config(config: ConfigDict) -> None:
         config.head.dtype in (run_config.DTYPES if has_head else ("float32",)),
         "'float32' or 'bfloat16'"
         if has_head
-        else f"'float32' where config.network is {config.network}, which has no such head",
+        else f"'float32' if config.network is {config.network}, which has no such head",
     )
     learns_from_masks = config.network == SELFMASK
     require(
         "pseudo_masks",
         bool(config.pseudo_masks) == learns_from_masks,
-        "the folder that `segment` has written for the training images"
+        "the folder of masks that `segment` wrote for the training images"
         if learns_from_masks
-        else f"empty where config.network is {config.network}, which learns from no masks",
+        else f"empty if config.network is {config.network}, which does not learn from masks",
     )
     schedule = config.optimizer.schedule
     require("optimizer.schedule", schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}")
     if schedule == "step":
         require("optimizer.decay_steps", config.optimizer.decay_steps >= 1, "at least 1")
     require("optimizer.decay_rate", 0 < config.optimizer.decay_rate <= 1, "above 0 and at most 1")
-    require("loss.tau", -1 <= config.loss.tau < 1, "a cosine, at least -1 and below 1")
+    require("loss.tau", -1 <= config.loss.tau < 1, "at least -1 and below 1")
     require("loss.eps", config.loss.eps < 0.5, "below 0.5")
     require("multiscale.crop_fraction", 0 < config.multiscale.crop_fraction <= 1, "in (0, 1]")
     require(
@@ -235,7 +235,7 @@ def check_config(config: ConfigDict) -> None:
     require(
         "validation.masks",
         bool(config.validation.images) == bool(config.validation.masks),
-        "given together with config.validation.images, or neither",
+        "set if and only if config.validation.images is",
     )
     require(
         "validation.foreground_rule",

@@ -55,7 +55,7 @@ def load_network(
     network = read_model(path, weights) if path.is_file() else _load_run(path, weights)
     if backbone not in (None, network.backbone):
         raise ValueError(
-            f"{path} was trained on {network.backbone}, not on {backbone}: leave the backbone out"
+            f"{path} was trained on {network.backbone}, not on {backbone}: do not set the backbone"
         )
     return network
 
@@ -68,8 +68,7 @@ def _load_run(path: Path, weights: str | None) -> TrainedNetwork:
         config = read_config(workdir, default_config())
     except OtherTaskError as error:
         raise ValueError(
-            f"{error}: it has a backbone and no masks. Train on it by "
-            f"--config.backbone.weights={workdir}"
+            f"{error}: it has only a backbone. Train on it with --config.backbone.weights={workdir}"
         ) from error
     if weights is not None:
         config.backbone.weights = weights
@@ -82,7 +81,7 @@ def _load_run(path: Path, weights: str | None) -> TrainedNetwork:
         best = CHECKPOINT_FOLDERS[folder]
         with Checkpoints(workdir, name=folder, best=best, read_only=True) as checkpoints:
             step, variables = checkpoints.restore_fields(shapes, int(number))
-        kind = "by choice"
+        kind = "chosen by path"
     return TrainedNetwork(
         modules=network,
         frozen_params=frozen_params,
@@ -105,9 +104,9 @@ def _read_chosen(workdir: Path, shapes: Variables) -> tuple[int, Variables, str]
             step, variables = (best if validated else newest).restore_fields(shapes)
         except DamagedCheckpointError as error:
             raise DamagedCheckpointError(
-                f"{error}. Name another checkpoint: {workdir}/checkpoints/STEP"
+                f"{error}. Choose another checkpoint: {workdir}/checkpoints/STEP"
             ) from error
-    return step, variables, "the best by validation" if validated else "the last"
+    return step, variables, "best by validation" if validated else "last"
 
 
 def _load_released(path: Path, backbone: str | None, weights: str) -> TrainedNetwork:
@@ -118,7 +117,7 @@ def _load_released(path: Path, backbone: str | None, weights: str) -> TrainedNet
         try:
             backbone = infer_backbone(patch_size, width)
         except ValueError as error:
-            raise ValueError(f"the head in {path} needs its backbone: {error}") from error
+            raise ValueError(f"cannot tell the backbone of the head in {path}: {error}") from error
     module, frozen_params = load_backbone(backbone, weights)
     if (module.patch_size, module.width) != (patch_size, width):
         raise ValueError(

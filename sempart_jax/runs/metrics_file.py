@@ -36,5 +36,5 @@ def read_rows(path: Path) -> list[Row]:
         if type(step) is int:
             rows.append(Row(step, line))
         else:
-            logging.warning("%s: line %d has no step, and is left out", path, number)
+            logging.warning("%s: ignoring line %d, which has no step", path, number)
     return rows

@@ -25,8 +25,8 @@ def build_network(config: ConfigDict) -> tuple[MaskNetwork, Variables]:
     """
     if config.network != SEMPART and config.backbone.name == HANDCRAFTED:
         raise ValueError(
-            f"config.network={config.network} needs a vision transformer, and the handcrafted "
-            "backbone is none: choose another config.backbone.name"
+            f"config.network={config.network} needs a vision transformer, which the handcrafted "
+            "backbone is not: choose another config.backbone.name"
         )
     backbone, frozen_params = load_frozen(
         config.network,

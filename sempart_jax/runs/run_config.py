@@ -158,12 +158,12 @@ def check_run_fields(config: ConfigDict, checks: FieldChecks) -> None:
     )
     checks.finite()
     checks.require("seed", config.seed < 2**63, "below 2**63")
-    checks.require("steps", bool(config.steps or config.epochs), "above 0 where config.epochs is 0")
+    checks.require("steps", bool(config.steps or config.epochs), "above 0 if config.epochs is 0")
     checks.require("backbone.dtype", config.backbone.dtype in DTYPES, "'float32' or 'bfloat16'")
     unset = {"coordinator_address": "", "num_processes": 0, "process_id": -1}
     for field, value in unset.items():
         set_for_nothing = config[field] != value and not config.distributed
-        checks.require(field, not set_for_nothing, f"{value!r} where config.distributed is off")
+        checks.require(field, not set_for_nothing, f"{value!r} unless config.distributed is set")
     host, _, port = config.coordinator_address.rpartition(":")
     checks.require(
         "coordinator_address",
@@ -191,8 +191,8 @@ def check_task(config: ConfigDict, task: str, program: str) -> None:
     """
     if config.get("task") != task:
         raise ValueError(
-            f"config.task is {config.get('task')!r}, and sempart_jax.{program} takes experiments "
-            f"of {task!r}: choose another file for --config, or another program"
+            f"config.task is {config.get('task')!r}, but sempart_jax.{program} needs {task!r}: "
+            "choose another --config or another program"
         )
 
 

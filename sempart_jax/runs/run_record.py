@@ -72,12 +72,12 @@ def register_run(
         problems = changed_fields(read_config(workdir, default), config, resumable_fields)
         for name, value in fingerprints.items():
             if name in recorded and recorded[name] != value:
-                problems.append(f"the {name} are not those that the run was started with")
+                problems.append(f"the {name} have changed since the run was started")
         if problems:
             listed = "\n  ".join(problems)
             raise ResumeError(
                 f"{workdir} holds a run with another configuration:\n  {listed}\n"
-                "Give the old values to continue it, or another --workdir to start anew."
+                "Restore them to continue the run, or choose another --workdir to start a new one."
             )
         logging.info("continuing the run in %s", workdir)
     else:
@@ -95,9 +95,9 @@ def _whole_record(workdir: Path) -> dict[str, Any]:
     config_file, run_file = workdir / "config.json", workdir / "run.json"
     kept = _has_checkpoints(workdir)
     begun = kept or any(row.step > 0 for row in read_rows(workdir / "metrics.jsonl"))
-    anew = f"Bring it back from a copy, or start anew in another --workdir than {workdir}"
+    anew = f"Restore it from a backup, or start again in another --workdir than {workdir}"
     if begun and not config_file.exists():
-        raise ResumeError(f"{config_file}, the configuration of the run there, is gone. {anew}")
+        raise ResumeError(f"{config_file}, the configuration of the run, is gone. {anew}")
     try:
         recorded = _read_record(workdir) if run_file.exists() else None
         problem = "is gone"
@@ -108,12 +108,12 @@ def _whole_record(workdir: Path) -> dict[str, Any]:
     if begun:
         # Whose images and weights these are cannot be computed from what is there now.
         but = (
-            ". If images and backbone weights are those that the run was started with, "
-            f"`echo '{{}}' > {shlex.quote(str(run_file))}` lets it continue"
+            ". If you are sure that images and backbone weights have not changed, "
+            f"`echo '{{}}' > {shlex.quote(str(run_file))}` lets the run continue"
         )
         raise ResumeError(f"{run_file}, the record of the run, {problem}. {anew}{but * kept}")
     if run_file.exists():
-        logging.warning("%s %s; nothing was trained, and it is written anew", run_file, problem)
+        logging.warning("%s %s; no step was saved yet, so it is replaced", run_file, problem)
     return {}
 
 
@@ -168,8 +168,8 @@ def check_nothing_lost(workdir: str | Path) -> None:
     step = _read_record(Path(workdir)).get(_KEPT_STEP)
     if step is not None:
         raise ResumeError(
-            f"the checkpoints of the run in {workdir} are gone, and it had one of step {step}. "
-            f"Bring {workdir}/checkpoints back from a copy, or start anew in another --workdir"
+            f"the checkpoints of the run in {workdir} are gone; it had one of step {step}. "
+            f"Restore {workdir}/checkpoints from a backup, or start again in another --workdir"
         )
 
 
@@ -196,7 +196,7 @@ def read_config(workdir: str | Path, default: ConfigDict) -> ConfigDict:
     task = fields.get("task", default.task)
     if task != default.task:
         raise OtherTaskError(
-            f"{workdir} holds a run of {task}, and one of {default.task} is wanted"
+            f"{workdir} holds a run of {task}, but a run of {default.task} is needed"
         )
     config = default.copy_and_resolve_references()
     try:
@@ -206,11 +206,11 @@ def read_config(workdir: str | Path, default: ConfigDict) -> ConfigDict:
             config.update(fields)
     except (TypeError, AttributeError, KeyError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(f"{path} is damaged ({reason}); restore it from a copy") from error
+        raise ValueError(f"{path} is damaged ({reason}); restore it from a backup") from error
     missing = [name for name, value in flatten(config).items() if value is None]
     if missing:
         raise ValueError(
-            f"{path} is damaged (no value of {', '.join(missing)}); restore it from a copy"
+            f"{path} is damaged (no value of {', '.join(missing)}); restore it from a backup"
         )
     return config
 
@@ -221,7 +221,7 @@ def _read_record(workdir: Path) -> dict[str, Any]:
     for name, value in fields.items():
         wanted = int if name in (_KEPT_STEP, _LAST_STEP) else str
         if type(value) is not wanted:
-            raise ValueError(f"{path}: {name!r} is {value!r}; restore it from a copy")
+            raise ValueError(f"{path}: {name!r} is {value!r}; restore it from a backup")
     return fields
 
 
@@ -229,7 +229,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         fields = json.loads(path.read_text())
     except ValueError as error:
-        raise ValueError(f"{path} is no JSON ({error}); restore it from a copy") from error
+        raise ValueError(f"{path} is not valid JSON ({error}); restore it from a backup") from error
     if not isinstance(fields, dict):
-        raise ValueError(f"{path} holds no fields; restore it from a copy")
+        raise ValueError(f"{path} holds no JSON object; restore it from a backup")
     return fields

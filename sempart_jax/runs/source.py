@@ -25,7 +25,7 @@ def check_source(source: str | os.PathLike[str]) -> None:
     """
     path = Path(source)
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: name {KINDS}")
+        raise FileNotFoundError(f"{path} does not exist: give {KINDS}")
     if not (path.is_file() or (path / "config.json").exists() or _is_checkpoint(path)):
         raise FileNotFoundError(_describe_folder(path))
 
@@ -43,11 +43,11 @@ def _describe_folder(path: Path) -> str:
     found = sorted(entry.name for entry in path.iterdir())
     if path.absolute().name in CHECKPOINT_FOLDERS and (path / "../config.json").exists():
         steps = ", ".join(name for name in found if name.isdecimal()) or "none"
-        return f"{path} holds checkpoints of these steps: {steps}; name the run or one of them"
+        return f"{path} holds checkpoints of these steps: {steps}; give the run or one of them"
     runs = [name for name in found if (path / name / "config.json").exists()]
     if runs:
-        return f"no run in {path}, but in its folders {_few(runs)}: name one of them"
-    return f"no run in {path}, which holds {_few(found)}: name {KINDS}"
+        return f"no run in {path}, but in its subfolders {_few(runs)}: give one of them"
+    return f"no run in {path}, which holds {_few(found)}: give {KINDS}"
 
 
 def _few(names: list[str]) -> str:

@@ -127,8 +127,8 @@ def warmed_up_cosine(
     """
     if not 0 <= warmup_steps <= total_steps:
         raise ValueError(
-            f"the warm-up takes {warmup_steps} steps, and the run {total_steps}: shorten the one "
-            "or lengthen the other"
+            f"the warm-up takes {warmup_steps} steps, but the run has only {total_steps}: shorten "
+            "the warm-up, or make the run longer"
         )
     # f + (b - f) (1 + cos(π i / n)) / 2 = f + (b - f) sin²(π (n - i) / 2n), which loses no digits
     # at the end, and counts in whole numbers as long as it can.

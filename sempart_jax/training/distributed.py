@@ -35,14 +35,13 @@ _WRITER_LINGERS_SECONDS = 3.0
 """Process 0 holds the others together: what ends all of them, they shall say before it is gone."""
 
 _NOT_JOINED = (
-    "this process has not found the other processes of the run. Have all been started within "
-    f"{JOINING_TIMEOUT_SECONDS} seconds, with the same coordinator address (that of process 0), "
-    "is its port free there, and can it be reached from here?"
+    "this process has not found the other processes of the run. Check that all were started within "
+    f"{JOINING_TIMEOUT_SECONDS} seconds with the address of process 0 as coordinator address, that "
+    "its port is free there, and that it can be reached from here"
 )
 _LOST = (
-    "another process of the run has died (its own output says why), or this one was ended from "
-    "outside. Start all processes again with the same command: the run continues from its last "
-    "checkpoint"
+    "another process of the run has died (see its output), or this one was stopped. Start all "
+    "processes again with the same command to continue from the last checkpoint"
 )
 
 
@@ -134,8 +133,8 @@ def check_agreement(values: Mapping[str, Any]) -> None:
     if lines:
         listed = "\n".join(lines)
         raise ValueError(
-            f"the processes of this run were not started alike:\n{listed}\n"
-            "Give all of them the same configuration, images and weights."
+            f"the processes of this run differ in\n{listed}\n"
+            "Start all of them with the same configuration, images and weights."
         )
 
 
@@ -177,9 +176,9 @@ def _initialize(coordinator_address: str, num_processes: int, process_id: int) -
         )
     except ValueError as error:
         raise ValueError(
-            f"no launcher of several processes was detected ({error}) Start them by srun or "
-            "mpirun, or give config.coordinator_address=HOST:PORT of process 0, "
-            "config.num_processes, and to each its own config.process_id"
+            f"no launcher of several processes was detected ({error}) Start them with srun or "
+            "mpirun, or set config.coordinator_address=HOST:PORT of process 0, "
+            "config.num_processes, and config.process_id of each"
         ) from error
     except jax.errors.JaxRuntimeError as error:
         raise ValueError(f"{_NOT_JOINED} ({error})") from error
@@ -230,11 +229,11 @@ def _this_process() -> str:
 def _end_without_the_others(error: BaseException) -> NoReturn:
     """Say why, and end this process."""
     if isinstance(error, KeyboardInterrupt):
-        said = "interrupted. The same command continues the run from its last checkpoint"
+        said = "interrupted. Repeat the command to continue from the last checkpoint"
     elif isinstance(error, EXPECTED_ERRORS):
         said = str(error)
     elif isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
-        said = f"a common step has failed, most likely because {_LOST}.\nThe error here: {error}"
+        said = f"a step failed, most likely because {_LOST}.\nThe error here: {error}"
     else:
         said = "".join(traceback.format_exception(error))
     print(f"error: {_this_process()}: {said}", file=sys.stderr)

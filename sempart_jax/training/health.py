@@ -14,14 +14,12 @@ class CollapsedRunError(UnhealthyRunError):
     """What is trained seems to tell nothing any more. Unlike NaN, that can be a false alarm."""
 
 
-GO_ON = (
-    "If it only looks so, the same command goes on with a larger --config.health.collapse_steps."
-)
+GO_ON = "If this is a false alarm, repeat the command with a larger --config.health.collapse_steps."
 """What a run can do that has been stopped by a false alarm."""
 
 START_ANEW = (
-    "Start in a new --workdir with a lower --config.optimizer.learning_rate, or with "
-    "--config.backbone.dtype=float32, and that of the head, where they are bfloat16"
+    "Start again in a new --workdir with a lower --config.optimizer.learning_rate, or in float32 "
+    "(--config.backbone.dtype=float32, and the same for the head) if you used bfloat16"
 )
 """What can be done about numbers that are not finite."""
 
@@ -38,7 +36,7 @@ def check_finite(step: int, metrics: Mapping[str, float]) -> None:
     """
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
-        raise UnhealthyRunError(f"step {step}: {', '.join(broken)} not finite. {START_ANEW}")
+        raise UnhealthyRunError(f"step {step}: not finite: {', '.join(broken)}. {START_ANEW}")
 
 
 class HealthMonitor:
@@ -74,7 +72,7 @@ class HealthMonitor:
             side = "background" if mean < self._lowest else "foreground"
             raise CollapsedRunError(
                 f"step {step}: the masks have collapsed to all {side} (mean {mean:.4f}) for "
-                f"{self._bad_steps} steps in a row. Start in a new --workdir with another "
+                f"{self._bad_steps} steps in a row. Start again in a new --workdir with another "
                 "--config.seed, a lower --config.optimizer.learning_rate or, for Sempart, another "
                 f"--config.loss.tau. {GO_ON}"
             )
@@ -150,7 +148,7 @@ class CollapseMonitor:
             raise CollapsedRunError(
                 f"step {step}: the teacher has collapsed to the uniform distribution (entropy "
                 f"{entropy:.5f} log K, divergence {kl:.1e} log K) for {self._uniform_steps} steps "
-                "in a row. Start in a new --workdir with a lower "
+                "in a row. Start again in a new --workdir with a lower "
                 "--config.dino.teacher_temperature, a lower --config.optimizer.learning_rate or "
                 f"another --config.seed. {GO_ON}"
             )
@@ -158,8 +156,8 @@ class CollapseMonitor:
             raise CollapsedRunError(
                 f"step {step}: the teacher has collapsed to one output for all images (entropy of "
                 f"their mean {mean_entropy:.5f} log K) for {self._single_steps} steps in a row. "
-                "Start in a new --workdir with a higher --config.dino.teacher_temperature, a lower "
-                f"--config.optimizer.learning_rate or another --config.seed. {GO_ON}"
+                "Start again in a new --workdir with a higher --config.dino.teacher_temperature, a "
+                f"lower --config.optimizer.learning_rate or another --config.seed. {GO_ON}"
             )
 
 
@@ -183,9 +181,8 @@ def plateau_advice(first_step: int, ncuts: Sequence[float], last_step: int) -> s
     if min(ncuts[tenth - first_step :]) < FLAT_NCUT:
         return None
     return (
-        "after a tenth of the steps the N-cut is still 1: the masks are flat. It may fall later; "
-        f"what helps is --config.loss.consistency_warmup_steps={max(1, last_step // 3)}, a higher "
-        "--config.optimizer.learning_rate (up to 1e-3) and more steps; and a --config.loss.tau "
-        "between the cosines of patches that belong together and of those that do not. "
+        "after a tenth of the steps the N-cut is still 1: the masks are flat. It may fall later. "
+        f"If not, try --config.loss.consistency_warmup_steps={max(1, last_step // 3)}, a higher "
+        "--config.optimizer.learning_rate (up to 1e-3), more steps, or another --config.loss.tau. "
         "See docs/training.md"
     )

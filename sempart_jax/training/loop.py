@@ -116,8 +116,8 @@ def fit(
             )
             log.say(
                 f"{len(images.names)} images, {task.described}, steps {step} to {end} of "
-                f"{config.batch_size} images, on {_describe_devices()}; the first step takes "
-                "longest, it compiles"
+                f"{config.batch_size} images, on {_describe_devices()}; the first step is slow, "
+                "because it compiles"
             )
             keeper = _Keeper(task, config, workdir, checkpoints, training_log)
             stack.enter_context(keeper.best)
@@ -176,8 +176,7 @@ def fit(
                         keeper.save(state, wait=at_end or stop)
             if stop and not at_end:
                 raise StoppedRunError(
-                    f"ended from outside. Step {step} is kept: the same command continues the run "
-                    "from there",
+                    f"saved step {step}; repeat the command to continue from there",
                     signals.received,
                 )
 
@@ -312,8 +311,8 @@ def check_finite_state(state: State) -> None:
     ]
     if broken:
         raise UnhealthyRunError(
-            f"step {int(state.step)}: {len(broken)} arrays of the state, {broken[0]} first, are "
-            f"not finite. {START_ANEW}"
+            f"step {int(state.step)}: {len(broken)} arrays of the state are not finite, first "
+            f"{broken[0]}. {START_ANEW}"
         )
 
 
@@ -329,7 +328,7 @@ def check_devices(config: ConfigDict) -> None:
     """
     if config.distributed and not jax.distributed.is_initialized():
         raise ValueError(
-            "config.distributed is set and this process is alone: train within "
+            "config.distributed is set, but no other process has been joined: train within "
             "sempart_jax.training.distributed.joined"
         )
     devices = jax.device_count()
@@ -357,13 +356,13 @@ def check_workdir(workdir: Path) -> None:
     for path in (workdir, *workdir.parents):
         if path.exists() and not path.is_dir():
             raise ValueError(
-                f"--workdir={printable(workdir)}: {printable(path)} is a file. Name a folder"
+                f"--workdir={printable(workdir)}: {printable(path)} is a file. Give a folder"
             )
     try:
         str(workdir.resolve()).encode()
     except UnicodeEncodeError as error:
         raise ValueError(
-            f"--workdir={printable(workdir)}: its whole name must be UTF-8. Name another folder"
+            f"--workdir={printable(workdir)}: its path must be valid UTF-8. Give another folder"
         ) from error
 
 

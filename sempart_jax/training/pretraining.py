@@ -54,8 +54,8 @@ class PretrainingTask(TrainingTask[DinoState]):
             count = round(epochs * len(images.names) / config.batch_size)
             if count > last_step:
                 raise ValueError(
-                    f"config.{field}={epochs:g} epochs are {count} steps, and the run has "
-                    f"{last_step}: shorten them, or lengthen the run"
+                    f"config.{field}={epochs:g} epochs are {count} steps, but the run has only "
+                    f"{last_step}: reduce this field, or make the run longer"
                 )
             return count
 

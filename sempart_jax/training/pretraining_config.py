@@ -169,6 +169,6 @@ def check_pretraining_config(config: ConfigDict) -> None:
     require(
         "validation.masks",
         bool(config.validation.images) == bool(config.validation.masks),
-        "given together with config.validation.images, or neither",
+        "set if and only if config.validation.images is",
     )
     checks.tell()

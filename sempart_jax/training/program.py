@@ -31,10 +31,10 @@ def run(
     """
     # Here and not above: who imports a training has flags of its own.
     config_flag = config_flags.DEFINE_config_file(
-        "config", help_string=f"Experiment: configs/NAME.py, such as {example}."
+        "config", help_string=f"Experiment file, for example {example}."
     )
     workdir_flag = flags.DEFINE_string(
-        "workdir", None, "Directory of the run; runs/NAME by default."
+        "workdir", None, "Directory of the run (default: runs/NAME of the experiment)."
     )
     # --help lists the flags of the program itself alone.
     for name in (config_flag.name, workdir_flag.name):
@@ -43,7 +43,7 @@ def run(
     def main() -> None:
         config = config_flag.value
         if config is None:
-            raise ValueError(f"name an experiment: --config {example}")
+            raise ValueError(f"give an experiment: --config {example}")
         experiment_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
         workdir = Path(workdir_flag.value or Path("runs") / experiment_file.stem)
         check(config)
@@ -69,9 +69,9 @@ def run(
             sys.exit(stopped.exit_status)
         except WriteError as error:
             sys.exit(
-                f"error: {error}. Once it can be written, the same command continues the run from "
-                "its last checkpoint"
+                f"error: {error}. Fix this and repeat the command to continue from the last "
+                "checkpoint"
             )
-        print(f"the run is in {workdir}")
+        print(f"run directory: {workdir}")
 
     command_line.run(main, default=default, resumable=True)

@@ -63,8 +63,8 @@ def test_a_full_disk_ends_the_training_which_continues_when_there_is_room(
             error = last_error(group.said(0))
         reason = "No space left on device" if disk.mounted else "File too large"
         assert error == (
-            f"cannot write {workdir}/checkpoints: {reason}. Once it can be written, the same "
-            "command continues the run from its last checkpoint"
+            f"cannot write {workdir}/checkpoints: {reason}. Fix this and repeat the "
+            "command to continue from the last checkpoint"
         )
         kept = checkpoint_steps(workdir)
         assert kept
@@ -87,13 +87,13 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_continued(
     content[len(content) // 16 :: 1 << 16] ^= 1
     values.write_bytes(content.tobytes())
     shutil.rmtree(workdir / "best")
-    with pytest.raises(ValueError, match=rf"{newest} is damaged.*Name another checkpoint"):
+    with pytest.raises(ValueError, match=rf"{newest} is damaged.*Choose another checkpoint"):
         load_network(workdir)
     said = finish(workdir, scenes)
     warnings = [line for line in said.splitlines() if "is damaged" in line]
     assert len(warnings) == 1
     assert f"{newest} is damaged" in warnings[0]
-    assert f"It is now {newest}.damaged; continuing from step {STEPS - 1}" in warnings[0]
+    assert f"Renamed to {newest}.damaged; continuing from step {STEPS - 1}" in warnings[0]
     assert "Event loop" not in said
     assert_same_end(workdir, straight)
     assert checkpoint_steps(workdir) == [STEPS - 2, STEPS - 1, STEPS]
@@ -123,7 +123,7 @@ def test_a_read_only_run_can_be_loaded_and_not_continued(straight, config, tmp_p
                 path.chmod(path.stat().st_mode & ~0o222)
         else:
             pytest.skip("root may write everywhere, and may not mount here")
-        assert load_network(workdir).origin == f"run {workdir}, step {STEPS}, the last"
+        assert load_network(workdir).origin == f"run {workdir}, step {STEPS}, last"
         with pytest.raises(WriteError, match=rf"cannot write {workdir}"):
             train(config, workdir)
 

@@ -39,7 +39,7 @@ def test_a_signal_ends_a_training_with_its_last_step_kept(straight, scenes, tmp_
         group.processes[0].send_signal(signal.SIGTERM)
         assert_ends_in_time(group, 0)
         (first,) = checkpoint_steps(tmp_path)
-        assert f"stopped: ended from outside. Step {first} is kept" in group.said(0)
+        assert f"stopped: saved step {first}; repeat the command" in group.said(0)
     assert 2 <= first == logged_steps(tmp_path)[-1] < STEPS
     assert not is_complete(tmp_path)
 
@@ -48,7 +48,7 @@ def test_a_signal_ends_a_training_with_its_last_step_kept(straight, scenes, tmp_
         os.killpg(group.processes[0].pid, signal.SIGINT)
         assert_ends_in_time(group, 130)
         assert checkpoint_steps(tmp_path) == [first, first + 1]
-        assert f"Step {first + 1} is kept" in group.said(0)
+        assert f"saved step {first + 1}" in group.said(0)
         assert "Traceback" not in group.said(0)
     finish(tmp_path, scenes)
     assert_same_end(tmp_path, straight)

@@ -111,9 +111,9 @@ def test_audit_tells_what_it_does_without_doing_it():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["train"], "name an experiment: --config configs/tricks.py"),
-        (["pretrain"], "name an experiment: --config configs/dino_pretrain.py"),
-        (["segment", "photos"], "name a folder for what is written: --out masks"),
+        (["train"], "give an experiment: --config configs/tricks.py"),
+        (["pretrain"], "give an experiment: --config configs/dino_pretrain.py"),
+        (["segment", "photos"], "give an output folder: --out masks"),
     ],
 )
 def test_what_has_to_be_named_is_asked_for_with_an_example(arguments, message):

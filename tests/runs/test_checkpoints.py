@@ -206,7 +206,7 @@ def test_whole_files_with_other_numbers_are_found_out(tmp_path):
     shutil.copytree(tmp_path / "other" / "checkpoints" / "3" / "default", arrays)
     with (
         Checkpoints(tmp_path / "run", read_only=True) as checkpoints,
-        pytest.raises(DamagedCheckpointError, match="does not hold what was saved"),
+        pytest.raises(DamagedCheckpointError, match="contents have changed since it was saved"),
     ):
         checkpoints.restore(make_state())
 
@@ -262,7 +262,9 @@ def test_a_checkpoint_from_before_fields_had_fingerprints_has_one_of_the_whole(w
         if value == 3 / 7:
             assert_same(checkpoints.restore(make_state()), make_state(3, 3 / 7))
         else:
-            with pytest.raises(DamagedCheckpointError, match="does not hold what was saved"):
+            with pytest.raises(
+                DamagedCheckpointError, match="contents have changed since it was saved"
+            ):
                 checkpoints.restore(make_state())
 
 
@@ -276,7 +278,7 @@ def test_fields_are_read_by_themselves(workdir):
         with pytest.raises(FileNotFoundError, match="no checkpoint of step 7"):
             checkpoints.restore_fields(shapes_of(make_state()), 7)
         for wrong in ({"other": np.zeros((2, 3))}, {"kernel": np.zeros(3), "bias": np.zeros(3)}):
-            with pytest.raises(DamagedCheckpointError, match="are not those of the network"):
+            with pytest.raises(DamagedCheckpointError, match="do not match the network"):
                 checkpoints.restore_fields({"params": {"layer": wrong}})
 
 
@@ -292,7 +294,9 @@ def test_other_numbers_are_found_out_in_the_fields_that_are_read(tmp_path, chang
     shutil.copytree(tmp_path / "other" / "checkpoints" / "3" / "default", arrays)
     with Checkpoints(tmp_path / "run", read_only=True) as checkpoints:
         if found:
-            with pytest.raises(DamagedCheckpointError, match="does not hold what was saved"):
+            with pytest.raises(
+                DamagedCheckpointError, match="contents have changed since it was saved"
+            ):
                 checkpoints.restore_fields(shapes_of(state))
         else:
             assert_same(checkpoints.restore_fields(shapes_of(state))[1], parts_of(3, 0.5))
@@ -321,12 +325,14 @@ def test_a_description_of_another_kind_is_set_aside(workdir, content, caplog):
     """Orbax then opens none of them."""
     newest = workdir / "checkpoints" / "3"
     stored_file(newest, "description").write_text(content)
-    with pytest.raises(DamagedCheckpointError, match=rf"{newest} is damaged: \S.*\n.*from a copy"):
+    with pytest.raises(
+        DamagedCheckpointError, match=rf"{newest} is damaged: \S.*\n.*from a backup"
+    ):
         Checkpoints(workdir, read_only=True)
     with Checkpoints(workdir) as checkpoints:
         assert checkpoints.latest_step == 2
         assert_same(checkpoints.resume(make_state()), make_state(2, 2 / 7))
-    assert f"It is now {newest}.damaged" in caplog.text
+    assert f"Renamed to {newest}.damaged" in caplog.text
     names = sorted(path.name for path in (workdir / "checkpoints").iterdir())
     assert names == ["1", "2", "3.damaged"]
 

@@ -223,7 +223,7 @@ def test_value_at_its_bound_is_taken(fields):
 def test_the_other_networks_have_no_head_in_half_precision(network):
     fields = {"network": network, "head.dtype": "bfloat16"}
     fields |= {"pseudo_masks": "masks"} if network == "selfmask" else {}
-    message = rf"config\.head\.dtype must be 'float32' where config\.network is {network}"
+    message = rf"config\.head\.dtype must be 'float32' if config\.network is {network}"
     with pytest.raises(ValueError, match=message):
         check_config(changed(fields))
 
@@ -242,13 +242,13 @@ def test_a_process_is_one_of_those_that_there_are():
 
 
 def test_no_steps_and_no_epochs_is_refused():
-    with pytest.raises(ValueError, match=r"config\.steps must be above 0 where config\.epochs"):
+    with pytest.raises(ValueError, match=r"config\.steps must be above 0 if config\.epochs"):
         check_config(changed({"epochs": 0}))
 
 
 @pytest.mark.parametrize("given", ["validation.images", "validation.masks"])
 def test_validation_needs_images_and_masks(given):
-    with pytest.raises(ValueError, match=r"config\.validation\.masks must be given together"):
+    with pytest.raises(ValueError, match=r"config\.validation\.masks must be set if and only if"):
         check_config(changed({given: "folder"}))
 
 
@@ -336,5 +336,5 @@ def test_the_image_size_is_rounded_to_the_patch(caplog):
     config = changed({"backbone.name": "dinov2_vits14", "data.image_size": 320})
     rounded = with_whole_patches(config)
     assert (rounded.data.image_size, config.data.image_size) == (322, 320)
-    assert "config.data.image_size is 322, not 320" in caplog.text
+    assert "config.data.image_size is set to 322 instead of 320" in caplog.text
     assert with_whole_patches(default_config()) == default_config()

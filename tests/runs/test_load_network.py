@@ -60,10 +60,10 @@ def value_of(network):
 @pytest.mark.parametrize(
     ("place", "step", "words"),
     [
-        ("", 4, "the best by validation"),
-        ("checkpoints/3", 3, "by choice"),
-        ("checkpoints/5", 5, "by choice"),
-        ("best/4", 4, "by choice"),
+        ("", 4, "best by validation"),
+        ("checkpoints/3", 3, "chosen by path"),
+        ("checkpoints/5", 5, "chosen by path"),
+        ("best/4", 4, "chosen by path"),
     ],
 )
 def test_runs_and_checkpoints(run, place, step, words):
@@ -104,7 +104,7 @@ def test_without_validation_the_last_checkpoint_is_taken(run, tmp_path):
     (copy / "checkpoints").symlink_to(run / "checkpoints")
     network = load_network(copy)
     assert value_of(network) == 5
-    assert network.origin.endswith("the last")
+    assert network.origin.endswith(", last")
 
 
 def test_no_optimizer_is_built_and_none_of_its_state_is_read(run, monkeypatch):
@@ -124,10 +124,10 @@ def test_a_damaged_array_of_the_parameters_is_found(run, tmp_path):
         arrays = tmp_path / "run/checkpoints" / step / "default"
         shutil.rmtree(arrays)
         shutil.copytree(run / "best/4/default", arrays)
-    with pytest.raises(ValueError, match=r"checkpoints/3 is damaged: it does not hold what was"):
+    with pytest.raises(ValueError, match=r"checkpoints/3 is damaged: its contents have changed"):
         load_network(tmp_path / "run/checkpoints/3")
     shutil.rmtree(tmp_path / "run/best")
-    with pytest.raises(ValueError, match=r"5 is damaged: .*\. Name another checkpoint: .*/STEP"):
+    with pytest.raises(ValueError, match=r"5 is damaged: .*\. Choose another checkpoint: .*/STEP"):
         load_network(tmp_path / "run")
 
 
@@ -171,7 +171,7 @@ def test_a_head_of_patch_16_needs_its_backbone_named(tmp_path):
     path = tmp_path / "head.npz"
     np.savez(path, **head_state(channels=384, stages=4))
     with pytest.raises(
-        ValueError, match=r"head\.npz needs its backbone: .*dino_vits16 from ibot_vits16"
+        ValueError, match=r"backbone of the head in .*head\.npz: .*dino_vits16 from ibot_vits16"
     ):
         load_network(path)
     with pytest.raises(
@@ -183,7 +183,7 @@ def test_a_head_of_patch_16_needs_its_backbone_named(tmp_path):
 
 
 def test_another_backbone_than_the_trained_one_is_refused(run):
-    with pytest.raises(ValueError, match="was trained on handcrafted, not on dino_vits8: leave"):
+    with pytest.raises(ValueError, match="was trained on handcrafted, not on dino_vits8: do not"):
         load_network(run, backbone="dino_vits8")
     assert load_network(run, backbone="handcrafted").backbone == "handcrafted"
 
@@ -195,13 +195,13 @@ def test_what_is_no_source_is_told_with_what_was_found(run, head, tmp_path):
     exported.mkdir()
     (exported / "model.json").write_text("{}")
     for source, message in (
-        (tmp_path / "absent", "absent does not exist: name a run's directory"),
-        (empty, f"no run in {empty}, which holds nothing: name a run's directory"),
-        (tmp_path, f"no run in {tmp_path}, which holds empty, exported, segmenter.npz: name a run"),
-        (run.parent, f"no run in {run.parent}, but in its folders small: name one of them"),
-        (run / "checkpoints", "holds checkpoints of these steps: 3, 5; name the run or one"),
-        (run / "best", "holds checkpoints of these steps: 4; name the run"),
-        (run / "checkpoints" / "7", "7 does not exist: name a run's directory"),
+        (tmp_path / "absent", "absent does not exist: give a run's directory"),
+        (empty, f"no run in {empty}, which holds nothing: give a run's directory"),
+        (tmp_path, f"no run in {tmp_path}, which holds empty, exported, segmenter.npz: give a run"),
+        (run.parent, f"no run in {run.parent}, but in its subfolders small: give one of them"),
+        (run / "checkpoints", "holds checkpoints of these steps: 3, 5; give the run or one"),
+        (run / "best", "holds checkpoints of these steps: 4; give the run"),
+        (run / "checkpoints" / "7", "7 does not exist: give a run's directory"),
         (exported, "is an exported network: load it with sempart_jax.load_exported"),
     ):
         with pytest.raises(FileNotFoundError) as raised:

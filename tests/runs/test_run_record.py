@@ -114,10 +114,10 @@ def test_reading_no_run_or_a_damaged_one_is_an_error(tmp_path):
     with pytest.raises(FileNotFoundError, match="no run in"):
         read_config(tmp_path, default_config())
     (tmp_path / "config.json").write_text('{"seed": 0,')
-    with pytest.raises(ValueError, match=r"config\.json is no JSON"):
+    with pytest.raises(ValueError, match=r"config\.json is not valid JSON"):
         read_config(tmp_path, default_config())
     (tmp_path / "config.json").write_text("[]")
-    with pytest.raises(ValueError, match=r"config\.json holds no fields"):
+    with pytest.raises(ValueError, match=r"config\.json holds no JSON object"):
         read_config(tmp_path, default_config())
 
 
@@ -160,7 +160,7 @@ def test_a_begun_run_that_has_lost_its_record_is_refused(tmp_path, lost, trace):
     leave_trace(tmp_path, trace)
     (tmp_path / lost).unlink()
     before = sorted(tmp_path.rglob("*"))
-    with pytest.raises(ResumeError, match=rf"{lost}.* is gone\. Bring it back from a copy, or"):
+    with pytest.raises(ResumeError, match=rf"{lost}.* is gone\. Restore it from a backup, or"):
         register_run(tmp_path, default_config(), PRINTS)
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -191,7 +191,7 @@ def test_a_damaged_record_of_a_run_without_a_step_is_written_anew(tmp_path, cont
     (tmp_path / "run.json").write_text(content)
     register_run(tmp_path, default_config(), PRINTS)
     assert read_record(tmp_path) == PRINTS | {"last step": 10}
-    assert "nothing was trained, and it is written anew" in caplog.text
+    assert "no step was saved yet, so it is replaced" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -199,7 +199,7 @@ def test_a_damaged_record_of_a_run_without_a_step_is_written_anew(tmp_path, cont
 )
 def test_a_configuration_of_wrong_types_is_an_error(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(ValueError, match=r"config\.json is damaged \(.*restore it from a copy"):
+    with pytest.raises(ValueError, match=r"config\.json is damaged \(.*restore it from a backup"):
         read_config(tmp_path, default_config())
 
 

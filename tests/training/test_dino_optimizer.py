@@ -259,7 +259,7 @@ def test_refuses_a_warmup_longer_than_the_run():
     schedules = dino_schedules(
         total_steps=10, batch_size=64, warmup_steps=11, temperature_warmup_steps=300
     )
-    with pytest.raises(ValueError, match="the warm-up takes 11 steps, and the run 10"):
+    with pytest.raises(ValueError, match="the warm-up takes 11 steps, but the run has only 10"):
         schedules.learning_rate(jnp.zeros((), jnp.int32))
 
 

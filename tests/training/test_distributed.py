@@ -108,8 +108,8 @@ def test_one_process_alone_writes_and_the_other_speaks_where_only_it_knows(two_p
     workdir, said = two_processes
     assert "on 4 x cpu in 2 processes" in said[0]
     assert "step 20, validation IoU" in said[0]
-    assert "the run is in" in said[0]
-    for word in ("image/s", "validation", "the run is in", "steps 0 to 20"):
+    assert "run directory: " in said[0]
+    for word in ("image/s", "validation", "run directory: ", "steps 0 to 20"):
         assert word not in said[1]
     skipped = [re.findall(r"(process 1: )?skipped \S*scene_0010", text) for text in said]
     assert len(skipped[0]) + len(skipped[1]) >= 1
@@ -145,7 +145,7 @@ def test_a_run_whose_processes_died_ends_bit_for_bit_like_an_undisturbed_one(
         wait_until(lambda: newest_step(checkpoints) > before, group)
         group.processes[1].terminate()
         assert group.wait(A_MINUTE) == [0, 0], group.everything()
-        kept = [re.search(r"stopped: .*Step (1\d) is kept", group.said(i))[1] for i in range(2)]
+        kept = [re.search(r"stopped: saved step (1\d)", group.said(i))[1] for i in range(2)]
         assert kept[0] == kept[1]
         assert newest_step(checkpoints) == int(kept[0])
         assert "Traceback" not in group.everything()
@@ -288,7 +288,7 @@ def test_an_address_that_cannot_be_used_is_told_as_the_processes_not_finding_eac
         raise jax.errors.JaxRuntimeError("UNKNOWN: Failed to start RPC server")
 
     monkeypatch.setattr(jax.distributed, "initialize", fail)
-    message = r"has not found the other .* is its port free .*Failed to start RPC server"
+    message = r"has not found the other .* its port is free .*Failed to start RPC server"
     with pytest.raises(ValueError, match=message), distributed.joined():
         pass
 
@@ -296,7 +296,9 @@ def test_an_address_that_cannot_be_used_is_told_as_the_processes_not_finding_eac
 def test_training_alone_in_a_run_of_several_is_refused(tmp_path):
     config = default_config()
     config.distributed = True
-    with pytest.raises(ValueError, match=r"alone: train within sempart_jax\.training\.distributed"):
+    with pytest.raises(
+        ValueError, match=r"joined: train within sempart_jax\.training\.distributed"
+    ):
         train(config, tmp_path)
     assert not list(tmp_path.iterdir())
 

@@ -236,4 +236,4 @@ def test_rows_that_are_none_are_left_out_and_named(tmp_path, caplog):
         pass
     assert path.read_text() == '{"step": 1}\n{"step": 2}\n'
     for number in (2, 3, 4):
-        assert f"{path}: line {number} has no step, and is left out" in caplog.text
+        assert f"{path}: ignoring line {number}, which has no step" in caplog.text

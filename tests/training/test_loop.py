@@ -139,7 +139,7 @@ def test_a_signal_ends_the_run_after_its_step_without_a_look(run, tmp_path, conf
     def look(step):
         assert step != 2
 
-    with pytest.raises(StoppedRunError, match="Step 2 is kept") as stopped:
+    with pytest.raises(StoppedRunError, match="saved step 2") as stopped:
         run(after_step=lambda step: terminate() if step == 2 else None, while_validating=look)
     assert stopped.value.exit_status == 0
     assert kept_steps(tmp_path) == [2]
@@ -150,7 +150,7 @@ def test_a_signal_ends_the_run_after_its_step_without_a_look(run, tmp_path, conf
 
 
 def test_a_signal_during_a_look_is_answered_after_the_next_step(run, tmp_path):
-    with pytest.raises(StoppedRunError, match="Step 1 is kept"):
+    with pytest.raises(StoppedRunError, match="saved step 1"):
         run(while_validating=lambda step: terminate())
     assert kept_steps(tmp_path) == [1]
     run()
@@ -191,7 +191,9 @@ def test_a_state_that_the_last_update_has_broken_is_not_kept(run, tmp_path, monk
         if step == LAST_STEP:
             monkeypatch.setattr("tests.training.test_loop.VALUE", np.nan)
 
-    with pytest.raises(UnhealthyRunError, match="step 3: 1 arrays of the state, value first"):
+    with pytest.raises(
+        UnhealthyRunError, match="step 3: 1 arrays of the state are not finite, first value"
+    ):
         run(after_step=break_last)
     assert kept_steps(tmp_path) == []
     assert rows(tmp_path) == ALL_ROWS[:-1]
@@ -216,7 +218,9 @@ def test_a_state_that_is_not_finite_is_refused_with_its_array(dtype, value):
     good = jnp.ones((2, 3), dtype)
     check_finite_state(counter().replace(value={"kernel": good, "count": jnp.arange(3)}))
     broken = counter(7).replace(value={"kernel": good.at[1, 2].set(value), "bias": good})
-    message = r"step 7: 1 arrays of the state, value.kernel first.*in a new --workdir"
+    message = (
+        r"step 7: 1 arrays of the state are not finite, first value.kernel.*in a new --workdir"
+    )
     with pytest.raises(UnhealthyRunError, match=message):
         check_finite_state(broken)
 
@@ -230,17 +234,17 @@ def test_folders_and_what_is_not_there_yet_are_taken(tmp_path):
 def test_a_file_is_no_place_for_a_run(tmp_path, below):
     file = tmp_path / "afile"
     file.write_text("text")
-    with pytest.raises(ValueError, match=f"{file} is a file. Name a folder"):
+    with pytest.raises(ValueError, match=f"{file} is a file. Give a folder"):
         check_workdir(file / below)
 
 
 def test_a_name_that_orbax_cannot_write_is_refused(tmp_path, monkeypatch):
     name = os.fsdecode(b"caf\xe9")
-    refused = r"--workdir='.*caf\\udce9.*': its whole name must be UTF-8"
+    refused = r"--workdir='.*caf\\udce9.*': its path must be valid UTF-8"
     with pytest.raises(ValueError, match=refused):
         check_workdir(tmp_path / name / "run")
     # Also where it is only the folder that this process is in.
     (tmp_path / name).mkdir()
     monkeypatch.chdir(tmp_path / name)
-    with pytest.raises(ValueError, match="its whole name must be UTF-8"):
+    with pytest.raises(ValueError, match="its path must be valid UTF-8"):
         check_workdir(Path("run"))

@@ -60,9 +60,9 @@ def test_the_experiment_is_good_and_of_pretraining_alone():
     config = runpy.run_path(str(REPOSITORY / "configs" / "dino_pretrain.py"))["get_config"]()
     check_pretraining_config(config)
     assert config.backbone.name == "vit_tiny8"
-    with pytest.raises(ValueError, match=r"'pretraining', and sempart_jax\.train takes.*'segm"):
+    with pytest.raises(ValueError, match=r"'pretraining', but sempart_jax\.train needs 'segm"):
         check_config(config)
-    with pytest.raises(ValueError, match=r"'segmentation', and sempart_jax\.pretrain takes"):
+    with pytest.raises(ValueError, match=r"'segmentation', but sempart_jax\.pretrain needs"):
         check_pretraining_config(default_config())
 
 
@@ -129,7 +129,7 @@ def test_bad_value_is_refused_with_its_field(field, value):
 
 @pytest.mark.parametrize("given", ["validation.images", "validation.masks"])
 def test_validation_needs_images_and_masks(given):
-    with pytest.raises(ValueError, match=r"config\.validation\.masks must be given together"):
+    with pytest.raises(ValueError, match=r"config\.validation\.masks must be set if and only if"):
         check_pretraining_config(changed({given: "folder"}))
 
 
