@@ -274,7 +274,7 @@ def test_computing_blocks_again_keeps_little_of_each():
     assert again < 0.4 * plain
 
 
-@pytest.mark.parametrize("name", BACKBONES)
+@pytest.mark.parametrize("name", [n for n, known in BACKBONES.items() if not known.layer_scale])
 def test_backbones_initialise_in_the_shapes_of_their_weights(name):
     architecture = dataclasses.asdict(BACKBONES[name]) | {"depth": 1}
     vit = VisionTransformer(**architecture)
