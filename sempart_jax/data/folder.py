@@ -241,28 +241,6 @@ def file_stamp(path: Path) -> str:
     return f"{status.st_size} {status.st_mtime_ns}"
 
 
-def existing_files(paths: Mapping[str, Path], folder: Path, advice: str) -> dict[str, Path]:
-    """Keep the files of a list that are on the disk.
-
-    A part of them is no error here: whoever scores it says how many of how many it is.
-
-    Args:
-        paths: path of each file by its id.
-        folder: where they should lie, for the message.
-        advice: how to get them there, for the message.
-
-    Returns:
-        The files that are there, by id, in the order given.
-
-    Raises:
-        FileNotFoundError: none of them is there.
-    """
-    found = {file_id: path for file_id, path in paths.items() if path.is_file()}
-    if not found:
-        raise FileNotFoundError(f"none of the {len(paths)} listed images is in {folder}: {advice}")
-    return found
-
-
 def _visible_files(folder: Path) -> list[Path]:
     """List the files under ``folder`` whose path below it has no hidden part."""
     closed: dict[str, str] = {}
