@@ -141,7 +141,7 @@ def test_backbones_of_all_wrappings(torch, port, shallow, tmp_path, wrapper, pre
     out = tmp_path / "backbone.safetensors"
     printed, error = port(backbone_weights=tmp_path / "dino.pth", out=out)
     assert error == ""
-    assert "  vision transformer: patch 8, width 384, depth 1\n  18 tensors, " in printed
+    assert "  vision transformer of patch size 8, width 384 and depth 1\n  18 tensors, " in printed
     assert "  backbone of dino_vits8, float32, " in printed
     found = unflatten(read_tensors(out), BACKBONE)
     jax.tree.map(np.testing.assert_array_equal, found, port_vit(state))

@@ -13,9 +13,6 @@ from sempart_jax.runs import run_config
 PRETRAINING = "pretraining"
 """The task of these configurations."""
 
-PRETRAINED_HERE = tuple(name for name, known in BACKBONES.items() if not known.layer_scale)
-"""Backbones of DINO's own shape."""
-
 RESUMABLE_FIELDS = (
     *(field for field in run_config.RESUMABLE_FIELDS if field not in run_config.RUN_LENGTH_FIELDS),
     "accumulation",
@@ -87,6 +84,11 @@ def pretraining_config() -> ConfigDict:
     return config
 
 
+def pretrained_backbones() -> list[str]:
+    """Name the backbones of DINO's own shape."""
+    return [name for name, known in BACKBONES.items() if not known.layer_scale]
+
+
 def check_pretraining_config(config: ConfigDict) -> None:
     """Check the values of a configuration.
 
@@ -100,7 +102,8 @@ def check_pretraining_config(config: ConfigDict) -> None:
     checks = run_config.FieldChecks(config)
     run_config.check_run_fields(config, checks)
     name = config.backbone.name
-    checks.require("backbone.name", name in PRETRAINED_HERE, f"one of {', '.join(PRETRAINED_HERE)}")
+    names = pretrained_backbones()
+    checks.require("backbone.name", name in names, f"one of {', '.join(names)}")
     checks.at_least(1, "data.image_size", "head.hidden", "head.bottleneck")
     checks.at_least(2, "head.outputs")
     checks.at_least(

@@ -8,9 +8,9 @@ from sempart_jax.host.config_fields import flatten
 from sempart_jax.runs.default_config import check_config, default_config
 from sempart_jax.runs.run_config import changed_fields
 from sempart_jax.training.pretraining_config import (
-    PRETRAINED_HERE,
     RESUMABLE_FIELDS,
     check_pretraining_config,
+    pretrained_backbones,
     pretraining_config,
 )
 from tests.commands import REPOSITORY
@@ -66,7 +66,7 @@ def test_the_experiment_is_good_and_of_pretraining_alone():
         check_pretraining_config(default_config())
 
 
-@pytest.mark.parametrize("name", PRETRAINED_HERE)
+@pytest.mark.parametrize("name", pretrained_backbones())
 def test_every_vision_transformer_can_be_pretrained(name):
     check_pretraining_config(changed({"backbone.name": name}))
 
