@@ -105,7 +105,7 @@ def test_a_selfmask_run_is_scored_and_used_like_any_other(selfmask_run, scenes, 
 def test_without_pseudo_masks_it_says_how_to_make_them(scenes, tmp_path):
     (tmp_path / "empty").mkdir()
     for folder, message in (
-        ("", r"config\.pseudo_masks must be the folder that `segment` has written"),
+        ("", r"config\.pseudo_masks must be the folder of masks that `segment` wrote"),
         (tmp_path / "empty", "empty"),
     ):
         finished = train_selfmask(tmp_path / "run", scenes, steps=1, pseudo_masks=folder)
