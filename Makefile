@@ -47,7 +47,7 @@ test-app: setup-app
 
 test-metrics: setup-metrics
 	$(VENV)-metrics/bin/python -m pytest -p no:cacheprovider \
-		tests/metrics/test_sod.py tests/evaluation/test_mask_tally.py
+		tests/metrics/test_sod.py tests/evaluation/test_sections.py
 
 # The loaders of weights on many more damaged files than in `make test`, which others follow from each seed.
 FUZZ_SEEDS ?= 0 1 2 3
