@@ -13,7 +13,7 @@ from sempart_jax.runs.default_config import default_config
 def get_config() -> ConfigDict:
     config = default_config()
     config.batch_size = 4
-    config.steps = 320
+    config.steps = 500
     config.epochs = 0
     config.backbone.name = "handcrafted"
     # A quarter of the paper's channels: several times faster on a CPU.
@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.validation.masks = "runs/demo/scenes/test/masks"
     # The mean of a batch does not choose the right side of each scene, so use its own mean.
     config.validation.foreground_rule = "image"
-    config.checkpoint.every_steps = 160
+    config.checkpoint.every_steps = 250
     config.log.every_steps = 10
-    config.log.panels_every_steps = 160
+    config.log.panels_every_steps = 250
     return config
