@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -59,7 +60,13 @@ class Server:
         command += ["--max_megabytes", str(max_megabytes), "--verbosity", "0"]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command, cwd=REPOSITORY, env=environment, stdout=log, stderr=subprocess.STDOUT
+                command,
+                cwd=REPOSITORY,
+                env=environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                # A shell starts what is in its background with SIGINT ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
             )
         wait_for(lambda: "open http" in self.text or self.process.poll() is not None)
         assert self.process.poll() is None, self.text
