@@ -13,7 +13,7 @@ from sempart_jax.runs.default_config import default_config
 def get_config() -> ConfigDict:
     config = default_config()
     config.batch_size = 4
-    config.steps = 500
+    config.steps = 600
     config.epochs = 0
     config.backbone.name = "handcrafted"
     # A quarter of the paper's channels: several times faster on a CPU.
@@ -25,7 +25,7 @@ def get_config() -> ConfigDict:
     config.loss.consistency_warmup_steps = 60
     # The consistency samples the fine mask once a patch; in few steps, the rest needs smoothing.
     config.loss.weights.gtv_fine = 4.0
-    config.optimizer.learning_rate = 1e-3
+    config.optimizer.learning_rate = 7e-4
     # At a constant rate, the result would depend on where the last step lands.
     config.optimizer.schedule = "polynomial"
     config.guided_filter.radius = 3
@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
     config.validation.masks = "runs/demo/scenes/test/masks"
     # The mean of a batch does not choose the right side of each scene, so use its own mean.
     config.validation.foreground_rule = "image"
-    config.checkpoint.every_steps = 250
+    config.checkpoint.every_steps = 300
     config.log.every_steps = 10
-    config.log.panels_every_steps = 250
+    config.log.panels_every_steps = 300
     return config
