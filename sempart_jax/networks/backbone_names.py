@@ -83,9 +83,11 @@ def to_original_names(
             raise ValueError(f"the weights hold {sources[name]} and {source}, which are one tensor")
         tensors[name], sources[name] = np.asarray(tensor), source
     _drop_periods(tensors, sources)
+    # No block of DINOv3 has a bias of its keys; one that alone lacks it has lost it.
+    lacks_bias = not any(re.search(r"\.attn\.(key|qkv)\.bias$", name) for name in tensors)
     for name in sorted(tensors):
         if match := re.match(r"(blocks\.\d+\.attn)\.query\.(weight|bias)$", name):
-            _join_qkv(tensors, sources, match[1], match[2])
+            _join_qkv(tensors, sources, match[1], match[2], lacks_bias)
     for name in sorted(tensors):
         if match := re.match(r"(blocks\.\d+\.mlp)\.packed\.(weight|bias)$", name):
             packed, source = tensors.pop(name), sources.pop(name)
@@ -102,7 +104,7 @@ def to_original_names(
     for name in sorted(tensors):
         if match := re.match(r"(blocks\.\d+\.attn\.qkv)\.weight$", name):
             bias = f"{match[1]}.bias"
-            if bias not in tensors and "pos_embed" not in tensors:
+            if bias not in tensors and lacks_bias and "pos_embed" not in tensors:
                 tensors[bias] = np.zeros(tensors[name].shape[:1], np.float32)
                 sources[bias] = sources[name]
     position = tensors.get("pos_embed")
@@ -130,10 +132,14 @@ def source_name(name: str, sources: Mapping[str, str]) -> str:
 
 
 def _join_qkv(
-    tensors: dict[str, np.ndarray], sources: dict[str, str], attention: str, kind: str
+    tensors: dict[str, np.ndarray],
+    sources: dict[str, str],
+    attention: str,
+    kind: str,
+    lacks_bias: bool,
 ) -> None:
     names = [f"{attention}.{part}.{kind}" for part in ("query", "key", "value")]
-    if kind == "bias" and names[1] not in tensors:
+    if kind == "bias" and lacks_bias:
         tensors[names[1]] = np.zeros_like(tensors[names[0]])
     missing = [name for name in names if name not in tensors]
     if missing:

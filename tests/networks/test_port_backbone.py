@@ -67,6 +67,8 @@ def test_blocks_that_are_computed_again_give_the_same(name):
     [
         ("dinov3", "model.layer.1.attention.k_proj.weight"),
         ("dinov2", "encoder.layer.2.norm1.weight"),
+        ("dinov2", "encoder.layer.1.attention.k_proj.bias"),
+        ("original_dinov3", "blocks.1.attn.qkv.bias"),
         ("original_dinov3", "blocks.0.ls1.gamma"),
         ("timm_dinov3_plus", "blocks.1.mlp.fc1_g.bias"),
     ],
