@@ -77,11 +77,13 @@ def main() -> None:
     parser.add_argument("--workdir", type=Path, default=Path("runs/demo"))
     parser.add_argument("--train_scenes", type=int, default=200)
     parser.add_argument("--test_scenes", type=int, default=48)
+    parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     workdir: Path = arguments.workdir.resolve()
     logging.set_verbosity(logging.WARNING)
     started = time.monotonic()
     config = read_demo_config(workdir)
+    config.seed = arguments.seed
     # A demo is to be seen from its beginning: an earlier one is no run to be continued.
     shutil.rmtree(workdir, ignore_errors=True)
     print(f"making {arguments.train_scenes} + {arguments.test_scenes} scenes in {workdir}/scenes")
