@@ -12,8 +12,7 @@ from jaxtyping import Float, UInt8
 from ml_collections import ConfigDict
 
 from sempart_jax.baselines.by_name import METHODS
-from sempart_jax.data.folder import find_pairs
-from sempart_jax.data.image_sources import ImageSource, read_samples
+from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.evaluation.results import CENTRE_BOX
 from sempart_jax.evaluation.validation import validate
 from sempart_jax.kernels.normalization import normalize
@@ -28,7 +27,7 @@ from sempart_jax.training.dino_step import DinoState, create_dino_state, make_di
 from sempart_jax.training.health import CollapseMonitor
 from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.multi_crop import Crops, MultiCrop, multi_crop_batch
-from sempart_jax.training.task import TrainingTask
+from sempart_jax.training.task import TrainingTask, read_views
 from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.train_step import Metrics, unreplicate, zero_state
 
@@ -135,17 +134,8 @@ class PretrainingTask(TrainingTask[DinoState]):
     def open_views(self) -> None:
         """Read the images of the panels and find those of the validation."""
         config, backbone = self._config, self._backbone
-        self._samples = read_samples(
-            self._images,
-            config.log.panel_images,
-            image_size=config.data.image_size,
-            resize_size=config.data.resize_size,
-        ).image
-        self._pairs = (
-            find_pairs(config.validation.images, config.validation.masks)
-            if config.validation.images
-            else []
-        )
+        samples, self._pairs = read_views(config, self._images)
+        self._samples = samples.image
 
         def class_attention(params: Any, image: Array) -> Array:
             output: Any = backbone.apply({"params": params}, normalize(image), class_attention=True)

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from sempart_jax.data.folder import find_pairs
-from sempart_jax.data.image_sources import ImageSource, read_samples
+from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.evaluation.results import CENTRE_BOX, Validations
 from sempart_jax.evaluation.validation import validate
 from sempart_jax.predict.network_step import NetworkStep
@@ -15,7 +14,7 @@ from sempart_jax.runs.experiment import build_experiment
 from sempart_jax.training.health import HealthMonitor, plateau_advice
 from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.panel_columns import panel_columns
-from sempart_jax.training.task import TrainingTask
+from sempart_jax.training.task import TrainingTask, read_views
 from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.objective import SempartObjective
 from sempart_jax.two_tricks.train_step import (
@@ -91,19 +90,8 @@ class SegmentationTask(TrainingTask[TrainState]):
 
     def open_views(self) -> None:
         """Read the images of the panels, see :class:`TrainingTask`."""
-        config = self._config
         self._network_step = NetworkStep(self._experiment.network, self._frozen_params)
-        self._samples = read_samples(
-            self._images,
-            config.log.panel_images,
-            image_size=config.data.image_size,
-            resize_size=config.data.resize_size,
-        )
-        self._validation_pairs = (
-            find_pairs(config.validation.images, config.validation.masks)
-            if config.validation.images
-            else []
-        )
+        self._samples, self._validation_pairs = read_views(self._config, self._images)
 
     def draw_panel(self, step: int, state: TrainState, log: TrainingLog) -> None:
         """Draw the masks of a few training images, see :class:`TrainingTask`."""

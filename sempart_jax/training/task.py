@@ -5,6 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Generic
 
+from ml_collections import ConfigDict
+
+from sempart_jax.data.folder import find_pairs
+from sempart_jax.data.image_sources import ImageSource, Samples, read_samples
 from sempart_jax.runs.checkpoints import State
 from sempart_jax.training.log import TrainingLog
 from sempart_jax.two_tricks.interfaces import Examples
@@ -75,3 +79,16 @@ class TrainingTask(abc.ABC, Generic[State]):
     def advise(self, first_step: int, rows: Sequence[dict[str, float]]) -> str | None:
         """Say what would help a training that goes badly, given the metrics of some steps."""
         return None
+
+
+def read_views(config: ConfigDict, images: ImageSource) -> tuple[Samples, list[tuple[Path, Path]]]:
+    """Read the training images of the panels, and find the pairs of the validation set, if any."""
+    samples = read_samples(
+        images,
+        config.log.panel_images,
+        image_size=config.data.image_size,
+        resize_size=config.data.resize_size,
+    )
+    if not config.validation.images:
+        return samples, []
+    return samples, find_pairs(config.validation.images, config.validation.masks)
