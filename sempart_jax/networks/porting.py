@@ -201,25 +201,46 @@ def _infer_vit(shapes: Mapping[str, tuple[int, ...]], num_heads: int | None) -> 
         if re.search(r"norm\d?\.weight$", name) and len(shape) == 1
     )
     width = norms.most_common(1)[0][0] if norms else 0
-    is_rotary = "pos_embed" not in shapes and "registers" in shapes
-    learned = LEARNED_ANTIALIASED if "registers" in shapes else LEARNED
     hidden = Counter(
         shape[0]
         for name, shape in shapes.items()
         if name.endswith("mlp.fc1.weight") and len(shape) == 2
     )
     features = hidden.most_common(1)[0][0] if hidden else MLP_RATIO * width
-    return VisionTransformer(
+    return make_vit(
         patch_size=_side(shapes, "patch_embed.proj.weight", 2),
         width=width,
         depth=max(_count(r"blocks\.(\d+)\.", shapes), 1),
-        num_heads=width // HEAD_SIZE if num_heads is None else num_heads,
+        num_heads=num_heads,
         registers=_side(shapes, "registers", 1),
-        position=ROTARY if is_rotary else learned,
-        hidden=None if features == MLP_RATIO * width else features,
+        # A file that has lost its embedding has no registers, and is told what it lacks.
+        is_rotary="pos_embed" not in shapes and "registers" in shapes,
+        hidden=features,
         gated=any(".mlp.gate." in name for name in shapes),
         layer_scale=any(name.endswith(".ls1.gamma") for name in shapes),
+    )
+
+
+def make_vit(
+    *,
+    width: int,
+    num_heads: int | None,
+    registers: int,
+    is_rotary: bool,
+    hidden: int,
+    **shape: int | bool,
+) -> VisionTransformer:
+    """Make the module of a shape: what else the families differ in follows from it."""
+    learned = LEARNED_ANTIALIASED if registers else LEARNED
+    options: dict[str, Any] = dict(shape)
+    return VisionTransformer(
+        width=width,
+        num_heads=width // HEAD_SIZE if num_heads is None else num_heads,
+        registers=registers,
+        position=ROTARY if is_rotary else learned,
+        hidden=None if hidden == MLP_RATIO * width else hidden,
         eps=1e-5 if is_rotary else 1e-6,
+        **options,
     )
 
 

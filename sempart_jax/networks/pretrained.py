@@ -20,10 +20,10 @@ from sempart_jax.networks.model_format import (
     read_tensors,
 )
 from sempart_jax.networks.names import ANY_VIT, BACKBONES
-from sempart_jax.networks.porting import HEAD_SIZE, port_head, port_vit
+from sempart_jax.networks.porting import make_vit, port_head, port_vit
 from sempart_jax.networks.released import describe_vit, is_of, read_released_vit
 from sempart_jax.networks.weight_files import INDEX_SUFFIX, shard_names
-from sempart_jax.two_tricks.vit import MLP_RATIO, VisionTransformer
+from sempart_jax.two_tricks.vit import VisionTransformer
 
 __all__ = ["HUB_REPOSITORIES", "load_backbone_params", "port_head", "port_vit"]
 
@@ -154,22 +154,16 @@ def infer_module(params: Mapping[str, Any]) -> VisionTransformer:
     """Make the module that parameters of a vision transformer belong to."""
     block = params.get("block_0", {})
     patch = params["patch_embedding"]["kernel"]
-    width = patch.shape[-1]
-    registers = params["registers"].shape[1] if "registers" in params else 0
-    hidden = block["mlp_hidden"]["kernel"].shape[1]
-    is_rotary = "position_embedding" not in params
-    learned = "learned_antialiased" if registers else "learned"
-    return VisionTransformer(
+    return make_vit(
         patch_size=patch.shape[0],
-        width=width,
+        width=patch.shape[-1],
         depth=sum(name.startswith("block_") for name in params),
-        num_heads=width // HEAD_SIZE,
-        registers=registers,
-        position="rotary" if is_rotary else learned,
-        hidden=None if hidden == MLP_RATIO * width else hidden,
+        num_heads=None,
+        registers=params["registers"].shape[1] if "registers" in params else 0,
+        is_rotary="position_embedding" not in params,
+        hidden=block["mlp_hidden"]["kernel"].shape[1],
         gated="mlp_gate" in block,
         layer_scale="attention_scale" in block,
-        eps=1e-5 if is_rotary else 1e-6,
     )
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from sempart_jax.networks.porting import port_backbone
+from sempart_jax.networks.pretrained import infer_module
 from tests.conftest import REFERENCE
 
 NAMES = [
@@ -93,6 +94,12 @@ def test_a_tensor_that_is_unknown_misshapen_or_not_finite_is_named():
         r"with NaN or infinity: norm.bias",
     ):
         assert line in str(error.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_module_follows_from_its_parameters(name):
+    module, params = port_backbone(load(name)[1])
+    assert infer_module(params) == module
 
 
 def test_heads_have_64_channels_unless_told():
