@@ -52,24 +52,26 @@ def load_backbone(
     """
     if features not in ("", *FEATURES):
         raise ValueError(f"unknown features {features!r}: choose one of {', '.join(FEATURES)}")
-    if name == HANDCRAFTED and (features not in ("", "keys") or position_directions):
-        raise ValueError("the handcrafted backbone has keys alone: leave the choice of features")
-    options: dict[str, Any] = {"features": features} if features else {}
-    if position_directions:
-        options["position_directions"] = position_directions
-    if name == ANY_VIT:
-        vit, params = load_any_vit(weights or None)
-        return vit.clone(dtype=jnp.dtype(dtype), **options), params
-    module = backbone_module(name, dtype)
-    if options and name != HANDCRAFTED:
-        module = module.clone(**options)
     if name == HANDCRAFTED:
+        if features not in ("", "keys") or position_directions:
+            raise ValueError(
+                "the handcrafted backbone has keys alone: leave the choice of features"
+            )
+        module = backbone_module(name, dtype)
         if weights:
             raise ValueError(
                 f"the handcrafted backbone has no weights: leave out {weights!r}, which "
                 "--config.backbone.weights (in training) or --weights (elsewhere) names"
             )
         return module, {}
+    chosen = {"features": features, "position_directions": position_directions}
+    options: dict[str, Any] = {field: value for field, value in chosen.items() if value}
+    if name == ANY_VIT:
+        vit, params = load_any_vit(weights or None)
+        return vit.clone(dtype=jnp.dtype(dtype), **options), params
+    module = backbone_module(name, dtype)
+    if options:
+        module = module.clone(**options)
     if weights == RANDOM_WEIGHTS:
         logging.warning("%s has random weights: good for timing alone", name)
         side = module.patch_size

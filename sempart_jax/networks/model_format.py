@@ -20,6 +20,7 @@ import safetensors.numpy
 
 from sempart_jax.host.atomic_write import write_atomically
 from sempart_jax.kernels.tensor_tree import not_finite
+from sempart_jax.networks.names import FEATURES
 
 FORMAT = "sempart_jax model"
 VERSION = 1
@@ -82,6 +83,7 @@ class Description:
             ("filter_eps", 0 < self.filter_eps < math.inf, "above 0"),
             ("queries", 1 <= self.queries <= 10_000, "1 to 10000"),
             ("decoder_layers", 1 <= self.decoder_layers <= 100, "1 to 100"),
+            ("features", self.features in ("", *FEATURES), " or ".join(FEATURES)),
             ("position_directions", 0 <= self.position_directions <= 10_000, "0 to 10000"),
             ("head_channels", 2 <= self.head_channels <= 10_000, "2 to 10000"),
             ("compute_dtype", self.compute_dtype in DTYPES, " or ".join(DTYPES)),

@@ -7,7 +7,14 @@ from absl import logging
 from ml_collections import ConfigDict
 
 from sempart_jax.metrics.protocols import FOREGROUND_RULES
-from sempart_jax.networks.names import BACKBONES, NETWORKS, SELFMASK, SEMPART, check_backbone
+from sempart_jax.networks.names import (
+    BACKBONES,
+    FEATURES,
+    NETWORKS,
+    SELFMASK,
+    SEMPART,
+    check_backbone,
+)
 from sempart_jax.runs import run_config
 
 SCHEDULES = ("constant", "step", "polynomial")
@@ -164,6 +171,7 @@ def check_config(config: ConfigDict) -> None:
         "found.background_steps",
         "found.refinement_weight",
         "found.self_weight",
+        "backbone.position_directions",
         "selfmask.ranking_weight",
         "selfmask.unmatched_weight",
         "optimizer.clip_norm",
@@ -212,6 +220,17 @@ def check_config(config: ConfigDict) -> None:
         else f"'float32' if config.network is {config.network}, which has no such head",
     )
     learns_from_masks = config.network == SELFMASK
+    require(
+        "backbone.features",
+        config.backbone.features in ("", *FEATURES),
+        f"one of {', '.join(FEATURES)}, or empty",
+    )
+    for field, unset in (("features", ""), ("position_directions", 0)):
+        require(
+            f"backbone.{field}",
+            not learns_from_masks or config.backbone[field] == unset,
+            f"{unset!r} where config.network is selfmask, which trains its encoder",
+        )
     require(
         "pseudo_masks",
         bool(config.pseudo_masks) == learns_from_masks,

@@ -151,6 +151,23 @@ def test_a_head_in_half_precision_is_remembered(network, tmp_path):
         read_model(tmp_path / "m.safetensors")
 
 
+def test_features_and_their_position_bias_are_remembered(network, tmp_path):
+    backbone = network.modules.backbone.clone(features="values", position_directions=2)
+    changed = dataclasses.replace(
+        network, modules=dataclasses.replace(network.modules, backbone=backbone)
+    )
+    path = tmp_path / "values.safetensors"
+    write_model(path, changed)
+    found = read_model(path)
+    kept = found.modules.backbone
+    assert (kept.features, kept.position_directions) == ("values", 2)
+    np.testing.assert_array_equal(masks(found), masks(changed))
+    assert not np.array_equal(masks(found), masks(network))
+    change(path, features="key")
+    with pytest.raises(ValueError, match="features must be keys or queries or"):
+        read_model(path)
+
+
 def test_a_narrow_head_is_remembered(network, tmp_path):
     modules = create_network("sempart", SMALL_VIT, radius=3, head_channels=6)
     variables = jax.device_get(modules.init(jax.random.key(2), network.frozen_params, 8))

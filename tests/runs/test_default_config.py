@@ -155,6 +155,8 @@ BAD_VALUES = [
     ("head.channels", 1),
     ("loss.consistency_warmup_steps", -1),
     ("validation.foreground_rule", "majority"),
+    ("backbone.features", "key"),
+    ("backbone.position_directions", -1),
     ("network", "unet"),
     ("pseudo_masks", "masks"),
     ("augmentation.blur_probability", 1.1),
@@ -224,6 +226,14 @@ def test_the_other_networks_have_no_head_in_half_precision(network):
     fields = {"network": network, "head.dtype": "bfloat16"}
     fields |= {"pseudo_masks": "masks"} if network == "selfmask" else {}
     message = rf"config\.head\.dtype must be 'float32' if config\.network is {network}"
+    with pytest.raises(ValueError, match=message):
+        check_config(changed(fields))
+
+
+@pytest.mark.parametrize(("field", "value"), [("features", "keys"), ("position_directions", 1)])
+def test_an_encoder_that_is_trained_has_no_choice_of_features(field, value):
+    fields = {"network": "selfmask", "pseudo_masks": "masks", f"backbone.{field}": value}
+    message = rf"config\.backbone\.{field} must be .* where config\.network is selfmask"
     with pytest.raises(ValueError, match=message):
         check_config(changed(fields))
 
