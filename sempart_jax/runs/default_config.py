@@ -110,6 +110,7 @@ def default_config() -> ConfigDict:
     config.optimizer.decay_steps = 0  # of step: between two decays; of polynomial: 0 is the run
     config.optimizer.decay_rate = 0.95  # of step
     config.optimizer.decay_power = 0.9  # of polynomial
+    config.optimizer.average_decay = 0.0  # above: prediction takes an average of the weights
 
     config.validation = ConfigDict()
     config.validation.images = ""  # folder; empty: no validation, the last checkpoint is the result
@@ -203,7 +204,7 @@ def check_config(config: ConfigDict) -> None:
         config.health.lowest_mean_mask < config.health.highest_mean_mask,
         f"below health.highest_mean_mask ({config.health.highest_mean_mask})",
     )
-    for field in ("optimizer.b1", "optimizer.b2"):
+    for field in ("optimizer.b1", "optimizer.b2", "optimizer.average_decay"):
         value = config.optimizer[field.removeprefix("optimizer.")]
         require(field, 0 <= value < 1, "at least 0 and below 1")
     require("augmentation.hue", 0 <= config.augmentation.hue <= 0.5, "between 0 and 0.5")

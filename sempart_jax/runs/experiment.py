@@ -32,6 +32,7 @@ class Experiment:
         objective: loss terms and weights.
         optimizer: AdamW.
         augmentation: how images are changed, or ``None`` to leave them.
+        average_decay: of the average of the variables that prediction takes; 0 for none.
         load_encoder: loads the parameters that a trained encoder starts from; ``None`` where the
             backbone is frozen.
     """
@@ -41,6 +42,7 @@ class Experiment:
     objective: Objective[Any]
     optimizer: optax.GradientTransformation
     augmentation: Augmentation | None
+    average_decay: float
     load_encoder: Callable[[], Variables] | None = None
 
     def initial_state(self, seed: int, image_size: int) -> TrainState:
@@ -63,7 +65,7 @@ class Experiment:
                 jnp.asarray(encoder["position_embedding"]), (side, side)
             )
             variables["params"] = {**variables["params"], "encoder": encoder}
-        return create_train_state(variables, self.optimizer)
+        return self._state(variables)
 
     def empty_state(self, image_size: int) -> TrainState:
         """Return a state of zeros to read a checkpoint into.
@@ -73,11 +75,13 @@ class Experiment:
         """
 
         def initialise() -> TrainState:
-            variables = self.network.init(jax.random.key(0), self.frozen_params, image_size)
-            return create_train_state(variables, self.optimizer)
+            return self._state(self.network.init(jax.random.key(0), self.frozen_params, image_size))
 
         state: TrainState = zero_state(initialise)
         return state
+
+    def _state(self, variables: Variables) -> TrainState:
+        return create_train_state(variables, self.optimizer, averaged=self.average_decay > 0)
 
 
 def build_experiment(config: ConfigDict, last_step: int) -> Experiment:
@@ -104,6 +108,7 @@ def build_experiment(config: ConfigDict, last_step: int) -> Experiment:
         objective=_objective(config),
         optimizer=_optimizer(config.optimizer, last_step),
         augmentation=Augmentation(**augmentation) if enabled else None,
+        average_decay=config.optimizer.average_decay,
         load_encoder=load_encoder if config.network == SELFMASK else None,
     )
 

@@ -74,18 +74,20 @@ def _load_run(path: Path, weights: str | None) -> TrainedNetwork:
         config.backbone.weights = weights
     network, frozen_params = build_network(config)
     shapes = network.shapes(frozen_params, config.data.image_size)
+    if config.optimizer.average_decay:
+        shapes = {"average": shapes}
     if is_run:
-        step, variables, kind = _read_chosen(workdir, shapes)
+        step, fields, kind = _read_chosen(workdir, shapes)
     else:
         folder, number = path.absolute().parts[-2:]
         best = CHECKPOINT_FOLDERS[folder]
         with Checkpoints(workdir, name=folder, best=best, read_only=True) as checkpoints:
-            step, variables = checkpoints.restore_fields(shapes, int(number))
+            step, fields = checkpoints.restore_fields(shapes, int(number))
         kind = "chosen by path"
     return TrainedNetwork(
         modules=network,
         frozen_params=frozen_params,
-        variables=variables,
+        variables=fields.get("average", fields),
         short_side=config.data.image_size,
         backbone=config.backbone.name,
         dtype=config.backbone.dtype,
@@ -101,12 +103,12 @@ def _read_chosen(workdir: Path, shapes: Variables) -> tuple[int, Variables, str]
     ):
         validated = best.latest_step is not None
         try:
-            step, variables = (best if validated else newest).restore_fields(shapes)
+            step, fields = (best if validated else newest).restore_fields(shapes)
         except DamagedCheckpointError as error:
             raise DamagedCheckpointError(
                 f"{error}. Choose another checkpoint: {workdir}/checkpoints/STEP"
             ) from error
-    return step, variables, "best by validation" if validated else "last"
+    return step, fields, "best by validation" if validated else "last"
 
 
 def _load_released(path: Path, backbone: str | None, weights: str) -> TrainedNetwork:

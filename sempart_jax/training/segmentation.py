@@ -63,6 +63,7 @@ class SegmentationTask(TrainingTask[TrainState]):
             seed=config.seed,
             augmentation=experiment.augmentation,
             accumulation=config.accumulation,
+            average_decay=experiment.average_decay,
         )
         self._health = HealthMonitor(
             config.health.collapse_steps,

@@ -1,5 +1,6 @@
 """The data-parallel device loop: state, training step and prediction step under ``pmap``."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -41,6 +42,37 @@ class TrainState(struct.PyTreeNode):
         return {"params": self.params, "batch_stats": self.batch_stats}
 
 
+class AveragedTrainState(TrainState):
+    """A state that also follows the mean of its variables over the steps, and predicts by it.
+
+    A class of its own, because orbax reads a checkpoint into the fields that it was written with.
+
+    Attributes:
+        average: mean of ``{"params", "batch_stats"}``; before the first step, their first values.
+    """
+
+    average: Variables
+
+    @property
+    def variables(self) -> Variables:
+        """The average, see :attr:`TrainState.variables`."""
+        return self.average
+
+    def follow(self, decay: float) -> "AveragedTrainState":
+        """Let the average follow the variables after a step.
+
+        It is the mean of the variables after all steps, those of k steps ago weighted by
+        ``decay^k``; the first values have no part in it.
+
+        Args:
+            decay: in (0, 1).
+        """
+        # a_n = w v_n + (1 - w) a_(n-1),  w = (1 - d) / (1 - d^n)
+        share = (decay - 1) / jnp.expm1(self.step * math.log(decay))
+        new = {"params": self.params, "batch_stats": self.batch_stats}
+        return self.replace(average=optax.incremental_update(new, self.average, share))
+
+
 MASK_NAMES = ("coarse", "fine", "refined")
 """The masks that a network gives, see :class:`Masks`."""
 
@@ -59,22 +91,26 @@ class Masks(NamedTuple):
     refined: Array | None
 
 
-def create_train_state(variables: Variables, optimizer: optax.GradientTransformation) -> TrainState:
+def create_train_state(
+    variables: Variables, optimizer: optax.GradientTransformation, *, averaged: bool = False
+) -> TrainState:
     """Put the first variables and a fresh optimizer together, on one device.
 
     Args:
         variables: ``{"params", "batch_stats"}``.
         optimizer: the optimizer that the step will use.
+        averaged: whether prediction takes the average of the variables over the steps.
 
     Returns:
         State of step 0.
     """
-    return TrainState(
+    state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
         batch_stats=variables["batch_stats"],
         opt_state=optimizer.init(variables["params"]),
     )
+    return AveragedTrainState(**vars(state), average=state.variables) if averaged else state
 
 
 def zero_state(draw: Callable[[], Any]) -> Any:
@@ -154,6 +190,7 @@ def make_train_step(
     seed: int,
     augmentation: Augmentation | None,
     accumulation: int = 1,
+    average_decay: float = 0.0,
     devices: Sequence[jax.Device] | None = None,
 ) -> Callable[[TrainState, Variables, Examples], tuple[TrainState, Metrics]]:
     """Build the training step, mapped over all local devices of all processes.
@@ -177,6 +214,7 @@ def make_train_step(
         seed: seed of augmentation and crops.
         augmentation: how images are changed, or ``None`` to train on them as they are.
         accumulation: micro-batches a step, a divisor of each device's images.
+        average_decay: see :meth:`AveragedTrainState.follow`; other states have no use for it.
         devices: local devices to run on, as given to :func:`replicate`; all by default.
 
     Returns:
@@ -227,12 +265,14 @@ def make_train_step(
         gradients, metrics = lax.pmean((gradients, metrics), DEVICE_AXIS)
         metrics["grad_norm"] = optax.tree.norm(gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        state = TrainState(
+        state = state.replace(
             step=state.step + 1,
             params=optax.apply_updates(state.params, updates),
             batch_stats=batch_stats,
             opt_state=opt_state,
         )
+        if isinstance(state, AveragedTrainState):
+            state = state.follow(average_decay)
         return state, metrics
 
     return jax.pmap(step, axis_name=DEVICE_AXIS, donate_argnums=(0,), devices=devices)

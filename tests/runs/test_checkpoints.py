@@ -12,7 +12,7 @@ import pytest
 
 from sempart_jax.host.errors import WriteError
 from sempart_jax.runs.checkpoints import Checkpoints, DamagedCheckpointError, fingerprint_params
-from sempart_jax.two_tricks.train_step import create_train_state
+from sempart_jax.two_tricks.train_step import AveragedTrainState, create_train_state
 
 
 def make_state(step=0, value=0.0):
@@ -54,6 +54,17 @@ def test_a_state_comes_back_bit_for_bit(tmp_path):
         restored = checkpoints.restore(make_state())
     assert_same(restored, state)
     assert type(restored.opt_state[0]) is type(state.opt_state[0])
+
+
+def test_an_average_comes_back_with_its_state(tmp_path):
+    state = make_state(5, value=1 / 3)
+    averaged = AveragedTrainState(**vars(state), average=make_state(5, value=1 / 7).variables)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(averaged)
+    with Checkpoints(tmp_path) as checkpoints:
+        assert_same(checkpoints.restore(averaged), averaged)
+        _, fields = checkpoints.restore_fields({"average": averaged.average})
+    assert_same(fields["average"], averaged.average)
 
 
 def test_the_newest_are_kept(tmp_path):

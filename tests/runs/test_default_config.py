@@ -93,6 +93,7 @@ def test_default_holds_the_numbers_of_the_paper():
         "optimizer.b2": 0.99,
         "optimizer.eps": 1e-8,
         "optimizer.weight_decay": 0.0,
+        "optimizer.average_decay": 0.0,
     }
     fields = flat(default_config())
     assert {name: fields[name] for name in paper} == paper
@@ -133,6 +134,8 @@ BAD_VALUES = [
     ("optimizer.eps", 0.0),
     ("optimizer.b1", 1.0),
     ("optimizer.b2", -0.1),
+    ("optimizer.average_decay", 1.0),
+    ("optimizer.average_decay", -0.1),
     ("optimizer.weight_decay", -1e-4),
     ("augmentation.flip_probability", 1.1),
     ("augmentation.jitter_probability", -0.1),

@@ -13,6 +13,7 @@ from sempart_jax.runs.default_config import default_config
 from sempart_jax.runs.experiment import build_experiment
 from sempart_jax.runs.network import build_network
 from sempart_jax.two_tricks.augment import Augmentation
+from sempart_jax.two_tricks.train_step import AveragedTrainState, TrainState
 
 
 @pytest.fixture
@@ -62,6 +63,17 @@ def test_the_initial_state_follows_the_seed(config):
     kernels = [state.params["input_projection"]["kernel"] for state in (first, again, other)]
     assert (kernels[0] == kernels[1]).all()
     assert not (kernels[0] == kernels[2]).all()
+
+
+def test_an_average_of_the_weights_is_kept_where_one_is_asked_for(config):
+    plain = build_experiment(config, last_step=10).empty_state(64)
+    assert type(plain) is TrainState
+    config.optimizer.average_decay = 0.9
+    experiment = build_experiment(config, last_step=10)
+    assert experiment.average_decay == 0.9
+    empty = experiment.empty_state(64)
+    assert isinstance(empty, AveragedTrainState)
+    jax.tree.map(np.testing.assert_array_equal, empty.average, plain.variables)
 
 
 def test_the_optimizer_is_adamw_with_the_configured_rate(config):

@@ -42,6 +42,20 @@ def run(tmp_path_factory):
     return workdir
 
 
+def test_of_a_run_with_an_average_that_is_what_predicts(tmp_path):
+    config = default_config()
+    config.backbone.name = "handcrafted"
+    config.data.image_size = 32
+    config.optimizer.average_decay = 0.9
+    register_run(tmp_path, config, {}, last_step=1, default=config, resumable_fields=())
+    zeros = build_experiment(config, last_step=1).empty_state(32)
+    filled = jax.tree.map(lambda leaf: np.full(leaf.shape, 2, leaf.dtype), zeros.average)
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(zeros.replace(step=np.asarray(1, np.int32), average=filled))
+    for place in (tmp_path, tmp_path / "checkpoints" / "1"):
+        assert value_of(load_network(place)) == 2
+
+
 @pytest.fixture
 def head(tmp_path):
     """A head by its released names, for patches of 8 pixels and keys of 384 channels."""

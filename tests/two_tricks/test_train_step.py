@@ -10,7 +10,13 @@ from sempart_jax.networks.handcrafted import HandcraftedBackbone
 from sempart_jax.two_tricks.augment import Augmentation
 from sempart_jax.two_tricks.head import SegmentationHead
 from sempart_jax.two_tricks.head_network import HeadNetwork
-from sempart_jax.two_tricks.interfaces import Examples
+from sempart_jax.two_tricks.interfaces import (
+    Evaluation,
+    Examples,
+    MaskNetwork,
+    Objective,
+    Prediction,
+)
 from sempart_jax.two_tricks.objective import SempartObjective
 from sempart_jax.two_tricks.train_step import (
     DEVICE_AXIS,
@@ -137,6 +143,61 @@ def test_augmentation_can_be_switched_off(start):
     _, again = run(start, 1, augment=False, objective=objective, seed=5)
     assert plain == again
     assert "equivariance" not in plain[0]
+
+
+class Dot(MaskNetwork):
+    """One weight and one running average."""
+
+    patch_size = 1
+
+    def init(self, key, frozen_params, image_size):
+        return {"params": {"w": jnp.ones(())}, "batch_stats": {"mean": jnp.zeros(())}}
+
+    def predict(self, frozen_params, variables, image, *, train=False):
+        mask = jax.nn.sigmoid(variables["params"]["w"] * image[..., :1])
+        mean = 0.5 * (variables["batch_stats"]["mean"] + jnp.mean(image))
+        return Prediction(mask, mask, {"mean": mean})
+
+
+class DarkMask(Objective):
+    """The mean of the mask."""
+
+    def evaluate(self, network, frozen_params, variables, examples, *, keys, step):
+        student = network.predict(frozen_params, variables, examples.image, train=True)
+        return Evaluation(jnp.mean(student.fine), {}, student)
+
+
+def test_the_average_is_a_weighted_mean_of_the_variables_after_each_step():
+    network, decay, devices = Dot(), 0.75, jax.local_devices()[:2]
+    optimizer = optax.adam(0.1)
+    step = make_train_step(
+        network,
+        DarkMask(),
+        optimizer,
+        seed=0,
+        augmentation=None,
+        average_decay=decay,
+        devices=devices,
+    )
+    first = network.init(jax.random.key(0), {}, 1)
+    image = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3), np.uint8)
+    plain = replicate(create_train_state(first, optimizer), devices)
+    state = replicate(create_train_state(first, optimizer, averaged=True), devices)
+    assert unreplicate(state).variables == first
+    after = []
+    for count in range(1, 6):
+        plain, _ = step(plain, {}, shard(Examples(image), 2))
+        state, _ = step(state, {}, shard(Examples(image), 2))
+        single = unreplicate(plain)
+        for name in ("step", "params", "batch_stats", "opt_state"):
+            ours = getattr(unreplicate(state), name)
+            jax.tree.map(np.testing.assert_array_equal, ours, getattr(single, name))
+        after.append((float(single.params["w"]), float(single.batch_stats["mean"])))
+        weights = decay ** np.arange(count - 1, -1, -1, dtype=np.float64)
+        expected = np.average(after, axis=0, weights=weights)
+        average = unreplicate(state).variables
+        found = float(average["params"]["w"]), float(average["batch_stats"]["mean"])
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 def test_steps_compile_once(start):
