@@ -16,7 +16,7 @@ from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.panel_columns import panel_columns
 from sempart_jax.training.task import TrainingTask, read_views
 from sempart_jax.two_tricks.interfaces import Examples
-from sempart_jax.two_tricks.objective import SempartObjective
+from sempart_jax.two_tricks.multiscale import MultiscaleObjective
 from sempart_jax.two_tricks.train_step import (
     Metrics,
     TrainState,
@@ -100,7 +100,7 @@ class SegmentationTask(TrainingTask[TrainState]):
             return
         objective, size = self._experiment.objective, self._config.data.image_size
         crop_size, filtered = None, False
-        if isinstance(objective, SempartObjective) and objective.crop_fraction is not None:
+        if isinstance(objective, MultiscaleObjective) and objective.crop_fraction is not None:
             crop_size, filtered = objective.crop_size(size, size), objective.filtered_teacher
         columns = panel_columns(
             self._network_step,

@@ -4,6 +4,8 @@ The student sees the whole image, the teacher a region of it zoomed to the same 
 mask, sharpened by the guided filter, is what the student's mask of that region should be.
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -11,6 +13,8 @@ from jaxtyping import Float, Int, PRNGKeyArray, Shaped
 
 from sempart_jax.kernels.resize import resize_bilinear
 from sempart_jax.two_tricks.filters import grey_guide, guided_filter
+from sempart_jax.two_tricks.interfaces import Network, Objective, Prediction, Variables
+from sempart_jax.two_tricks.losses import Scalar, equivariance
 
 
 def random_corners(
@@ -90,3 +94,70 @@ def teacher_target(
     if filtered:
         mask = guided_filter(grey_guide(image), mask, radius, filter_eps)
     return lax.stop_gradient(jnp.clip(mask, eps, 1 - eps))
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiscaleObjective(Objective[Network]):
+    """An objective that can have trick 2.
+
+    Attributes:
+        crop_fraction: side of the zoomed region as a fraction of the image's; ``None`` trains
+            without trick 2.
+        filtered_teacher: sharpen the teacher's mask by the guided filter (trick 1 in trick 2).
+    """
+
+    crop_fraction: float | None = dataclasses.field(default=0.5, kw_only=True)
+    filtered_teacher: bool = dataclasses.field(default=True, kw_only=True)
+
+    def crop_size(self, height: int, width: int) -> tuple[int, int]:
+        """Height and width in pixels of the zoomed region.
+
+        Args:
+            height: height of the image in pixels.
+            width: width of the image in pixels.
+
+        Raises:
+            ValueError: if the objective has no trick 2 or the fraction is not in (0, 1].
+        """
+        if self.crop_fraction is None:
+            raise ValueError("an objective without crop_fraction zooms into no region")
+        if not 0 < self.crop_fraction <= 1:
+            raise ValueError(f"crop_fraction must lie in (0, 1], got {self.crop_fraction}")
+        return max(1, round(height * self.crop_fraction)), max(1, round(width * self.crop_fraction))
+
+    def teach(
+        self,
+        network: Network,
+        frozen_params: Variables,
+        variables: Variables,
+        image: Float[Array, "B H W 3"],
+        fine: Float[Array, "B H W 1"],
+        corners: Int[Array, "B 2"],
+        eps: float,
+    ) -> tuple[Scalar, Prediction]:
+        """Compare the student's masks of regions with those that the teacher predicts for them.
+
+        Args:
+            network: the network; student and teacher are the same.
+            frozen_params: parameters that are not trained.
+            variables: ``{"params", "batch_stats"}`` of what is trained.
+            image: RGB ``[B, H, W, 3]`` in [0, 1].
+            fine: the student's mask of it ``[B, H, W, 1]``, through which gradients flow.
+            corners: top-left pixels ``[B, 2]`` of the regions.
+            eps: see :func:`teacher_target`.
+
+        Returns:
+            The term ``equivariance``, and the teacher's prediction for the zoomed regions.
+        """
+        crop = self.crop_size(image.shape[1], image.shape[2])
+        zoomed = crop_and_zoom(image, corners, *crop)
+        teacher = network.predict(frozen_params, variables, zoomed, train=True)
+        target = teacher_target(
+            zoomed,
+            teacher.fine,
+            filtered=self.filtered_teacher,
+            radius=network.radius,
+            filter_eps=network.filter_eps,
+            eps=eps,
+        )
+        return equivariance(crop_and_zoom(fine, corners, *crop), target), teacher

@@ -9,8 +9,8 @@ from jaxtyping import Float, Int
 from sempart_jax.kernels.normalization import normalize
 from sempart_jax.two_tricks import losses
 from sempart_jax.two_tricks.head_network import HeadNetwork
-from sempart_jax.two_tricks.interfaces import Evaluation, Examples, Objective, Variables
-from sempart_jax.two_tricks.multiscale import crop_and_zoom, random_corners, teacher_target
+from sempart_jax.two_tricks.interfaces import Evaluation, Examples, Variables
+from sempart_jax.two_tricks.multiscale import MultiscaleObjective, random_corners
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +26,7 @@ class LossWeights:
 
 
 @dataclasses.dataclass(frozen=True)
-class SempartObjective(Objective[HeadNetwork]):
+class SempartObjective(MultiscaleObjective[HeadNetwork]):
     """Constants of the objective.
 
     Attributes:
@@ -34,9 +34,6 @@ class SempartObjective(Objective[HeadNetwork]):
         eps: weight of patches that are not joined, and the margin by which masks are clipped.
         sigma: squared colour distance of the fine total variation.
         weights: weight of each term.
-        crop_fraction: side of the zoomed region as a fraction of the image's; ``None`` trains
-            without trick 2.
-        filtered_teacher: sharpen the teacher's mask by the guided filter (trick 1 in trick 2).
         consistency_warmup_steps: steps in which the weight of the consistency rises linearly from
             0 to its own; the paper has none. In the first steps the fine mask is flat, and pulls
             the coarse mask back to where the N-cut has no gradient: see ``docs/training.md``.
@@ -46,25 +43,7 @@ class SempartObjective(Objective[HeadNetwork]):
     eps: float = 1e-6
     sigma: float = 1.0
     weights: LossWeights = LossWeights()
-    crop_fraction: float | None = 0.5
-    filtered_teacher: bool = True
     consistency_warmup_steps: int = 0
-
-    def crop_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width in pixels of the zoomed region.
-
-        Args:
-            height: height of the image in pixels.
-            width: width of the image in pixels.
-
-        Raises:
-            ValueError: if the objective has no trick 2 or the fraction is not in (0, 1].
-        """
-        if self.crop_fraction is None:
-            raise ValueError("an objective without crop_fraction zooms into no region")
-        if not 0 < self.crop_fraction <= 1:
-            raise ValueError(f"crop_fraction must lie in (0, 1], got {self.crop_fraction}")
-        return max(1, round(height * self.crop_fraction)), max(1, round(width * self.crop_fraction))
 
     def evaluate(
         self,
@@ -130,21 +109,11 @@ def evaluate_objective(
     if objective.crop_fraction is not None:
         if corners is None:
             raise ValueError("an objective with a crop_fraction needs the corners of the regions")
-        crop = objective.crop_size(image.shape[1], image.shape[2])
-        zoomed = crop_and_zoom(image, corners, *crop)
-        teacher = network.predict(backbone_params, head_variables, zoomed, train=True)
-        target = teacher_target(
-            zoomed,
-            teacher.fine,
-            filtered=objective.filtered_teacher,
-            radius=network.radius,
-            filter_eps=network.filter_eps,
-            eps=eps,
+        equivariance, teacher = objective.teach(
+            network, backbone_params, head_variables, image, student.fine, corners, eps
         )
         terms["ncut_crop"] = losses.normalized_cut(teacher.keys, teacher.coarse, tau, eps)
-        terms["equivariance"] = losses.equivariance(
-            crop_and_zoom(student.fine, corners, *crop), target
-        )
+        terms["equivariance"] = equivariance
     # L = sum over terms of lambda_k L_k  (Eq. 10 plus the two terms of trick 2)
     total = jnp.zeros(())
     for name, value in terms.items():
