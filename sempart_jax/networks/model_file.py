@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sempart_jax.baselines.selfmask_network import SelfMaskNetwork
+from sempart_jax.baselines.unet import UNetNetwork
 from sempart_jax.kernels.tensor_tree import check_tensors, flatten, unflatten
 from sempart_jax.networks.by_name import create_network, load_frozen, name_network
 from sempart_jax.networks.model_format import (
@@ -16,7 +17,7 @@ from sempart_jax.networks.model_format import (
     read_tensors,
     write_tensors,
 )
-from sempart_jax.networks.names import HANDCRAFTED
+from sempart_jax.networks.names import HANDCRAFTED, NO_BACKBONE
 from sempart_jax.networks.trained import TrainedNetwork
 from sempart_jax.two_tricks.head import SegmentationHead
 from sempart_jax.two_tricks.head_network import HeadNetwork
@@ -65,6 +66,8 @@ def describe(network: TrainedNetwork) -> Description:
     elif isinstance(modules, SelfMaskNetwork):
         mask_former = modules.mask_former
         sizes = {"queries": mask_former.num_queries, "decoder_layers": mask_former.num_layers}
+    elif isinstance(modules, UNetNetwork):
+        sizes["unet_channels"] = modules.unet.channels
     return Description(
         backbone=network.backbone,
         patch_size=network.patch_size,
@@ -116,11 +119,6 @@ def read_model(
         features=description.features or ("" if description.backbone == HANDCRAFTED else "keys"),
         position_directions=description.position_directions,
     )
-    if module.patch_size != description.patch_size:
-        raise ValueError(
-            f"{path} says that {description.backbone} has patches of {description.patch_size} "
-            f"pixels, and it has {module.patch_size}: the file is damaged, get it again"
-        )
     modules = create_network(
         description.network,
         module,
@@ -130,10 +128,18 @@ def read_model(
         decoder_layers=description.decoder_layers,
         head_dtype=description.head_dtype,
         head_channels=description.head_channels,
+        unet_channels=description.unet_channels,
     )
+    over = f"{description.network} over {description.backbone}"
+    named = description.network if description.backbone == NO_BACKBONE else over
+    if modules.patch_size != description.patch_size:
+        raise ValueError(
+            f"{path} says that {named} has patches of {description.patch_size} pixels, and it has "
+            f"{modules.patch_size}: the file is damaged, get it again"
+        )
     variables = modules.shapes(frozen_params, description.patch_size)
     shapes = {name: leaf.shape for name, leaf in flatten(variables, HEAD).items()}
-    check_tensors(path, head, shapes, f"{description.network} over {description.backbone}")
+    check_tensors(path, head, shapes, named)
     return TrainedNetwork(
         modules=modules,
         frozen_params=frozen_params,

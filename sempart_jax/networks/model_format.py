@@ -30,7 +30,7 @@ PARTS = (BACKBONE, "head/params/", "head/batch_stats/")
 DTYPES = ("float32", "bfloat16")
 LATER_FIELDS = (
     *("network", "queries", "decoder_layers", "head_dtype", "head_channels"),
-    *("features", "position_directions"),
+    *("features", "position_directions", "unet_channels"),
 )
 """Fields that older files lack: they are of ``sempart`` with the paper's head in float32."""
 
@@ -40,8 +40,9 @@ class Description:
     """What the tensors of a file belong to.
 
     Attributes:
-        backbone: name of the backbone, which is needed even where its tensors are elsewhere.
-        patch_size: side of its patches in pixels.
+        backbone: name of the backbone, which is needed even where its tensors are elsewhere;
+            ``none`` for a network without one.
+        patch_size: side of the network's patches in pixels.
         origin: where the tensors come from, in a few words.
         short_side: short side in pixels at which the network was trained to see images.
         filter_radius: radius of the guided filter behind it in pixels.
@@ -54,6 +55,7 @@ class Description:
         head_channels: features of that head's fine branch.
         features: which of the backbone's features the network looks at; empty for keys.
         position_directions: directions of position bias that are projected out of them.
+        unet_channels: features of the first level of the network ``unet``.
 
     Raises:
         ValueError: if a value is out of range.
@@ -73,6 +75,7 @@ class Description:
     head_channels: int = 128
     features: str = ""
     position_directions: int = 0
+    unet_channels: int = 32
 
     def __post_init__(self) -> None:
         """Check the values, which may come from a damaged file."""
@@ -86,6 +89,7 @@ class Description:
             ("features", self.features in ("", *FEATURES), " or ".join(FEATURES)),
             ("position_directions", 0 <= self.position_directions <= 10_000, "0 to 10000"),
             ("head_channels", 2 <= self.head_channels <= 10_000, "2 to 10000"),
+            ("unet_channels", 1 <= self.unet_channels <= 10_000, "1 to 10000"),
             ("compute_dtype", self.compute_dtype in DTYPES, " or ".join(DTYPES)),
             ("head_dtype", self.head_dtype in DTYPES, " or ".join(DTYPES)),
         ):
@@ -174,6 +178,7 @@ def read_description(path: str | os.PathLike[str]) -> Description:
         "decoder_layers": int,
         "head_channels": int,
         "position_directions": int,
+        "unet_channels": int,
     }
     try:
         return Description(

@@ -9,9 +9,12 @@ ANY_VIT = "vit"
 RANDOM_WEIGHTS = "random"
 """Stands for weights drawn from a fixed seed: for timing and tests, its masks mean nothing."""
 
-SEMPART, FOUND, SELFMASK = NETWORKS = ("sempart", "found", "selfmask")
+SEMPART, FOUND, SELFMASK, UNET = NETWORKS = ("sempart", "found", "selfmask", "unet")
 """Sempart's head (arXiv 2309.10972) and FOUND's decoder (arXiv 2212.07834) on a frozen backbone;
-the MaskFormer of SelfMask's second stage (arXiv 2203.12614), whose encoder is trained."""
+the MaskFormer of SelfMask's second stage (arXiv 2203.12614), whose encoder is trained; and a U-Net
+(arXiv 1505.04597), which has no backbone."""
+NO_BACKBONE = "none"
+"""The name of the backbone where there is none."""
 
 
 @dataclasses.dataclass(frozen=True)

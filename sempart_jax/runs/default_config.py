@@ -11,8 +11,10 @@ from sempart_jax.networks.names import (
     BACKBONES,
     FEATURES,
     NETWORKS,
+    NO_BACKBONE,
     SELFMASK,
     SEMPART,
+    UNET,
     check_backbone,
 )
 from sempart_jax.runs import run_config
@@ -40,7 +42,7 @@ PROCESS_FIELDS = (*run_config.PROCESS_FIELDS, "pseudo_masks", "backbone.weights"
 def default_config() -> ConfigDict:
     """Return the configuration of the full method at 320 px on DUTS-TR."""
     config = run_config.run_config(SEGMENTATION)
-    # sempart, found or selfmask: see networks/by_name.py
+    # sempart, found, selfmask, or unet, whose backbone is none: see networks/by_name.py
     config.network = "sempart"
     config.backbone.weights = ""  # a file; empty: download. The backbone handcrafted has none
     config.backbone.features = ""  # keys, queries, values or tokens; empty: as its family does best
@@ -50,7 +52,7 @@ def default_config() -> ConfigDict:
     config.head.channels = 128  # of its fine branch; fewer train faster
     config.data.image_size = 320
     config.data.resize_size = 355  # short side before the random crop
-    config.pseudo_masks = ""  # folder that segment has written for these images; selfmask only
+    config.pseudo_masks = ""  # folder that segment has written for these images; selfmask and unet
 
     config.augmentation = ConfigDict()
     config.augmentation.enabled = True
@@ -94,6 +96,11 @@ def default_config() -> ConfigDict:
     config.selfmask.remat = False  # compute the encoder's blocks again for gradients: less memory
     config.selfmask.ranking_weight = 1.0
     config.selfmask.unmatched_weight = 1.0  # 0: only the matched query learns its mask
+
+    config.unet = ConfigDict()
+    config.unet.channels = 32  # of its first level; the three below have 2, 4 and 8 times as many
+    config.unet.cross_entropy_weight = 1.0
+    config.unet.iou_weight = 1.0
 
     config.guided_filter = ConfigDict()
     config.guided_filter.radius = 9
@@ -162,6 +169,7 @@ def check_config(config: ConfigDict) -> None:
         "data.resize_size",
         "selfmask.queries",
         "selfmask.decoder_layers",
+        "unet.channels",
     )
     checks.at_least(2, "head.channels")
     checks.at_least(
@@ -175,6 +183,8 @@ def check_config(config: ConfigDict) -> None:
         "backbone.position_directions",
         "selfmask.ranking_weight",
         "selfmask.unmatched_weight",
+        "unet.cross_entropy_weight",
+        "unet.iou_weight",
         "optimizer.clip_norm",
         "optimizer.decay_steps",
         "optimizer.decay_power",
@@ -220,7 +230,6 @@ def check_config(config: ConfigDict) -> None:
         if has_head
         else f"'float32' if config.network is {config.network}, which has no such head",
     )
-    learns_from_masks = config.network == SELFMASK
     require(
         "backbone.features",
         config.backbone.features in ("", *FEATURES),
@@ -229,9 +238,23 @@ def check_config(config: ConfigDict) -> None:
     for field, unset in (("features", ""), ("position_directions", 0)):
         require(
             f"backbone.{field}",
-            not learns_from_masks or config.backbone[field] == unset,
+            config.network != SELFMASK or config.backbone[field] == unset,
             f"{unset!r} where config.network is selfmask, which trains its encoder",
         )
+    if config.network == UNET:
+        for field, needed in (
+            ("name", NO_BACKBONE),
+            ("weights", ""),
+            ("dtype", "float32"),
+            ("features", ""),
+            ("position_directions", 0),
+        ):
+            require(
+                f"backbone.{field}",
+                config.backbone[field] == needed,
+                f"{needed!r} where config.network is unet, which has no backbone",
+            )
+    learns_from_masks = config.network in (SELFMASK, UNET)
     require(
         "pseudo_masks",
         bool(config.pseudo_masks) == learns_from_masks,
@@ -263,7 +286,8 @@ def check_config(config: ConfigDict) -> None:
         f"one of {FOREGROUND_RULES}",
     )
     checks.tell()
-    check_backbone(config.backbone.name)
+    if config.network != UNET:
+        check_backbone(config.backbone.name)
 
 
 def resumable_fields(config: ConfigDict) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 
 from sempart_jax.baselines.found_objective import FoundObjective
 from sempart_jax.baselines.selfmask_objective import SelfMaskObjective
+from sempart_jax.baselines.unet_objective import UNetObjective
 from sempart_jax.networks.backbones import load_backbone
-from sempart_jax.networks.names import FOUND, SELFMASK
+from sempart_jax.networks.names import FOUND, SELFMASK, UNET
 from sempart_jax.runs.network import build_network
 from sempart_jax.two_tricks.augment import Augmentation
 from sempart_jax.two_tricks.interfaces import MaskNetwork, Objective, Variables
@@ -121,13 +122,23 @@ def _objective(config: ConfigDict) -> Objective[Any]:
         )
     if config.network == FOUND:
         return FoundObjective(**config.found.to_dict())
+    crop_fraction = config.multiscale.crop_fraction if config.multiscale.enabled else None
+    if config.network == UNET:
+        return UNetObjective(
+            cross_entropy_weight=config.unet.cross_entropy_weight,
+            iou_weight=config.unet.iou_weight,
+            equivariance_weight=config.loss.weights.equivariance,
+            eps=config.loss.eps,
+            crop_fraction=crop_fraction,
+            filtered_teacher=config.multiscale.filtered_teacher,
+        )
     return SempartObjective(
         tau=config.loss.tau,
         eps=config.loss.eps,
         sigma=config.loss.sigma,
         weights=LossWeights(**config.loss.weights),
         consistency_warmup_steps=config.loss.consistency_warmup_steps,
-        crop_fraction=config.multiscale.crop_fraction if config.multiscale.enabled else None,
+        crop_fraction=crop_fraction,
         filtered_teacher=config.multiscale.filtered_teacher,
     )
 

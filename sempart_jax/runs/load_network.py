@@ -6,6 +6,7 @@ from pathlib import Path
 from sempart_jax.networks.backbones import load_backbone
 from sempart_jax.networks.model_file import read_model
 from sempart_jax.networks.model_format import is_model_file
+from sempart_jax.networks.names import NO_BACKBONE
 from sempart_jax.networks.released import head_shape, infer_backbone, read_released_head
 from sempart_jax.networks.trained import TrainedNetwork
 from sempart_jax.runs.checkpoints import Checkpoints, DamagedCheckpointError
@@ -54,9 +55,8 @@ def load_network(
         return _load_released(path, backbone, weights or "")
     network = read_model(path, weights) if path.is_file() else _load_run(path, weights)
     if backbone not in (None, network.backbone):
-        raise ValueError(
-            f"{path} was trained on {network.backbone}, not on {backbone}: do not set the backbone"
-        )
+        was = "without one" if network.backbone == NO_BACKBONE else f"on {network.backbone}"
+        raise ValueError(f"{path} was trained {was}, not on {backbone}: do not set the backbone")
     return network
 
 

@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from sempart_jax.networks.by_name import create_network, load_frozen
-from sempart_jax.networks.names import HANDCRAFTED, SELFMASK, SEMPART
+from sempart_jax.networks.names import HANDCRAFTED, NO_BACKBONE, SELFMASK, SEMPART
 from sempart_jax.two_tricks.interfaces import MaskNetwork, Variables
 from sempart_jax.two_tricks.train_step import DEVICE_AXIS
 
@@ -36,15 +36,8 @@ def build_network(config: ConfigDict) -> tuple[MaskNetwork, Variables]:
         features=config.backbone.features,
         position_directions=config.backbone.position_directions,
     )
-    if config.network == SELFMASK:
+    if config.network == SELFMASK and backbone is not None:
         backbone = backbone.clone(remat=config.selfmask.remat)
-    patch_size: int = backbone.patch_size
-    if config.data.image_size % patch_size:
-        nearest = max(1, round(config.data.image_size / patch_size)) * patch_size
-        raise ValueError(
-            f"config.data.image_size must be a multiple of the patch of {config.backbone.name}, "
-            f"{patch_size}, got {config.data.image_size}: take {nearest}"
-        )
     network = create_network(
         config.network,
         backbone,
@@ -55,5 +48,14 @@ def build_network(config: ConfigDict) -> tuple[MaskNetwork, Variables]:
         decoder_layers=config.selfmask.decoder_layers,
         head_dtype=config.head.dtype,
         head_channels=config.head.channels,
+        unet_channels=config.unet.channels,
     )
+    patch_size = network.patch_size
+    if config.data.image_size % patch_size:
+        named = config.network if config.backbone.name == NO_BACKBONE else config.backbone.name
+        nearest = max(1, round(config.data.image_size / patch_size)) * patch_size
+        raise ValueError(
+            f"config.data.image_size must be a multiple of the patch of {named}, {patch_size}, "
+            f"got {config.data.image_size}: take {nearest}"
+        )
     return network, frozen_params

@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.evaluation.results import CENTRE_BOX, Validations
 from sempart_jax.evaluation.validation import validate
+from sempart_jax.networks.names import NO_BACKBONE
 from sempart_jax.predict.network_step import NetworkStep
 from sempart_jax.report.panels import draw_panel
 from sempart_jax.runs.checkpoints import fingerprint_params
@@ -29,10 +30,10 @@ _VALIDATED_MASKS = {"none": "fine", "guided": "refined", CENTRE_BOX: CENTRE_BOX}
 
 
 class SegmentationTask(TrainingTask[TrainState]):
-    """Sempart, FOUND's decoder or SelfMask.
+    """One of ``networks.names.NETWORKS``.
 
     Attributes:
-        weights_fingerprint: hash of the frozen parameters; ``None`` where all are trained.
+        weights_fingerprint: hash of the frozen parameters; ``None`` where there are none.
         validations: scores of each kind of mask on the validation set, by step, so far.
     """
 
@@ -48,14 +49,13 @@ class SegmentationTask(TrainingTask[TrainState]):
             ValueError: as ``build_experiment`` raises.
             FileNotFoundError: if the frozen backbone's weights cannot be had.
         """
-        self.described = config.backbone.name
+        named = config.backbone.name
+        self.described = config.network if named == NO_BACKBONE else named
         self.validations: Validations = {}
         self._config, self._images, self._last_step = config, images, last_step
         self._experiment = experiment = build_experiment(config, last_step)
-        is_frozen = experiment.load_encoder is None
-        self.weights_fingerprint = (
-            fingerprint_params(experiment.frozen_params) if is_frozen else None
-        )
+        frozen_params = experiment.frozen_params
+        self.weights_fingerprint = fingerprint_params(frozen_params) if frozen_params else None
         self._step = make_train_step(
             experiment.network,
             experiment.objective,
@@ -71,7 +71,7 @@ class SegmentationTask(TrainingTask[TrainState]):
             config.health.highest_mean_mask,
         )
         # From the host to the devices once, for the steps and for what is shown of them.
-        self._frozen_params = replicate(experiment.frozen_params)
+        self._frozen_params = replicate(frozen_params)
 
     def empty_state(self) -> TrainState:
         """Return a state of zeros, see :class:`TrainingTask`."""

@@ -24,6 +24,7 @@ from sempart_jax.networks.model_format import (
 )
 from sempart_jax.networks.pretrained import create_backbone, load_backbone_params
 from sempart_jax.networks.trained import TrainedNetwork
+from tests.baselines.test_unet import seeded
 from tests.two_tricks.small_network import BACKBONE as SMALL_VIT
 from tests.two_tricks.small_network import NETWORK, seeded_variables
 
@@ -104,6 +105,7 @@ def test_names_and_description_are_those_of_the_format(path):
         "head_channels": "128",
         "features": "keys",
         "position_directions": "0",
+        "unet_channels": "32",
     }
 
 
@@ -117,9 +119,31 @@ def test_files_from_before_there_were_other_networks_are_read(network, path):
         head_channels=None,
         features=None,
         position_directions=None,
+        unet_channels=None,
     )
     assert read_model(path).head_dtype == "float32"
     np.testing.assert_array_equal(masks(read_model(path)), masks(network))
+
+
+def test_a_network_without_a_backbone_comes_back_from_half_precision(tmp_path):
+    modules = create_network("unet", None, radius=3, unet_channels=2)
+    variables = jax.device_get(seeded(modules))
+    network = TrainedNetwork(modules, {}, variables, 96, "none", "float32", "drawn")
+    path = tmp_path / "unet.safetensors"
+    write_model(path, network, dtype="bfloat16")
+    found = read_model(path)
+    assert found.modules == modules
+    assert (found.backbone, found.short_side, found.frozen_params) == ("none", 96, {})
+
+    def halved(leaf):
+        return leaf.astype(jax.numpy.bfloat16).astype(np.float32) if leaf.ndim > 1 else leaf
+
+    assert_same_tree(found.variables, jax.tree.map(halved, variables))
+    with pytest.raises(ValueError, match=r"unet has no backbone: leave out w\.npz"):
+        read_model(path, "w.npz")
+    change(path, patch_size="8")
+    with pytest.raises(ValueError, match="says that unet has patches of 8 pixels, and it has 16"):
+        read_model(path)
 
 
 @pytest.mark.parametrize("name", ["found", "selfmask"])

@@ -25,6 +25,7 @@ from sempart_jax.predict.exported import exported_predictor, load_exported
 from sempart_jax.predict.load import network_segmenter
 from sempart_jax.predict.postprocessing import postprocess
 from sempart_jax.runs.load_network import load_network
+from tests.baselines.test_unet import seeded
 from tests.small_model import small_network
 from tests.two_tricks.small_network import BACKBONE, NETWORK, seeded_variables
 
@@ -56,6 +57,13 @@ def selfmask():
 
 
 @pytest.fixture(scope="module")
+def unet():
+    network = create_network("unet", None, unet_channels=1)
+    variables = jax.device_get(seeded(network))
+    return TrainedNetwork(network, {}, variables, 16, "none", "float32", "drawn")
+
+
+@pytest.fixture(scope="module")
 def exported(tiny, tmp_path_factory):
     path = tmp_path_factory.mktemp("exported") / "tiny"
     network_segmenter(tiny).export(path)
@@ -74,7 +82,7 @@ def in_new_process(code, *arguments):
 
 
 @pytest.mark.parametrize(
-    "name", ["tiny", "selfmask", pytest.param("handcrafted", marks=pytest.mark.slow)]
+    "name", ["tiny", "selfmask", "unet", pytest.param("handcrafted", marks=pytest.mark.slow)]
 )
 def test_masks_are_those_of_the_segmenter(name, tmp_path, request):
     network = request.getfixturevalue(name)

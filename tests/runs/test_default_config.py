@@ -48,7 +48,7 @@ def flat(config, prefix=""):
 def test_experiment_is_a_configuration_and_says_how_to_run_it(name):
     path = REPOSITORY / "configs" / f"{name}.py"
     config = runpy.run_path(str(path))["get_config"]()
-    if name == "selfmask":
+    if name in ("selfmask", "builtin"):
         with pytest.raises(ValueError, match=r"config\.pseudo_masks must be the folder"):
             check_config(config)
         check_config(ConfigDict({**config, "pseudo_masks": "masks"}))
@@ -160,7 +160,7 @@ BAD_VALUES = [
     ("validation.foreground_rule", "majority"),
     ("backbone.features", "key"),
     ("backbone.position_directions", -1),
-    ("network", "unet"),
+    ("network", "resnet"),
     ("pseudo_masks", "masks"),
     ("augmentation.blur_probability", 1.1),
     ("augmentation.smallest_scale", 0.0),
@@ -173,6 +173,9 @@ BAD_VALUES = [
     ("selfmask.decoder_layers", 0),
     ("selfmask.ranking_weight", -1.0),
     ("selfmask.unmatched_weight", -1.0),
+    ("unet.channels", 0),
+    ("unet.cross_entropy_weight", -1.0),
+    ("unet.iou_weight", -1.0),
     ("optimizer.schedule", "cosine"),
     ("optimizer.decay_steps", -1),
     ("optimizer.decay_rate", 0.0),
@@ -239,6 +242,29 @@ def test_an_encoder_that_is_trained_has_no_choice_of_features(field, value):
     message = rf"config\.backbone\.{field} must be .* where config\.network is selfmask"
     with pytest.raises(ValueError, match=message):
         check_config(changed(fields))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", "dino_vits8"),
+        ("weights", "dino.pth"),
+        ("dtype", "bfloat16"),
+        ("features", "keys"),
+        ("position_directions", 1),
+    ],
+)
+def test_a_network_without_a_backbone_has_no_choice_of_it(field, value):
+    fields = {"network": "unet", "backbone.name": "none", "pseudo_masks": "masks"}
+    check_config(changed(fields))
+    message = rf"config\.backbone\.{field} must be .* unet, which has no backbone, got {value!r}"
+    with pytest.raises(ValueError, match=message):
+        check_config(changed(fields | {f"backbone.{field}": value}))
+
+
+def test_the_other_networks_need_a_backbone():
+    with pytest.raises(ValueError, match="unknown backbone 'none': choose one of dino_vits8"):
+        check_config(changed({"backbone.name": "none"}))
 
 
 @pytest.mark.parametrize("address", ["node0", ":1234", "node0:", "node0:0", "node0:65536"])

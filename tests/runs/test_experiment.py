@@ -5,6 +5,8 @@ import numpy as np
 import pytest
 
 from sempart_jax.baselines.selfmask_objective import SelfMaskObjective
+from sempart_jax.baselines.unet import UNet, UNetNetwork
+from sempart_jax.baselines.unet_objective import UNetObjective
 from sempart_jax.kernels.tensor_tree import flatten
 from sempart_jax.networks.backbones import load_backbone
 from sempart_jax.networks.model_format import Description, write_tensors
@@ -157,6 +159,31 @@ def test_prediction_with_selfmask_needs_no_weights_of_a_backbone(vit):
     assert "encoder" in network.shapes(frozen_params, 32)["params"]
     with pytest.raises(FileNotFoundError, match="/no/file"):
         build_experiment(vit, last_step=1).initial_state(0, 32)
+
+
+def test_a_unet_learns_by_its_own_objective(config):
+    config.network = "unet"
+    config.backbone.name = "none"
+    config.pseudo_masks = "masks"
+    config.unet.channels = 2
+    config.unet.cross_entropy_weight = 2.0
+    config.unet.iou_weight = 3.0
+    config.loss.weights.equivariance = 4.0
+    config.loss.eps = 1e-5
+    config.multiscale.crop_fraction = 0.25
+    config.multiscale.filtered_teacher = False
+    config.guided_filter.radius = 5
+    experiment = build_experiment(config, last_step=10)
+    expected = UNetObjective(2.0, 3.0, 4.0, 1e-5, crop_fraction=0.25, filtered_teacher=False)
+    assert experiment.objective == expected
+    assert experiment.network == UNetNetwork(UNet(2, "device"), radius=5)
+    assert experiment.frozen_params == {}
+    assert experiment.load_encoder is None
+    config.multiscale.enabled = False
+    assert build_experiment(config, last_step=10).objective.crop_fraction is None
+    config.data.image_size = 72
+    with pytest.raises(ValueError, match=r"multiple of the patch of unet, 16, got 72: take 64"):
+        build_experiment(config, last_step=10)
 
 
 @pytest.mark.parametrize("network", ["found", "selfmask"])

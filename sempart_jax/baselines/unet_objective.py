@@ -1,0 +1,105 @@
+"""What the U-Net learns by: soft pseudo-masks, and Sempart's second trick."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax.numpy as jnp
+from jax import Array
+from jaxtyping import Float
+
+from sempart_jax.baselines.unet import UNetNetwork
+from sempart_jax.two_tricks.interfaces import Evaluation, Examples, Variables
+from sempart_jax.two_tricks.losses import Scalar
+from sempart_jax.two_tricks.multiscale import MultiscaleObjective, random_corners
+
+
+def cross_entropy(
+    mask: Float[Array, "B H W"], target: Float[Array, "B H W"], eps: float = 1e-6
+) -> Scalar:
+    """Binary cross-entropy of a mask and a soft target, least where both are equal.
+
+    Args:
+        mask: predicted mask in [0, 1], clipped to ``[eps, 1 - eps]``.
+        target: in [0, 1].
+        eps: in (0, 0.5).
+
+    Returns:
+        Scalar, mean over images and pixels.
+    """
+    mask = jnp.clip(mask, eps, 1 - eps)
+    # -t log m - (1 - t) log(1 - m)
+    return -jnp.mean(target * jnp.log(mask) + (1 - target) * jnp.log1p(-mask))
+
+
+def soft_iou_loss(
+    mask: Float[Array, "B H W"], target: Float[Array, "B H W"], eps: float = 1e-6
+) -> Scalar:
+    """One minus the intersection over union of a mask and a soft target; 0 where both are equal.
+
+    The Jaccard metric loss (arXiv 2302.05666, Eq. 5), whose intersection is not the product: that
+    would be largest at a mask of 0 and 1 whatever the target.
+
+    Args:
+        mask: predicted mask in [0, 1].
+        target: in [0, 1].
+        eps: added to intersection and union, so that two empty masks are equal.
+
+    Returns:
+        Scalar in [0, 1], mean over images.
+    """
+    # 1 - sum_i min(m_i, t_i) / sum_i max(m_i, t_i)
+    intersection = jnp.sum(jnp.minimum(mask, target), axis=(1, 2))
+    union = jnp.sum(jnp.maximum(mask, target), axis=(1, 2))
+    return 1 - jnp.mean((intersection + eps) / (union + eps))
+
+
+@dataclasses.dataclass(frozen=True)
+class UNetObjective(MultiscaleObjective[UNetNetwork]):
+    """Cross-entropy and IoU against soft pseudo-masks, and multi-scale consistency.
+
+    Attributes:
+        cross_entropy_weight: weight of :func:`cross_entropy`.
+        iou_weight: weight of :func:`soft_iou_loss`.
+        equivariance_weight: weight of the consistency.
+        eps: see the two losses; also the margin by which the teacher's target is clipped.
+    """
+
+    cross_entropy_weight: float = 1.0
+    iou_weight: float = 1.0
+    equivariance_weight: float = 0.01
+    eps: float = 1e-6
+
+    learns_from_masks: ClassVar[bool] = True
+
+    def evaluate(
+        self,
+        network: UNetNetwork,
+        frozen_params: Variables,
+        variables: Variables,
+        examples: Examples,
+        *,
+        keys: Array,
+        step: Array,
+    ) -> Evaluation:
+        """Compute all terms, see :class:`Objective`.
+
+        Raises:
+            ValueError: if the examples have no pseudo-masks.
+        """
+        if examples.mask is None:
+            raise ValueError("the U-Net learns from pseudo-masks, and the examples have none")
+        student = network.predict(frozen_params, variables, examples.image, train=True)
+        mask = student.fine[..., 0]
+        terms = {
+            "cross_entropy": cross_entropy(mask, examples.mask, self.eps),
+            "iou": soft_iou_loss(mask, examples.mask, self.eps),
+        }
+        total = self.cross_entropy_weight * terms["cross_entropy"] + self.iou_weight * terms["iou"]
+        if self.crop_fraction is not None:
+            height, width = examples.image.shape[1:3]
+            corners = random_corners(keys, height, width, *self.crop_size(height, width))
+            terms["equivariance"], _ = self.teach(
+                network, frozen_params, variables, examples.image, student.fine, corners, self.eps
+            )
+            total = total + self.equivariance_weight * terms["equivariance"]
+        return Evaluation(total, terms, student)
