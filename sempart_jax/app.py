@@ -18,8 +18,8 @@ import numpy as np
 from absl import flags
 
 from sempart_jax.host import command_line
-from sempart_jax.networks.builtin_model import builtin_model_path
-from sempart_jax.runs.source import check_source
+from sempart_jax.networks import builtin_model
+from sempart_jax.runs.source import find_source
 
 
 def define_flags() -> None:
@@ -27,8 +27,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "workdir",
         None,
-        "Network: a run's directory, a checkpoint, a model file or a released head. Default: the "
-        "built-in model.",
+        "Network: a run's directory, a checkpoint, a model file or a released head. Default: "
+        f"{builtin_model.NAME}, the model of the package.",
     )
     flags.DEFINE_string("backbone", None, "Backbone that a released head was trained on.")
     flags.DEFINE_string("weights", None, "Weight file of the backbone, if it has moved.")
@@ -46,8 +46,7 @@ def define_flags() -> None:
 
 def _main() -> None:
     workdir = flags.FLAGS.workdir
-    source = builtin_model_path() if workdir is None else workdir
-    check_source(source)
+    source = find_source(builtin_model.NAME if workdir is None else workdir)
     signal.signal(signal.SIGTERM, _leave)
     with tempfile.TemporaryDirectory(prefix="sempart_jax_app_") as folder:
         # Gradio serves the files in these folders, and looks up their names when it is imported.
@@ -55,7 +54,7 @@ def _main() -> None:
         _serve(source)
 
 
-def _serve(source: str | Path) -> None:
+def _serve(source: Path) -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
     from sempart_jax.data.synthetic import synthetic_scene
     from sempart_jax.host.compilation_cache import enable_compilation_cache

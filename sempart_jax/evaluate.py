@@ -26,7 +26,7 @@ from sempart_jax.metrics.protocols import FOREGROUND_RULES, PROTOCOLS
 from sempart_jax.networks.names import FEATURES
 from sempart_jax.predict.options import METHOD_SHORT_SIDE, check_method
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
-from sempart_jax.runs.source import check_source
+from sempart_jax.runs.source import find_source
 
 if TYPE_CHECKING:
     from sempart_jax.evaluation.origin import Origin
@@ -48,7 +48,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "workdir",
         None,
-        "Network to score: a run's directory, a checkpoint, a model file or a released head.",
+        "Network to score: a run's directory, a checkpoint, a model file, a released head, or "
+        "builtin.",
     )
     flags.DEFINE_enum(
         "method", None, list(METHODS), "Training-free method to score, over --backbone."
@@ -295,7 +296,7 @@ def _main() -> None:
     check_names("data set", given.datasets, [*BENCHMARKS, *BOXED_SETS])
     scored = _scored()
     if scored == "workdir":
-        check_source(given.workdir)
+        find_source(given.workdir)
     elif scored == "method":
         check_method(given.method, **_given("backbone", "decoder"))
     elif scored == "predictions":
@@ -327,11 +328,11 @@ def _evaluate(scored: str) -> None:
         evaluation = evaluate_boxes(Path(given.boxes), datasets[0], data_root, report=report)
     else:
         if scored == "workdir":
-            workdir = Path(given.workdir)
+            workdir = find_source(given.workdir)
             if report is None and (workdir / "config.json").is_file():
                 report = workdir / "evaluation"
             origins = dict.fromkeys(datasets, network_origin(workdir, **_network_options()))
-            title = f"run {workdir}"
+            title = f"run {Path(given.workdir)}"
         elif scored == "method":
             origin = method_origin(given.method, **_network_options("decoder", "features"))
             origins = dict.fromkeys(datasets, origin)

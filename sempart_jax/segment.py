@@ -31,11 +31,11 @@ from sempart_jax.baselines.by_name import METHODS
 from sempart_jax.data.folder import PRODUCT_FOLDERS
 from sempart_jax.host import command_line
 from sempart_jax.host.shown_names import printable
-from sempart_jax.networks.builtin_model import builtin_model_path
+from sempart_jax.networks import builtin_model
 from sempart_jax.networks.names import FEATURES
 from sempart_jax.predict.options import INVERSIONS, METHOD_SHORT_SIDE, check_method
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
-from sempart_jax.runs.source import check_source
+from sempart_jax.runs.source import find_source
 from sempart_jax.segmentation.inputs import Shard, find_inputs, parse_shard
 from sempart_jax.segmentation.outputs import MASKS, check_settings
 
@@ -48,8 +48,8 @@ def define_flags() -> None:
     flags.DEFINE_string(
         "workdir",
         None,
-        "Network: a run's directory, a checkpoint, a model file or a released head. Default: the "
-        "built-in model.",
+        "Network: a run's directory, a checkpoint, a model file or a released head. Default: "
+        f"{builtin_model.NAME}, the model of the package.",
     )
     flags.DEFINE_enum(
         "method", None, list(METHODS), "Training-free method over --backbone, instead of --workdir."
@@ -107,7 +107,7 @@ def _main(arguments: Sequence[str]) -> None:
     _segment(arguments, source, shard)
 
 
-def _source() -> str | Path | None:
+def _source() -> Path | None:
     """Return what a network is loaded from, ``None`` for a method; refuse what makes no sense."""
     given = flags.FLAGS
     if given.method is None:
@@ -117,9 +117,7 @@ def _source() -> str | Path | None:
             raise ValueError(
                 "--features applies to --method only: a network uses the features it was trained on"
             )
-        source = builtin_model_path() if given.workdir is None else given.workdir
-        check_source(source)
-        return source
+        return find_source(builtin_model.NAME if given.workdir is None else given.workdir)
     if given.workdir is not None:
         raise ValueError("give either --workdir or --method, not both")
     check_method(given.method, **_given("backbone", "decoder"))
@@ -132,7 +130,7 @@ def _given(*names: str) -> Mapping[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _segment(arguments: Sequence[str], source: str | Path | None, shard: Shard | None) -> None:
+def _segment(arguments: Sequence[str], source: Path | None, shard: Shard | None) -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
     from sempart_jax.host.compilation_cache import enable_compilation_cache
     from sempart_jax.predict.load import load_method_segmenter, load_segmenter

@@ -3,6 +3,8 @@
 import importlib.resources
 from pathlib import Path
 
+NAME = "builtin"
+"""Stands for the built-in model wherever a network is loaded; ``./builtin`` is a path."""
 FOLDER = Path(str(importlib.resources.files("sempart_jax"))) / "builtin"
 FILE = "model.safetensors"
 LARGEST = 14_000_000

@@ -8,8 +8,8 @@ import numpy as np
 
 from sempart_jax.baselines.by_name import METHODS, is_found
 from sempart_jax.baselines.found import decoder_weights
+from sempart_jax.networks import builtin_model
 from sempart_jax.networks.backbones import load_backbone
-from sempart_jax.networks.builtin_model import builtin_model_path
 from sempart_jax.networks.by_name import name_network
 from sempart_jax.networks.model_format import is_model_file
 from sempart_jax.networks.names import FOUND
@@ -25,7 +25,7 @@ from sempart_jax.two_tricks.train_step import replicate
 
 
 def load_segmenter(
-    source: str | os.PathLike[str] | None = None,
+    source: str | os.PathLike[str] = builtin_model.NAME,
     *,
     backbone: str | None = None,
     weights: str | os.PathLike[str] | None = None,
@@ -42,7 +42,8 @@ def load_segmenter(
     Args:
         source: a run's directory; one checkpoint of it, ``RUN/checkpoints/STEP`` or
             ``RUN/best/STEP``; a model file (``.safetensors``); or the head released with *Two
-            Tricks* as ``.pth``, ``.npz`` or ``.safetensors``. By default the built-in model.
+            Tricks* as ``.pth``, ``.npz`` or ``.safetensors``. By default the built-in model,
+            ``builtin``.
         backbone: name of the backbone that a released head was trained on; ``dino_vits8`` by
             default where its patch is 8. Runs and model files know theirs.
         weights: file of the backbone's weights, where ``source`` does not hold or find them; by
@@ -64,7 +65,6 @@ def load_segmenter(
         ValueError: if something is damaged, unknown or out of range, or the backbone must be told.
     """
     check_options(refine, invert, resolution=resolution, batch_size=batch_size)
-    source = builtin_model_path() if source is None else source
     network = load_network(source, backbone=backbone, weights=weights)
     return network_segmenter(
         network, resolution=resolution, refine=refine, invert=invert, batch_size=batch_size

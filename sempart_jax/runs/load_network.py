@@ -13,7 +13,7 @@ from sempart_jax.runs.checkpoints import Checkpoints, DamagedCheckpointError
 from sempart_jax.runs.default_config import default_config
 from sempart_jax.runs.network import build_network
 from sempart_jax.runs.run_record import OtherTaskError, read_config
-from sempart_jax.runs.source import CHECKPOINT_FOLDERS, check_source
+from sempart_jax.runs.source import CHECKPOINT_FOLDERS, find_source
 from sempart_jax.two_tricks.head import SegmentationHead
 from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.interfaces import Variables
@@ -35,7 +35,7 @@ def load_network(
     Args:
         source: a run's directory; one checkpoint of it, ``RUN/checkpoints/STEP`` or
             ``RUN/best/STEP``; a model file of this project; or the tensors of the head released
-            with *Two Tricks* as ``.pth``, ``.npz`` or ``.safetensors``.
+            with *Two Tricks* as ``.pth``, ``.npz`` or ``.safetensors``; or ``builtin``.
         backbone: name of the backbone that a released head was trained on; ``dino_vits8`` by
             default for a head of patch 8, while one of patch 16 may belong to ``dino_vits16`` or
             ``ibot_vits16``, and has to be told. Runs and model files know theirs.
@@ -43,13 +43,13 @@ def load_network(
             default they are downloaded by the backbone's name.
 
     Raises:
-        FileNotFoundError: if there is no such source, checkpoint or file of weights.
+        FileNotFoundError: if there is no such source, checkpoint, file of weights or built-in
+            model.
         ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
         ValueError: if something is damaged or of another kind, or the backbone is not the one that
             the source was trained on, or has to be told.
     """
-    path = Path(source)
-    check_source(path)
+    path = find_source(source)
     weights = None if weights is None else os.fspath(weights)
     if path.is_file() and not is_model_file(path):
         return _load_released(path, backbone, weights or "")

@@ -3,31 +3,37 @@
 import os
 from pathlib import Path
 
+from sempart_jax.networks import builtin_model
+
 CHECKPOINT_FOLDERS = {"checkpoints": False, "best": True}
 """Folders of a run that hold checkpoints, and whether they are the best by validation."""
 
 KINDS = (
     "a run's directory (the --workdir of its training), one checkpoint of it "
-    "(RUN/checkpoints/STEP or RUN/best/STEP), a model file (.safetensors), or a released head "
-    "(.pth, .npz, .safetensors)"
+    "(RUN/checkpoints/STEP or RUN/best/STEP), a model file (.safetensors), a released head "
+    f"(.pth, .npz, .safetensors), or {builtin_model.NAME}"
 )
 """What is taken, in words."""
 
 
-def check_source(source: str | os.PathLike[str]) -> None:
-    """Refuse a path that is neither a file, nor a run's directory, nor one of its checkpoints.
+def find_source(source: str | os.PathLike[str]) -> Path:
+    """Return the path of a file, of a run's directory, or of one of its checkpoints.
 
     Args:
-        source: where a network is to be loaded from.
+        source: where a network is to be loaded from; the string ``builtin``, which is no path,
+            stands for the built-in model.
 
     Raises:
-        FileNotFoundError: with what it is instead.
+        FileNotFoundError: it is something else, or this installation has no built-in model.
     """
+    if source == builtin_model.NAME:
+        return builtin_model.builtin_model_path()
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: give {KINDS}")
     if not (path.is_file() or (path / "config.json").exists() or _is_checkpoint(path)):
         raise FileNotFoundError(_describe_folder(path))
+    return path
 
 
 def _is_checkpoint(path: Path) -> bool:

@@ -15,6 +15,7 @@ from sempart_jax.networks import builtin_model
 from sempart_jax.networks.builtin_model import FILE, FOLDER, LARGEST, builtin_model_path
 from sempart_jax.networks.model_format import HEAD, read_description, read_tensors
 from sempart_jax.predict.load import load_segmenter
+from sempart_jax.runs.source import find_source
 from tests.commands import REPOSITORY, own_words, run_with_builtin_model
 from tests.small_model import write_small_model
 
@@ -31,14 +32,24 @@ def model(tmp_path_factory):
 def test_it_is_used_where_no_source_is_named(model, monkeypatch):
     monkeypatch.setattr(builtin_model, "FOLDER", model.parent)
     image = synthetic_scene(np.random.default_rng(0), 40)[0]
-    ours, named = load_segmenter(resolution=24), load_segmenter(model, resolution=24)
-    assert ours.settings() == named.settings()
-    np.testing.assert_array_equal(ours(image), named(image))
+    named = load_segmenter(model, resolution=24)
+    for ours in (load_segmenter(resolution=24), load_segmenter("builtin", resolution=24)):
+        assert ours.settings() == named.settings()
+        np.testing.assert_array_equal(ours(image), named(image))
+
+
+def test_a_folder_of_its_name_is_named_otherwise(model, monkeypatch, tmp_path):
+    monkeypatch.setattr(builtin_model, "FOLDER", model.parent)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "builtin").write_bytes(model.read_bytes())
+    assert find_source("builtin") == model
+    for path in ("./builtin", Path("builtin")):
+        assert find_source(path) == Path("builtin")
 
 
 def test_an_installation_without_it_says_what_to_name(tmp_path, monkeypatch):
     monkeypatch.setattr(builtin_model, "FOLDER", tmp_path)
-    for load in (builtin_model_path, load_segmenter):
+    for load in (builtin_model_path, load_segmenter, lambda: find_source("builtin")):
         with pytest.raises(FileNotFoundError, match=r"no built-in model: name a run .*--workdir"):
             load()
 
@@ -54,6 +65,8 @@ def test_segment_uses_it_without_workdir(model, tmp_path):
         "error: this installation of sempart_jax has no built-in"
     )
     assert not out.exists()
+    named = run_with_builtin_model(tmp_path / "nothing", "evaluate", "--workdir=builtin")
+    assert (named.returncode, named.stderr) == (1, missing.stderr)
     finished = run_with_builtin_model(model.parent, *arguments)
     assert finished.returncode == 0, finished.stderr
     named = load_segmenter(model, batch_size=1)
@@ -100,9 +113,8 @@ def test_it_is_among_the_files_of_the_package():
 def test_the_packaged_model_is_small_and_works():
     assert PACKAGED.stat().st_size <= LARGEST
     description = read_description(PACKAGED)
-    assert (description.backbone, description.patch_size) == ("vit_tiny8", 8)
-    assert (description.network, description.compute_dtype) == ("sempart", "float32")
-    assert "pretrained by DINO" in description.origin
+    assert (description.backbone, description.patch_size) == ("none", 16)
+    assert (description.network, description.compute_dtype) == ("unet", "float32")
     with safetensors.safe_open(PACKAGED, framework="numpy") as file:
         for name in file.keys():  # noqa: SIM118 - the file is no dictionary
             tensor = file.get_slice(name)
