@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sempart_jax.data.synthetic import write_scenes
+from sempart_jax.runs.load_network import load_network
 from tests.commands import run_module, run_train
 from tests.test_train import read_metrics, read_parameters
 
@@ -152,3 +153,58 @@ def test_found_teaches_its_decoder_and_is_scored_by_name(scenes, tmp_path):
     )  # fmt: skip
     assert finished.returncode == 0, finished.stderr
     assert (tmp_path / "report" / "results.json").exists()
+
+
+def train_unet(workdir, folder, **fields):
+    fields = {
+        "backbone.name": "none",
+        "batch_size": 8,
+        "pseudo_masks": folder / "masks",
+        "unet.channels": 4,
+        "multiscale.enabled": True,
+        "optimizer.learning_rate": 2e-2,
+        "optimizer.average_decay": 0.9,
+        "augmentation.jitter_probability": 0.0,
+        "augmentation.grayscale_probability": 0.0,
+        "augmentation.smallest_scale": 1.0,
+        "checkpoint.every_steps": 60,
+        "validation.images": folder / "images",
+        "validation.masks": folder / "masks",
+        "validation.foreground_rule": "none",
+        **fields,
+    }
+    finished = run_train(workdir, folder / "images", config="builtin", **fields)
+    assert finished.returncode == 0, finished.stderr
+    return finished
+
+
+@pytest.mark.slow
+def test_a_unet_learns_from_masks_and_continues_with_its_average(tmp_path):
+    scenes, straight, resumed = tmp_path / "scenes", tmp_path / "straight", tmp_path / "resumed"
+    write_scenes(scenes, 16, size=40, seed=3)
+    finished = train_unet(straight, scenes, steps=80, log__panel_images=2)
+    assert "16 images, unet, steps 0 to 80" in finished.stdout + finished.stderr
+    assert len(list((straight / "panels").iterdir())) == 2
+    rows = read_metrics(straight)
+    first, last = (row["validation/iou fine"] for row in rows if "validation/iou fine" in row)
+    assert first < 0.3
+    assert last > 0.6, "well above the box in the middle, at 0.44"
+    for row in rows:
+        if "train/total" in row:
+            terms = row["train/cross_entropy"] + row["train/iou"]
+            total = terms + 0.01 * row["train/equivariance"]
+            assert row["train/total"] == pytest.approx(total, rel=1e-5)
+    shutil.copytree(straight, resumed)
+    shutil.rmtree(resumed / "checkpoints" / "80")
+    finished = train_unet(resumed, scenes, steps=80)
+    assert "steps 60 to 80" in finished.stdout + finished.stderr
+    ours, expected = (read_parameters(run, 80) for run in (resumed, straight))
+    assert expected.keys() == {"step", "params", "batch_stats", "opt_state", "average"}
+    jax.tree.map(np.testing.assert_array_equal, ours, expected)
+    # What predicts is the average.
+    network = load_network(straight / "checkpoints" / "80")
+    jax.tree.map(np.testing.assert_array_equal, network.variables, expected["average"])
+    assert np.any(
+        expected["average"]["params"]["logits"]["kernel"]
+        != (expected["params"]["logits"]["kernel"])
+    )
