@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup setup-app setup-metrics test test-all test-core test-app test-metrics faults fuzz hostile soak demo accelerator \
-	lint types lock audit clean
+.PHONY: setup setup-app setup-metrics setup-ports test test-all test-core test-app test-metrics test-ports faults fuzz \
+	hostile soak demo accelerator lint types lock audit clean
 
 setup: $(INSTALLED)
 
@@ -23,9 +23,9 @@ IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadsco
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow"
 
-# Everything: faults, several processes, notebooks, fuzz and soak in short form, the page, PySODMetrics; and the
-# values of the released implementation once more, compiled as users compile.
-test-all: test-core test-app test-metrics
+# Everything: faults, several processes, notebooks, fuzz and soak in short form, the page, PySODMetrics, transformers
+# and timm; and the values of the released implementation once more, compiled as users compile.
+test-all: test-core test-app test-metrics test-ports
 
 test-core: $(INSTALLED)
 	$(BIN)/python -m pytest $(IN_PARALLEL)
@@ -37,8 +37,8 @@ setup-metrics: $(VENV)-metrics/.installed
 
 $(VENV)-%/.installed: requirements-%.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)-$*
-	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check -r requirements-$*.lock
-	$(VENV)-$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(VENV)-$*/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps -r requirements-$*.lock
+	$(VENV)-$*/bin/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps -e .
 	touch $@
 
 # The web page; in a browser, too, where chromium and chromedriver are installed.
@@ -48,6 +48,18 @@ test-app: setup-app
 test-metrics: setup-metrics
 	$(VENV)-metrics/bin/python -m pytest -p no:cacheprovider \
 		tests/metrics/test_sod.py tests/evaluation/test_sections.py
+
+# Backbones of transformers and timm. Their lock leaves out PyTorch, of which each machine has a build of its own; where
+# no build can be installed, this is skipped.
+setup-ports: $(VENV)-ports/.installed
+	$(VENV)-ports/bin/python -m pip install --quiet --no-compile --disable-pip-version-check torch==2.13.0 torchvision==0.28.0
+
+test-ports:
+	@if $(MAKE) setup-ports; then \
+		$(VENV)-ports/bin/python -m pytest -p no:cacheprovider tests/networks/test_port_installed.py; \
+	else \
+		echo "PyTorch, transformers or timm could not be installed: ports are not compared with them"; \
+	fi
 
 # The loaders of weights on many more damaged files than in `make test`, which others follow from each seed.
 FUZZ_SEEDS ?= 0 1 2 3
@@ -90,6 +102,7 @@ lock:
 	$(LOCK) --extra dev --output-file requirements.lock >/dev/null
 	$(LOCK) --extra app --extra browser --output-file requirements-app.lock >/dev/null
 	$(LOCK) --extra metrics --output-file requirements-metrics.lock >/dev/null
+	printf 'torch\ntorchvision\n' | $(LOCK) --extra ports --excludes - --output-file requirements-ports.lock >/dev/null
 
 # Known vulnerabilities of what the locks install; wants the network.
 audit:
@@ -102,4 +115,4 @@ soak: $(INSTALLED)
 	SOAK_STEPS=2000 $(BIN)/python -m pytest -p no:cacheprovider --capture=no tests/faults/test_soak.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-app $(VENV)-metrics $(VENV)-audit
+	rm -rf $(VENV) $(VENV)-app $(VENV)-metrics $(VENV)-ports $(VENV)-audit

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 LOCKS = tuple(sorted(Path(__file__).resolve().parent.parent.glob("requirements*.lock")))
-"""Of development and tests, and of the tests of the web page and of PySODMetrics."""
+"""Of development and tests; of the tests of the web page, of PySODMetrics and of ports."""
 
 
 def ask(lock: Path) -> list[dict[str, Any]]:

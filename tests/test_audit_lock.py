@@ -42,9 +42,14 @@ def test_pip_audit_is_asked_for_each_lock(monkeypatch, tmp_path, capsys):
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     names = {lock.name for lock in audit_lock.LOCKS}
-    assert names == {"requirements.lock", "requirements-app.lock", "requirements-metrics.lock"}
+    assert names == {
+        "requirements.lock",
+        "requirements-app.lock",
+        "requirements-metrics.lock",
+        "requirements-ports.lock",
+    }
     assert audit_lock.main([]) == 0
-    assert "4 of 4 packages looked up, 0 vulnerable" in capsys.readouterr().out
+    assert "5 of 5 packages looked up, 0 vulnerable" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("lock", audit_lock.LOCKS, ids=lambda lock: lock.name)
@@ -62,6 +67,7 @@ def test_every_locked_package_is_pinned_by_version_and_hash(lock):
         ("requirements.lock", ("test", "dev")),
         ("requirements-app.lock", ("test", "app", "browser")),
         ("requirements-metrics.lock", ("test", "metrics")),
+        ("requirements-ports.lock", ("test", "ports")),
     ],
 )
 def test_a_lock_names_every_dependency(lock, extras):

@@ -23,7 +23,7 @@ _RENAMED = (
     (r"^embeddings\.position_embeddings$", "pos_embed"),
     (r"^embeddings\.patch_embeddings\.(projection\.)?", "patch_embed.proj."),
     (r"^(embeddings\.register_tokens|register_tokens|storage_tokens|reg_token)$", "registers"),
-    (r"^(encoder\.layer|model\.layer|layer)\.(\d+)\.", r"blocks.\2."),
+    (r"^(encoder\.layer|model\.layer|layers?)\.(\d+)\.", r"blocks.\2."),
     (r"^(layernorm|model\.norm)\.", "norm."),
     (r"^(blocks\.\d+)\.layernorm_before\.", r"\1.norm1."),
     (r"^(blocks\.\d+)\.layernorm_after\.", r"\1.norm2."),

@@ -82,6 +82,29 @@ def test_vit_tensors_arrive_turned_and_complete():
     assert kernel[2, 5, 1, 7] == state["patch_embed.proj.weight"][7, 1, 2, 5]
 
 
+def test_a_vit_that_transformers_holds_in_memory_is_known():
+    state = vit_state()
+    renamed = {}
+    for name, tensor in state.items():
+        if ".attn.qkv." in name:
+            parts = np.split(tensor, 3)
+            for part, values in zip(("q_proj", "k_proj", "v_proj"), parts, strict=True):
+                renamed[name.replace("attn.qkv", f"attention.{part}")] = values
+        else:
+            renamed[name.replace("attn.proj", "attention.o_proj")] = tensor
+    replaced = {
+        "blocks.": "layers.",
+        "norm1.": "layernorm_before.",
+        "norm2.": "layernorm_after.",
+        "cls_token": "embeddings.cls_token",
+        "pos_embed": "embeddings.position_embeddings",
+        "patch_embed.proj": "embeddings.patch_embeddings.projection",
+    }
+    for old, new in replaced.items():
+        renamed = {name.replace(old, new): tensor for name, tensor in renamed.items()}
+    jax.tree.map(np.testing.assert_array_equal, port_vit(renamed), port_vit(state))
+
+
 @pytest.mark.parametrize(("channels", "stages"), [(384, 3), (384, 4), (768, 2), (32, 5)])
 @pytest.mark.parametrize("counters", [True, False])
 def test_head_tensors_arrive_turned_and_complete(channels, stages, counters):
