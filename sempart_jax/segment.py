@@ -142,14 +142,17 @@ def _segment(arguments: Sequence[str], source: Path | None, shard: Shard | None)
         *("backbone", "weights", "decoder", "features"),
         *("resolution", "refine", "invert", "batch_size"),
     )
+    segmenter = (
+        load_method_segmenter(given.method, **options)
+        if source is None
+        else load_segmenter(source, **options)
+    )
     summary = Summary()
     try:
         segment(
             arguments,
             Path(given.out),
-            load_method_segmenter(given.method, **options)
-            if source is None
-            else load_segmenter(source, **options),
+            segmenter,
             outputs=given.outputs,
             mask=given.mask,
             threshold=given.threshold,

@@ -45,7 +45,8 @@ class _Tensor(NamedTuple):
 
 
 HEAD_SIZE = 64
-"""Channels of an attention head in all released vision transformers of this family."""
+"""Channels of an attention head in nearly all released vision transformers of this family: those of
+MoCo v3's ViT-S have 32, those of MAE's ViT-H 80."""
 
 
 def port_backbone(
@@ -73,7 +74,7 @@ def port_backbone(
     module = _infer_vit(shapes, num_heads)
     expected = _vit_tensors(module, shapes)
     tree = _port(tensors, expected, "vision transformer", sources)
-    if not module.num_heads or module.width % module.num_heads:
+    if not module.num_heads or module.width % (num_heads or HEAD_SIZE):
         raise ValueError(
             f"the weights are of a vision transformer of width {module.width}: "
             f"{num_heads or HEAD_SIZE} {'heads' if num_heads else 'channels a head'} do not divide "
@@ -194,7 +195,7 @@ def _check(
 
 
 def _infer_vit(shapes: Mapping[str, tuple[int, ...]], num_heads: int | None) -> VisionTransformer:
-    # Each layer norm tells the width: the majority is right where one tensor is wrong.
+    # Many tensors tell width and hidden features: the majority is right where one is wrong.
     norms = Counter(
         shape[0]
         for name, shape in shapes.items()
@@ -204,7 +205,7 @@ def _infer_vit(shapes: Mapping[str, tuple[int, ...]], num_heads: int | None) -> 
     hidden = Counter(
         shape[0]
         for name, shape in shapes.items()
-        if name.endswith("mlp.fc1.weight") and len(shape) == 2
+        if name.endswith(("mlp.fc1.weight", "mlp.fc1.bias")) and shape
     )
     features = hidden.most_common(1)[0][0] if hidden else MLP_RATIO * width
     return make_vit(

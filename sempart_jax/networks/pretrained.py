@@ -20,7 +20,7 @@ from sempart_jax.networks.model_format import (
     read_tensors,
 )
 from sempart_jax.networks.names import ANY_VIT, BACKBONES
-from sempart_jax.networks.porting import make_vit, port_head, port_vit
+from sempart_jax.networks.porting import HEAD_SIZE, make_vit, port_head, port_vit
 from sempart_jax.networks.released import describe_vit, is_of, read_released_vit
 from sempart_jax.networks.weight_files import INDEX_SUFFIX, shard_names
 from sempart_jax.two_tricks.vit import VisionTransformer
@@ -140,7 +140,17 @@ def load_any_vit(
         params = unflatten(read_tensors(path, BACKBONE), BACKBONE)
         if not params:
             raise ValueError(f"{path} holds a head and no backbone: name another file")
-        module = infer_module(params)
+        try:
+            module = infer_module(params)
+        except (LookupError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path} lacks tensors that tell the shape of its backbone: get it again ({error})"
+            ) from error
+        if not module.num_heads or module.width % HEAD_SIZE:
+            raise ValueError(
+                f"{path} holds a vision transformer of width {module.width}, which heads of "
+                f"{HEAD_SIZE} channels do not divide: name its backbone instead of {ANY_VIT!r}"
+            )
         shapes = _shapes(module)
         tensors = flatten(params, BACKBONE)
         position = f"{BACKBONE}position_embedding"
