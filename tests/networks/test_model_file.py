@@ -109,20 +109,26 @@ def test_names_and_description_are_those_of_the_format(path):
     }
 
 
-def test_files_from_before_there_were_other_networks_are_read(network, path):
-    change(
-        path,
-        network=None,
-        queries=None,
-        decoder_layers=None,
-        head_dtype=None,
-        head_channels=None,
-        features=None,
-        position_directions=None,
-        unet_channels=None,
-    )
-    assert read_model(path).head_dtype == "float32"
-    np.testing.assert_array_equal(masks(read_model(path)), masks(network))
+def test_the_oldest_files_are_read(network, path, monkeypatch):
+    metadata = {
+        "format": "sempart_jax model",
+        "format_version": "1",
+        "backbone": "small",
+        "patch_size": "2",
+        "origin": "drawn",
+        "short_side": "48",
+        "filter_radius": "3",
+        "filter_eps": "0.01",
+        "compute_dtype": "float32",
+    }
+    path.write_bytes(safetensors.numpy.save(safetensors.numpy.load_file(path), metadata))
+    # Even if the family's features had changed since.
+    known = dataclasses.replace(names.BACKBONES["small"], features="tokens")
+    monkeypatch.setitem(names.BACKBONES, "small", known)
+    found = read_model(path)
+    assert found.head_dtype == "float32"
+    assert found.modules.backbone.features == "keys"
+    np.testing.assert_array_equal(masks(found), masks(network))
 
 
 def test_a_network_without_a_backbone_comes_back_from_half_precision(tmp_path):

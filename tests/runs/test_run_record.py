@@ -77,6 +77,22 @@ def test_a_run_from_before_the_head_had_a_type_is_continued_in_float32_alone(tmp
     assert read_config(tmp_path, default_config()) == config
 
 
+def test_a_run_from_before_features_were_chosen_is_continued_with_those_of_its_family(tmp_path):
+    config = default_config()
+    register_run(tmp_path, config, PRINTS)
+    note_kept_step(tmp_path, 7)
+    fields = json.loads((tmp_path / "config.json").read_text())
+    del fields["backbone"]["features"], fields["backbone"]["position_directions"]
+    assert fields["backbone"] == {"name": "dino_vits8", "dtype": "float32", "weights": ""}
+    (tmp_path / "config.json").write_text(json.dumps(fields))
+    chosen = default_config()
+    chosen.backbone.features = "tokens"
+    with pytest.raises(ResumeError, match=r"backbone\.features: '' -> 'tokens'"):
+        register_run(tmp_path, chosen, PRINTS)
+    register_run(tmp_path, config, PRINTS)
+    assert read_config(tmp_path, default_config()) == config
+
+
 def test_a_run_that_recorded_a_cache_is_read_and_continued_without(tmp_path):
     config = default_config()
     register_run(tmp_path, config, PRINTS)
