@@ -56,7 +56,8 @@ setup-ports: $(VENV)-ports/.installed
 
 test-ports:
 	@if $(MAKE) setup-ports; then \
-		$(VENV)-ports/bin/python -m pytest -p no:cacheprovider tests/networks/test_port_installed.py; \
+		$(VENV)-ports/bin/python -m pytest -p no:cacheprovider --quickly-compiled \
+			tests/networks/test_port_installed.py; \
 	else \
 		echo "PyTorch, transformers or timm could not be installed: ports are not compared with them"; \
 	fi

@@ -25,7 +25,7 @@ except ImportError:
 timm = pytest.importorskip("timm", reason=REASON)
 transformers = pytest.importorskip("transformers", reason=REASON)
 
-WIDTH, DEPTH, GRID = 128, 3, 4
+WIDTH, DEPTH, GRID = 128, 2, 4
 TRANSFORMERS = {
     # family, options, and whether the position is resampled as in the original
     "dinov2": ("Dinov2", {"patch_size": 14}, False),
