@@ -312,18 +312,13 @@ def test_backgroundness_is_the_mahalanobis_distance_to_border_regions():
     np.testing.assert_allclose(barrier.backgroundness(lab), expected, atol=1e-9)
 
 
-def test_minimum_barrier_adds_both_and_favours_the_middle():
+def test_minimum_barrier_adds_both():
     graph, lab = small_graph()
     levels = np.rint((lab + np.array([0, 128, 128])) * [2.55, 1, 1]).astype(int)
     distance = sum(slow_barrier(levels[..., k], 3) for k in range(3)).astype(float)
     total = unit_range(distance) + barrier.backgroundness(lab)
-    expected = np.zeros(len(graph.sizes))
-    for k in range(len(expected)):
-        rows, columns = np.nonzero(graph.labels == k)
-        away = np.hypot((rows + 0.5) / 20 - 0.5, (columns + 0.5) / 26 - 0.5).mean()
-        expected[k] = 1 - away * np.sqrt(2)
-    means = np.array([total[graph.labels == k].mean() for k in range(len(expected))])
-    expected = unit_range(unit_range(means) * expected)
+    means = np.array([total[graph.labels == k].mean() for k in range(len(graph.sizes))])
+    expected = (means - means.min()) / np.ptp(means)
     np.testing.assert_allclose(barrier.minimum_barrier(graph, lab), expected, atol=1e-9)
 
 
@@ -374,6 +369,27 @@ def test_agreement_is_a_correlation_over_pixels():
     assert agreement(priors, sizes) == pytest.approx(expected, abs=1e-9)
     assert agreement(np.tile(priors[:1], (4, 1)), sizes) == pytest.approx(1)
     assert agreement(np.ones((4, 12)), sizes) == 0
+
+
+def test_priors_are_weighted_towards_the_middle_and_calibrated():
+    image, _ = draw(noise=0.1)
+    result = saliency_priors(image)
+    lab = rgb_to_lab(image).astype(np.float64)
+    labels = slic(lab)
+    expected = np.zeros(labels.shape)
+    for name in PRIORS:
+        weighted = np.zeros(labels.shape)
+        for k in range(labels.max() + 1):
+            rows, columns = np.nonzero(labels == k)
+            away = np.hypot((rows + 0.5) / 96 - 0.5, (columns + 0.5) / 128 - 0.5).mean()
+            weighted[labels == k] = result[name][labels == k].mean() * (1 - away / np.sqrt(0.5))
+        weighted = (weighted - weighted.min()) / np.ptp(weighted)
+        threshold = otsu(weighted.ravel(), np.ones(weighted.size, int))
+        expected += 1 / (1 + np.exp(-10 * (weighted - threshold))) / 4
+    # Float32 may move one threshold by 1/256.
+    np.testing.assert_allclose(result["fused"], expected, atol=0.011)
+    cut = 2 * result["mask"] - result["fused"]
+    np.testing.assert_allclose(cut, np.round(cut), atol=1e-6)
 
 
 def test_an_object_on_a_plain_ground_is_found_by_all():

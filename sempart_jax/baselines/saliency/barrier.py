@@ -84,10 +84,10 @@ def backgroundness(lab: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W"]:
 def minimum_barrier(
     superpixels: Superpixels, lab: Float[np.ndarray, "H W 3"]
 ) -> Float[np.ndarray, " N"]:
-    """Barrier distance plus backgroundness, smoothed and weighted towards the middle (MB+).
+    """Barrier distance plus backgroundness, smoothed (MB+).
 
-    Smoothed by superpixels, where the authors open and close the map; their final contrast
-    enhancement is left to the calibration of all priors.
+    Smoothed by superpixels, where the authors open and close the map. Their weight towards the
+    middle and their sigmoid come later, for all priors, see ``priors.saliency_priors``.
 
     Returns:
         Saliency in [0, 1]; 0 where the image has one colour.
@@ -95,9 +95,4 @@ def minimum_barrier(
     levels = (lab + np.array([0, 128, 128])) * np.array([2.55, 1, 1])
     channels = np.clip(np.rint(levels), 0, 255).astype(np.uint8)
     distance = barrier_distance(channels).sum(axis=-1).astype(np.float64)
-    saliency = superpixels.mean(unit_range(distance) + backgroundness(lab))
-    height, width = lab.shape[:2]
-    rows, columns = np.indices((height, width))
-    away = np.hypot((rows + 0.5) / height - 0.5, (columns + 0.5) / width - 0.5)
-    # 1 in the middle, 0 in the corners
-    return unit_range(unit_range(saliency) * (1 - superpixels.mean(away) * np.sqrt(2)))
+    return unit_range(superpixels.mean(unit_range(distance) + backgroundness(lab)))

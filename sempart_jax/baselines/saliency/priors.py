@@ -8,8 +8,8 @@ from sempart_jax.baselines.saliency.background import robust_background
 from sempart_jax.baselines.saliency.barrier import minimum_barrier
 from sempart_jax.baselines.saliency.graph_cut import grab_cut
 from sempart_jax.baselines.saliency.ranking import manifold_ranking
-from sempart_jax.baselines.saliency.scales import otsu
-from sempart_jax.baselines.saliency.superpixels import describe, rgb_to_lab, slic
+from sempart_jax.baselines.saliency.scales import otsu, unit_range
+from sempart_jax.baselines.saliency.superpixels import Superpixels, describe, rgb_to_lab, slic
 
 SLOPE = 10.0
 
@@ -19,9 +19,10 @@ _TINY = 1e-12
 def saliency_priors(image: Float[np.ndarray, "H W 3"]) -> dict[str, np.ndarray | np.float32]:
     """Find the foreground of one image without network or training.
 
-    Each prior goes through a sigmoid of slope :data:`SLOPE` that is centred at its own Otsu
-    threshold; their mean is cut by ``graph_cut.grab_cut``. Meant for images with a short side of
-    about 128 pixels. All maps are constant over each of about 200 superpixels.
+    Each prior is weighted towards the middle of the image, as MB+ does, and goes through a sigmoid
+    of slope :data:`SLOPE` that is centred at its own Otsu threshold; their mean is cut by
+    ``graph_cut.grab_cut``. Meant for images with a short side of about 128 pixels. All maps are
+    constant over each of about 200 superpixels.
 
     Args:
         image: RGB in [0, 1], of any size.
@@ -42,13 +43,29 @@ def saliency_priors(image: Float[np.ndarray, "H W 3"]) -> dict[str, np.ndarray |
         "minimum_barrier": minimum_barrier(superpixels, lab),
     }
     sizes = superpixels.sizes
+    middle = centredness(superpixels)
     calibrated = np.stack(
-        [1 / (1 + np.exp(-SLOPE * (prior - otsu(prior, sizes)))) for prior in priors.values()]
+        [calibrate(unit_range(prior * middle), sizes) for prior in priors.values()]
     )
     fused = calibrated.mean(axis=0)
     maps = {**priors, "fused": fused, "mask": (grab_cut(superpixels, fused) + fused) / 2}
     result = {name: x.astype(np.float32)[superpixels.labels] for name, x in maps.items()}
     return {**result, "agreement": np.float32(agreement(calibrated, sizes))}
+
+
+def centredness(superpixels: Superpixels) -> Float[np.ndarray, " N"]:
+    """Measure how near superpixels are to the middle of the image: 1 there, 0 in the corners."""
+    height, width = superpixels.labels.shape
+    rows, columns = np.indices((height, width))
+    away = np.hypot((rows + 0.5) / height - 0.5, (columns + 0.5) / width - 0.5)
+    return 1 - superpixels.mean(away) * np.sqrt(2)
+
+
+def calibrate(
+    prior: Float[np.ndarray, " N"], sizes: Int[np.ndarray, " N"]
+) -> Float[np.ndarray, " N"]:
+    """Bring a prior's Otsu threshold to 0.5; one that is 0 everywhere stays below 1e-4."""
+    return 1 / (1 + np.exp(-SLOPE * (prior - otsu(prior, sizes))))
 
 
 def agreement(priors: Float[np.ndarray, "P N"], sizes: Int[np.ndarray, " N"]) -> float:
