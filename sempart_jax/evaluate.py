@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
-from sempart_jax.baselines.by_name import METHODS
+from sempart_jax.baselines.by_name import METHOD_NAMES
 from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.boxed import BOXED_SETS
 from sempart_jax.data.folder import image_folder
 from sempart_jax.host import command_line
 from sempart_jax.metrics.protocols import FOREGROUND_RULES, PROTOCOLS
 from sempart_jax.networks.names import FEATURES
-from sempart_jax.predict.options import METHOD_SHORT_SIDE, check_method
+from sempart_jax.predict.options import METHOD_SHORT_SIDE, PRIORS_SHORT_SIDE, check_method
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 from sempart_jax.runs.source import find_source
 
@@ -52,7 +52,10 @@ def define_flags() -> None:
         "builtin.",
     )
     flags.DEFINE_enum(
-        "method", None, list(METHODS), "Training-free method to score, over --backbone."
+        "method",
+        None,
+        list(METHOD_NAMES),
+        "Method without training to score: priors, or any other over --backbone.",
     )
     flags.DEFINE_string(
         "predictions",
@@ -82,7 +85,7 @@ def define_flags() -> None:
         "resolution",
         None,
         "Short side in pixels at which the network sees an image. Default: that of its training, "
-        f"or {METHOD_SHORT_SIDE} with --method.",
+        f"or {METHOD_SHORT_SIDE} with --method, {PRIORS_SHORT_SIDE} with --method=priors.",
         lower_bound=1,
     )
     flags.DEFINE_integer("batch_size", None, "Images per batch (default: 8).", lower_bound=1)
@@ -298,7 +301,7 @@ def _main() -> None:
     if scored == "workdir":
         find_source(given.workdir)
     elif scored == "method":
-        check_method(given.method, **_given("backbone", "decoder"))
+        check_method(given.method, **_given("backbone", "decoder", "weights", "features"))
     elif scored == "predictions":
         for dataset in given.datasets:
             image_folder(_saved_folder(dataset))
@@ -336,7 +339,7 @@ def _evaluate(scored: str) -> None:
         elif scored == "method":
             origin = method_origin(given.method, **_network_options("decoder", "features"))
             origins = dict.fromkeys(datasets, origin)
-            title = f"{given.method}, {origin.facts['backbone']}"
+            title = ", ".join(filter(None, [given.method, origin.facts.get("backbone")]))
         else:
             origins = {name: saved_origin(_saved_folder(name)) for name in datasets}
             title = f"masks in {Path(given.predictions)}"

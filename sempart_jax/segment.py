@@ -11,7 +11,7 @@ segment only images that are new, changed or failed. Images that cannot be read 
 end, and the exit status is then 1.
 
 Use `--method tokencut` instead of `--workdir` to segment without training, over `--backbone`; see
-`sempart_jax.baselines.by_name`.
+`sempart_jax.baselines.by_name`. `--method priors` needs no backbone either.
 
 To split a large collection over four processes, use `--shard 0/4` to `--shard 3/4`. Each shard has
 its own records (OUT/masks.0-of-4.jsonl). Processes of a jax.distributed cluster take their shards
@@ -27,13 +27,18 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from PIL import Image
 
-from sempart_jax.baselines.by_name import METHODS
+from sempart_jax.baselines.by_name import METHOD_NAMES
 from sempart_jax.data.folder import PRODUCT_FOLDERS
 from sempart_jax.host import command_line
 from sempart_jax.host.shown_names import printable
 from sempart_jax.networks import builtin_model
 from sempart_jax.networks.names import FEATURES
-from sempart_jax.predict.options import INVERSIONS, METHOD_SHORT_SIDE, check_method
+from sempart_jax.predict.options import (
+    INVERSIONS,
+    METHOD_SHORT_SIDE,
+    PRIORS_SHORT_SIDE,
+    check_method,
+)
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 from sempart_jax.runs.source import find_source
 from sempart_jax.segmentation.inputs import Shard, find_inputs, parse_shard
@@ -52,7 +57,10 @@ def define_flags() -> None:
         f"{builtin_model.NAME}, the model of the package.",
     )
     flags.DEFINE_enum(
-        "method", None, list(METHODS), "Training-free method over --backbone, instead of --workdir."
+        "method",
+        None,
+        list(METHOD_NAMES),
+        "Method without training, instead of --workdir: priors, or any other over --backbone.",
     )
     flags.DEFINE_enum(
         "features",
@@ -78,7 +86,7 @@ def define_flags() -> None:
         "resolution",
         None,
         "Short side in pixels at which the network sees an image. Default: that of its training, "
-        f"or {METHOD_SHORT_SIDE} with --method.",
+        f"or {METHOD_SHORT_SIDE} with --method, {PRIORS_SHORT_SIDE} with --method=priors.",
         lower_bound=1,
     )
     flags.DEFINE_integer("batch_size", 8, "Images per batch.", lower_bound=1)
@@ -120,7 +128,7 @@ def _source() -> Path | None:
         return find_source(builtin_model.NAME if given.workdir is None else given.workdir)
     if given.workdir is not None:
         raise ValueError("give either --workdir or --method, not both")
-    check_method(given.method, **_given("backbone", "decoder"))
+    check_method(given.method, **_given("backbone", "decoder", "weights", "features"))
     return None
 
 

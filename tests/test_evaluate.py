@@ -93,6 +93,23 @@ def test_run_is_scored_under_both_protocols_with_all_postprocessings(root):
 
 
 @pytest.mark.slow
+def test_priors_are_scored_without_a_network(root, tmp_path):
+    finished = run_module(
+        *("evaluate", "--method=priors", "--data_root", root / "data", "--datasets", "ecssd"),
+        *("--protocols", "native", "--postprocessings", "none,guided", "--report", tmp_path),
+    )
+    assert finished.returncode == 0, finished.stderr
+    results = results_in(tmp_path)
+    assert results["title"] == "priors"
+    rows = by_key(results["saliency"])
+    for name in ("none", "guided"):
+        row = rows["ecssd", "native", name]
+        assert (row["images"], row["foreground_rule"]) == (9, "none")
+        # Objects that are drawn are easy.
+        assert row["iou"] > rows["ecssd", "native", "centre box"]["iou"]
+
+
+@pytest.mark.slow
 def test_saved_masks_are_scored_as_they_are(root):
     report = root / "report"
     finished = run_module(

@@ -125,6 +125,21 @@ def records_so_far(out):
 
 
 @pytest.mark.slow
+def test_priors_segment_without_a_network(tmp_path):
+    write_scenes(tmp_path / "scenes", 2, size=48)
+    images, out = tmp_path / "scenes/images", tmp_path / "out"
+    arguments = ("--method=priors", "--mask=soft", "--outputs=mask", "--out", out)
+    finished = run_module("segment", images, *arguments)
+    assert finished.returncode == 0, finished.stderr
+    segmenter = load_method_segmenter("priors")
+    assert set(records(out)) == {str(path) for path in images.iterdir()}
+    for image, record in records(out).items():
+        written = read_grey(out / record["mask"])
+        np.testing.assert_allclose(written, segmenter(read_image(image)) * 255, atol=0.51)
+        assert len(np.unique(written)) > 2
+
+
+@pytest.mark.slow
 def test_a_method_segments_without_a_run(tmp_path):
     write_scenes(tmp_path / "scenes", 2, size=48)
     images, out = tmp_path / "scenes/images", tmp_path / "out"

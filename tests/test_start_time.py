@@ -80,6 +80,7 @@ def test_help_lists_a_programs_own_flags_at_once(module, tmp_path):
         (SEGMENT, [*PHOTO, "--method=lost", "--shard=4/4"], "--shard is i/n with i from 0 to n-1"),
         (SEGMENT, [*PHOTO, "--decoder=d.pt"], "--decoder needs --method=found_multi or"),
         (SEGMENT, [*PHOTO, "--method=lost", "--decoder=d.pt"], "lost has no decoder: leave it out"),
+        (SEGMENT, [*PHOTO, "--method=priors", "--weights=w"], "no backbone: leave weights out"),
         (
             SEGMENT,
             [*PHOTO, "--method=found_multi", "--backbone=handcrafted"],
@@ -93,6 +94,8 @@ def test_help_lists_a_programs_own_flags_at_once(module, tmp_path):
         (EVALUATE, ["--method=lost", "--protocols=crop32"], "unknown protocol 'crop32'"),
         (EVALUATE, ["--method=lost", "--postprocessings=crf"], "unknown post-processing 'crf'"),
         (EVALUATE, ["--method=lost", "--backbone=dino_vit8"], "unknown backbone 'dino_vit8'"),
+        (EVALUATE, ["--method=priors", "--backbone=x"], "priors has no backbone: leave backbone"),
+        (EVALUATE, ["--method=priors", "--features=keys"], "priors has no backbone: leave feature"),
         (EVALUATE, ["--predictions=DIR/no", "--datasets=ecssd"], "no folder"),
         (EVALUATE, ["--boxes=DIR/no.json", "--datasets=voc07"], "no.json does not exist"),
         (TRAIN, ["--confg=configs/tricks.py"], "flag 'confg'"),

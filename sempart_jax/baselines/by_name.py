@@ -89,6 +89,13 @@ component; by its trained decoder where one is given, else as the decoder's trai
 found, without their refinement."""
 
 
+PRIORS = "priors"
+"""Saliency priors, see ``baselines.saliency.priors``: they look at an image's pixels alone."""
+
+METHOD_NAMES = (*METHODS, PRIORS)
+"""All methods without training: those over a backbone, and the one that needs none."""
+
+
 def is_found(method: str) -> bool:
     """Whether a method is FOUND's, which looks at the class token or has a decoder."""
     return method.startswith("found")

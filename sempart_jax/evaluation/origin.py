@@ -9,12 +9,13 @@ import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from sempart_jax.baselines.by_name import PRIORS
 from sempart_jax.data.folder import find_images
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.images import UnreadableImageError, read_grey
 from sempart_jax.metrics.protocols import Protocol
 from sempart_jax.predict.load import load_method_segmenter, load_segmenter
-from sempart_jax.predict.options import METHOD_SHORT_SIDE
+from sempart_jax.predict.options import METHOD_BACKBONE
 
 Mask = Float[np.ndarray, "_ _"]
 
@@ -104,23 +105,23 @@ def network_origin(
 
 def method_origin(
     method: str,
-    backbone: str = "dino_vits8",
+    backbone: str | None = None,
     *,
     weights: str | None = None,
     decoder: str | os.PathLike[str] | None = None,
     features: str = "",
-    short_side: int = METHOD_SHORT_SIDE,
+    short_side: int | None = None,
     batch_size: int = 8,
 ) -> Origin:
-    """Set a baseline up over a backbone; it chooses its foreground itself.
+    """Set a baseline up, over a backbone if it has one; it chooses its foreground itself.
 
     Args:
         method: see ``sempart_jax.load_method_segmenter``, also for what is raised.
-        backbone: name of the backbone.
+        backbone: name of the backbone; ``dino_vits8`` by default.
         weights: file of its weights; downloaded by name if None.
         decoder: file of FOUND's decoder, for the methods of that name.
         features: which of the backbone's features it looks at; empty for those of its family.
-        short_side: short side in pixels at which the backbone sees an image.
+        short_side: short side in pixels at which an image is seen; that of the method if None.
         batch_size: images that are processed together.
     """
     segmenter = load_method_segmenter(
@@ -132,11 +133,11 @@ def method_origin(
         resolution=short_side,
         batch_size=batch_size,
     )
-    facts = {
-        "masks": method if decoder is None else f"{method}, decoder {decoder}",
-        "backbone": f"{backbone}, {features}" if features else backbone,
-        "short side seen by the network": f"{segmenter.predictor.input_size(1, 1)[0]} px",
-    }
+    facts = {"masks": method if decoder is None else f"{method}, decoder {decoder}"}
+    if method != PRIORS:
+        name = METHOD_BACKBONE if backbone is None else backbone
+        facts["backbone"] = f"{name}, {features}" if features else name
+    facts["short side seen by the network"] = f"{segmenter.predictor.input_size(1, 1)[0]} px"
     return Origin(masks_of(segmenter.predictor), facts, foreground_chosen=True)
 
 

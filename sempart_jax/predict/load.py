@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sempart_jax.baselines.by_name import METHODS, is_found
+from sempart_jax.baselines.by_name import METHODS, PRIORS, is_found
 from sempart_jax.baselines.found import decoder_weights
 from sempart_jax.networks import builtin_model
 from sempart_jax.networks.backbones import load_backbone
@@ -15,9 +15,15 @@ from sempart_jax.networks.model_format import is_model_file
 from sempart_jax.networks.names import FOUND
 from sempart_jax.networks.released import read_found_decoder
 from sempart_jax.networks.trained import TrainedNetwork
-from sempart_jax.predict.method_step import MethodStep
+from sempart_jax.predict.method_step import MethodStep, priors_predictor
 from sempart_jax.predict.network_step import NetworkStep
-from sempart_jax.predict.options import METHOD_SHORT_SIDE, check_method, check_options
+from sempart_jax.predict.options import (
+    METHOD_BACKBONE,
+    METHOD_SHORT_SIDE,
+    PRIORS_SHORT_SIDE,
+    check_method,
+    check_options,
+)
 from sempart_jax.predict.segmenter import Segmenter
 from sempart_jax.runs.checkpoints import fingerprint_params
 from sempart_jax.runs.load_network import load_network
@@ -106,11 +112,11 @@ def network_segmenter(
 def load_method_segmenter(
     method: str,
     *,
-    backbone: str = "dino_vits8",
+    backbone: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     decoder: str | os.PathLike[str] | None = None,
     features: str = "",
-    resolution: int = METHOD_SHORT_SIDE,
+    resolution: int | None = None,
     refine: str = "guided",
     invert: str = "never",
     batch_size: int = 8,
@@ -122,16 +128,18 @@ def load_method_segmenter(
 
     Args:
         method: ``tokencut``, ``lost``, ``deep_spectral``, ``found_multi`` or ``found_single``, see
-            ``sempart_jax.baselines.by_name.METHODS``.
+            ``sempart_jax.baselines.by_name.METHODS``; or ``priors``, which has no backbone, and
+            soft masks.
         backbone: one of ``sempart_jax.networks.names.BACKBONES``, or ``handcrafted``, which FOUND
-            cannot do with.
+            cannot do with; ``dino_vits8`` by default.
         weights: file of the backbone's weights; by default they are downloaded.
         decoder: FOUND's decoder, for its two methods: its released file, or what else
             :func:`load_segmenter` takes of a run that has trained one; without one they take what
             is not background.
         features: which of the backbone's features the method looks at, see
             ``sempart_jax.networks.names.FEATURES``; empty for those of the backbone's family.
-        resolution: short side in pixels at which the backbone sees an image, rounded to its patch.
+        resolution: short side in pixels at which an image is seen, rounded to the backbone's patch;
+            320 by default, or 128 by ``priors``.
         refine: see :func:`load_segmenter`.
         invert: see :func:`load_segmenter`; methods choose their foreground themselves.
         batch_size: images that are processed together.
@@ -146,7 +154,12 @@ def load_method_segmenter(
             together.
     """
     check_options(refine, invert, resolution=resolution, batch_size=batch_size)
-    check_method(method, backbone, decoder)
+    check_method(method, backbone, decoder, weights, features)
+    if method == PRIORS:
+        short_side = PRIORS_SHORT_SIDE if resolution is None else resolution
+        predictor = priors_predictor(short_side=short_side, batch_size=batch_size)
+        return Segmenter(predictor, refine=refine, invert=invert, origin=lambda: {"method": method})
+    backbone = METHOD_BACKBONE if backbone is None else backbone
     # What can be wrong with a small file shows before a large one is downloaded.
     read_decoder = None if decoder is None else _read_decoder(decoder, backbone, weights)
     module, params = load_backbone(
@@ -170,7 +183,8 @@ def load_method_segmenter(
         chosen = {"features": features} if features else {}
         return {"method": method, "network": " ".join(parts), **chosen}
 
-    predictor = step.predictor(params, short_side=resolution, batch_size=batch_size)
+    short_side = METHOD_SHORT_SIDE if resolution is None else resolution
+    predictor = step.predictor(params, short_side=short_side, batch_size=batch_size)
     return Segmenter(predictor, refine=refine, invert=invert, origin=origin)
 
 

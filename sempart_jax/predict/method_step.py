@@ -1,4 +1,4 @@
-"""What a method without training makes of batches of images, by a frozen backbone's features."""
+"""What a method without training makes of batches of images, mostly by a backbone's features."""
 
 from typing import Any
 
@@ -10,6 +10,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from sempart_jax.baselines.by_name import Features, Method
+from sempart_jax.baselines.saliency.priors import saliency_priors
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.kernels.normalization import from_bytes, normalize
 from sempart_jax.predict.predictor import Fetch, Predictor, pad_batch
@@ -84,3 +85,15 @@ class MethodStep:
             batch_size=batch_size,
             fit=enlarge,
         )
+
+
+def priors_predictor(*, short_side: int, batch_size: int = 8) -> Predictor:
+    """Give soft masks of images of any size by saliency priors, which need no backbone."""
+
+    def start(inputs: UInt8[np.ndarray, "B h w 3"]) -> Fetch:
+        def segment() -> Float[np.ndarray, "B h w"]:
+            return np.stack([saliency_priors(image / np.float32(255))["mask"] for image in inputs])
+
+        return segment
+
+    return Predictor(start, short_side=short_side, patch_size=1, batch_size=batch_size)

@@ -21,7 +21,7 @@ class Segmenter:
 
     ``load_segmenter`` makes one of a trained network, ``load_method_segmenter`` one of a method
     without training, whose masks are made of whole patches, and soft only where ``refine`` makes
-    them so.
+    them so; those of saliency priors are soft.
 
     Attributes:
         predictor: what predicts the masks.

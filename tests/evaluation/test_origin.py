@@ -52,6 +52,17 @@ def test_masks_are_the_methods():
     }
 
 
+def test_priors_have_no_backbone_to_tell_of():
+    images = noise((40, 50), (33, 33))
+    origin = method_origin("priors", short_side=32)
+    masks = origin.source([framed("", image) for image in images], NATIVE)
+    predictor = load_method_segmenter("priors", resolution=32).predictor
+    for mask, expected in zip(masks, predictor(images), strict=True):
+        np.testing.assert_array_equal(mask, expected)
+    assert origin.foreground_chosen
+    assert origin.facts == {"masks": "priors", "short side seen by the network": "32 px"}
+
+
 def test_a_network_sees_images_as_it_is_told(tmp_path):
     write_small_model(tmp_path / "model.safetensors")
     masks = []

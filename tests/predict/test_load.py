@@ -7,10 +7,13 @@ import pytest
 
 import sempart_jax
 from sempart_jax.baselines.found import background_mask
+from sempart_jax.baselines.saliency.priors import saliency_priors
+from sempart_jax.data.image_sizes import resize
 from sempart_jax.kernels.normalization import normalize
 from sempart_jax.networks.model_file import write_model
 from sempart_jax.predict import load
 from sempart_jax.predict.load import load_method_segmenter, load_segmenter, network_segmenter
+from sempart_jax.predict.predictor import stretch
 from sempart_jax.two_tricks.vit import VisionTransformer
 from tests.small_model import small_network
 
@@ -160,3 +163,38 @@ def test_what_does_not_go_together_is_refused_before_the_first_image(asked, tmp_
     with pytest.raises(FileNotFoundError, match=r"absent\.npz"):
         load_method_segmenter("found_multi", decoder=tmp_path / "absent.npz")
     assert len(asked) == before
+
+
+def test_priors_see_an_image_at_128_pixels_and_load_nothing(asked):
+    segmenter = load_method_segmenter("priors", refine="none")
+    assert segmenter.predictor.short_side == 128
+    image = np.random.default_rng(0).integers(0, 256, (70, 90, 3)).astype(np.uint8)
+    shown = resize(image, *segmenter.predictor.input_size(70, 90))
+    assert shown.shape == (128, 171, 3)
+    expected = stretch(saliency_priors(shown / np.float32(255))["mask"], 70, 90)
+    np.testing.assert_array_equal(segmenter(image), expected)
+    one, other = segmenter([image, image[:, ::-1]])
+    np.testing.assert_array_equal(one, expected)
+    assert not np.array_equal(other, expected)
+    assert segmenter.settings() == {
+        "method": "priors",
+        "resolution": 128,
+        "refine": "none",
+        "invert": "never",
+    }
+    assert load_method_segmenter("priors", resolution=64).predictor.short_side == 64
+    assert asked == []
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"backbone": "dino_vits8"}, "priors has no backbone: leave backbone out"),
+        ({"weights": "vit.npz"}, "priors has no backbone: leave weights out"),
+        ({"features": "tokens"}, "priors has no backbone: leave features out"),
+        ({"decoder": "decoder.npz"}, "priors has no decoder: leave it out"),
+    ],
+)
+def test_priors_refuse_what_belongs_to_a_backbone(given, message):
+    with pytest.raises(ValueError, match=message):
+        load_method_segmenter("priors", **given)
