@@ -15,4 +15,5 @@ def get_config() -> ConfigDict:
     config.backbone.name = "dinov2_vits14"
     config.data.image_size = 322
     config.data.resize_size = 357
+    config.loss.weights.principal = 1.0
     return config

@@ -3,6 +3,8 @@
 import json
 import re
 
+import jax
+import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 from PIL import Image
@@ -72,6 +74,20 @@ def test_a_run_leaves_metrics_panels_board_and_checkpoints(straight_run):
     assert best == [str(max(score, key=score.get))]
     assert "image/s" in finished.stderr
     assert "step 40, validation IoU" in finished.stdout + finished.stderr
+
+
+@pytest.mark.slow
+def test_a_run_drawn_to_the_principal_component_is_resumed_bit_for_bit(tmp_path, scenes):
+    def train(workdir, steps):
+        finished = run_train(workdir, scenes / "images", steps=steps, loss__weights__principal=2.0)
+        assert finished.returncode == 0, finished.stderr
+        return read_parameters(workdir, steps)
+
+    straight = train(tmp_path / "straight", 6)
+    train(tmp_path / "resumed", 3)
+    jax.tree.map(np.testing.assert_array_equal, straight, train(tmp_path / "resumed", 6))
+    rows = read_metrics(tmp_path / "straight")
+    assert all(0 < row["train/principal"] < row["train/total"] / 2 for row in rows)
 
 
 @pytest.mark.slow

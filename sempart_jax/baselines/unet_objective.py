@@ -9,26 +9,8 @@ from jaxtyping import Float
 
 from sempart_jax.baselines.unet import UNetNetwork
 from sempart_jax.two_tricks.interfaces import Evaluation, Examples, Variables
-from sempart_jax.two_tricks.losses import Scalar
+from sempart_jax.two_tricks.losses import Scalar, cross_entropy
 from sempart_jax.two_tricks.multiscale import MultiscaleObjective, random_corners
-
-
-def cross_entropy(
-    mask: Float[Array, "B H W"], target: Float[Array, "B H W"], eps: float = 1e-6
-) -> Scalar:
-    """Binary cross-entropy of a mask and a soft target, least where both are equal.
-
-    Args:
-        mask: predicted mask in [0, 1], clipped to ``[eps, 1 - eps]``.
-        target: in [0, 1].
-        eps: in (0, 0.5).
-
-    Returns:
-        Scalar, mean over images and pixels.
-    """
-    mask = jnp.clip(mask, eps, 1 - eps)
-    # -t log m - (1 - t) log(1 - m)
-    return -jnp.mean(target * jnp.log(mask) + (1 - target) * jnp.log1p(-mask))
 
 
 def soft_iou_loss(

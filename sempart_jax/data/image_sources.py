@@ -10,7 +10,12 @@ from jaxtyping import UInt8
 from PIL import Image
 
 from sempart_jax.data.folder import find_images
-from sempart_jax.data.image_sizes import center_crop, check_aspect_ratio, resize_short_side
+from sempart_jax.data.image_sizes import (
+    center_crop,
+    check_aspect_ratio,
+    resize,
+    resize_short_side,
+)
 from sempart_jax.data.images import UnreadableImageError, open_image
 from sempart_jax.data.labelled import PreparedSet, newest_version, prepared_splits
 
@@ -149,14 +154,16 @@ class Samples(NamedTuple):
     mask: UInt8[np.ndarray, "N S S"] | None
 
 
-def read_samples(source: ImageSource, count: int, *, image_size: int, resize_size: int) -> Samples:
+def read_samples(
+    source: ImageSource, count: int, *, image_size: int, resize_size: int | None
+) -> Samples:
     """Read images spread evenly over a data set, and their masks, cropped in the middle.
 
     Args:
         source: images in a fixed order.
         count: number of images wanted.
         image_size: side of the crop in pixels.
-        resize_size: short side before the crop in pixels.
+        resize_size: short side before the crop in pixels; None squeezes the whole image instead.
 
     Returns:
         Fewer than ``count`` images where there are no more readable ones, perhaps none. An image
@@ -179,7 +186,11 @@ def read_samples(source: ImageSource, count: int, *, image_size: int, resize_siz
             continue
         for samples, picture in zip((images, masks), pair, strict=True):
             if picture is not None:
-                whole = resize_short_side(np.asarray(picture), resize_size)
-                samples[filled] = center_crop(whole, image_size)
+                pixels = np.asarray(picture)
+                samples[filled] = (
+                    resize(pixels, image_size, image_size)
+                    if resize_size is None
+                    else center_crop(resize_short_side(pixels, resize_size), image_size)
+                )
         filled += 1
     return Samples(images[:filled], masks[:filled] if isinstance(source, MaskedSource) else None)

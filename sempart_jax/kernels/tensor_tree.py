@@ -1,9 +1,11 @@
 """Nested parameters as flat names, and what is wrong with the tensors under them."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 
@@ -82,3 +84,20 @@ def check_tensors(
 def not_finite(tensors: Mapping[str, np.ndarray]) -> list[str]:
     """Return the names of the tensors that hold NaN or infinity."""
     return [name for name, x in tensors.items() if not np.isfinite(x.astype(np.float32)).all()]
+
+
+def fingerprint_params(params: Any) -> str:
+    """Short hash of a tree's names, shapes and values.
+
+    Args:
+        params: tree of arrays.
+
+    Returns:
+        16 hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:16]

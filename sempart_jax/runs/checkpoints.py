@@ -8,7 +8,6 @@ flipped bit.
 """
 
 import dataclasses
-import hashlib
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ import orbax.checkpoint as ocp
 from absl import logging
 
 from sempart_jax.host.errors import WriteError, writing
+from sempart_jax.kernels.tensor_tree import fingerprint_params
 
 _FINGERPRINTS = "fingerprints"
 _WHOLE_FINGERPRINT = "fingerprint"
@@ -366,23 +366,6 @@ def _fields(state: SteppedState) -> dict[str, Any]:
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
-
-
-def fingerprint_params(params: Any) -> str:
-    """Short hash of a tree's names, shapes and values.
-
-    Args:
-        params: tree of arrays.
-
-    Returns:
-        16 hexadecimal digits.
-    """
-    digest = hashlib.sha256()
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        array = np.asarray(leaf)
-        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
-    return digest.hexdigest()[:16]
 
 
 UNLISTED_ERRORS = (ValueError, KeyError, TypeError)

@@ -78,6 +78,7 @@ def default_config() -> ConfigDict:
     config.loss.weights.consistency = 1.0
     config.loss.weights.ncut_crop = 0.01
     config.loss.weights.equivariance = 0.01
+    config.loss.weights.principal = 0.0  # of the data set's principal component, see training.md
 
     config.multiscale = ConfigDict()
     config.multiscale.enabled = True
@@ -254,6 +255,11 @@ def check_config(config: ConfigDict) -> None:
                 config.backbone[field] == needed,
                 f"{needed!r} where config.network is unet, which has no backbone",
             )
+    require(
+        "loss.weights.principal",
+        has_head or not config.loss.weights.principal,
+        f"0 if config.network is {config.network}, which has no coarse mask",
+    )
     learns_from_masks = config.network in (SELFMASK, UNET)
     require(
         "pseudo_masks",

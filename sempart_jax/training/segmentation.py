@@ -1,29 +1,43 @@
 """A network that learns to segment, as the training loop sees it."""
 
+import dataclasses
 from collections.abc import Sequence
 
+import jax
+import numpy as np
+from absl import logging
+from jax import Array
+from jaxtyping import UInt8
 from ml_collections import ConfigDict
 
-from sempart_jax.data.image_sources import ImageSource
+from sempart_jax.data.image_sources import ImageSource, read_samples
 from sempart_jax.evaluation.results import CENTRE_BOX, Validations
 from sempart_jax.evaluation.validation import validate
+from sempart_jax.kernels.normalization import from_bytes, normalize
+from sempart_jax.kernels.tensor_tree import fingerprint_params
 from sempart_jax.networks.names import NO_BACKBONE
 from sempart_jax.predict.network_step import NetworkStep
+from sempart_jax.predict.predictor import pad_batch
 from sempart_jax.report.panels import draw_panel
-from sempart_jax.runs.checkpoints import fingerprint_params
 from sempart_jax.runs.experiment import build_experiment
 from sempart_jax.training.health import HealthMonitor, plateau_advice
 from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.panel_columns import panel_columns
 from sempart_jax.training.task import TrainingTask, read_views
-from sempart_jax.two_tricks.interfaces import Examples
+from sempart_jax.two_tricks.head_network import HeadNetwork
+from sempart_jax.two_tricks.interfaces import Examples, Variables
 from sempart_jax.two_tricks.multiscale import MultiscaleObjective
+from sempart_jax.two_tricks.objective import SempartObjective
+from sempart_jax.two_tricks.principal import PrincipalForeground, fit_principal_foreground
 from sempart_jax.two_tricks.train_step import (
     Metrics,
     TrainState,
     make_train_step,
     replicate,
 )
+
+PRINCIPAL_IMAGES = 256
+"""Training images whose principal component the coarse mask is drawn towards."""
 
 _VALIDATED_MASKS = {"none": "fine", "guided": "refined", CENTRE_BOX: CENTRE_BOX}
 """Name in the log of each post-processing, and of the box that they are compared with."""
@@ -55,10 +69,24 @@ class SegmentationTask(TrainingTask[TrainState]):
         self._config, self._images, self._last_step = config, images, last_step
         self._experiment = experiment = build_experiment(config, last_step)
         frozen_params = experiment.frozen_params
+        network, objective = experiment.network, experiment.objective
+        if (
+            isinstance(network, HeadNetwork)
+            and isinstance(objective, SempartObjective)
+            and objective.weights.principal
+        ):
+            samples = read_samples(
+                images,
+                PRINCIPAL_IMAGES,
+                image_size=config.data.image_size,
+                resize_size=None,
+            )
+            principal = _principal_foreground(network, frozen_params, samples.image)
+            objective = dataclasses.replace(objective, principal=principal)
         self.weights_fingerprint = fingerprint_params(frozen_params) if frozen_params else None
         self._step = make_train_step(
             experiment.network,
-            experiment.objective,
+            objective,
             experiment.optimizer,
             seed=config.seed,
             augmentation=experiment.augmentation,
@@ -136,3 +164,25 @@ class SegmentationTask(TrainingTask[TrainState]):
         if "ncut" not in rows[0]:
             return None
         return plateau_advice(first_step, [row["ncut"] for row in rows], self._last_step)
+
+
+def _principal_foreground(
+    network: HeadNetwork, frozen_params: Variables, images: UInt8[np.ndarray, "N H W 3"]
+) -> PrincipalForeground:
+    """Fit the principal component of images; ValueError if there is none, or there are no images.
+
+    Every process of a run fits that of the same images, and a resumed run fits it again.
+    """
+    if not len(images):
+        raise ValueError("loss.weights.principal needs training images, and none can be read")
+    logging.info("fitting the principal component of the features of %d images", len(images))
+
+    @jax.jit
+    def features(frozen_params: Variables, image: Array) -> Array:
+        return network.features(frozen_params, normalize(from_bytes(image)))["keys"]
+
+    found = []
+    for first in range(0, len(images), 8):
+        batch = images[first : first + 8]
+        found.append(np.asarray(features(frozen_params, pad_batch(batch, 8)))[: len(batch)])
+    return fit_principal_foreground(np.concatenate(found))

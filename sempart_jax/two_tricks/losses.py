@@ -195,3 +195,23 @@ def equivariance(student: Float[Array, "B H W 1"], target: Float[Array, "B H W 1
         Scalar.
     """
     return jnp.mean((student.astype(jnp.float32) - target.astype(jnp.float32)) ** 2)
+
+
+def cross_entropy(
+    mask: Float[Array, "*shape"], target: Float[Array, "*shape"], eps: float = 1e-6
+) -> Scalar:
+    """Binary cross-entropy of a mask and a soft target, least where both are equal.
+
+    Not part of the papers.
+
+    Args:
+        mask: predicted mask in [0, 1], clipped to ``[eps, 1 - eps]``.
+        target: in [0, 1].
+        eps: in (0, 0.5).
+
+    Returns:
+        Scalar, mean over images and pixels.
+    """
+    mask = jnp.clip(mask, eps, 1 - eps)
+    # -t log m - (1 - t) log(1 - m)
+    return -jnp.mean(target * jnp.log(mask) + (1 - target) * jnp.log1p(-mask))

@@ -11,6 +11,7 @@ from sempart_jax.two_tricks import losses
 from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.interfaces import Evaluation, Examples, Variables
 from sempart_jax.two_tricks.multiscale import MultiscaleObjective, random_corners
+from sempart_jax.two_tricks.principal import PrincipalForeground
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class LossWeights:
     consistency: float = 1.0
     ncut_crop: float = 0.01
     equivariance: float = 0.01
+    principal: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +39,8 @@ class SempartObjective(MultiscaleObjective[HeadNetwork]):
         consistency_warmup_steps: steps in which the weight of the consistency rises linearly from
             0 to its own; the paper has none. In the first steps the fine mask is flat, and pulls
             the coarse mask back to where the N-cut has no gradient: see ``docs/training.md``.
+        principal: what the data set's principal component says of patches, towards which the
+            coarse mask is drawn; the paper has none. ``None`` leaves the term out.
     """
 
     tau: float = 0.4
@@ -44,6 +48,7 @@ class SempartObjective(MultiscaleObjective[HeadNetwork]):
     sigma: float = 1.0
     weights: LossWeights = LossWeights()
     consistency_warmup_steps: int = 0
+    principal: PrincipalForeground | None = None
 
     def evaluate(
         self,
@@ -114,6 +119,10 @@ def evaluate_objective(
         )
         terms["ncut_crop"] = losses.normalized_cut(teacher.keys, teacher.coarse, tau, eps)
         terms["equivariance"] = equivariance
+    if objective.principal is not None:
+        terms["principal"] = losses.cross_entropy(
+            student.coarse, objective.principal(student.keys), eps
+        )
     # L = sum over terms of lambda_k L_k  (Eq. 10 plus the two terms of trick 2)
     total = jnp.zeros(())
     for name, value in terms.items():

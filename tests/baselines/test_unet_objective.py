@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from sempart_jax.baselines.unet import UNet, UNetNetwork
-from sempart_jax.baselines.unet_objective import UNetObjective, cross_entropy, soft_iou_loss
+from sempart_jax.baselines.unet_objective import UNetObjective, soft_iou_loss
 from sempart_jax.two_tricks.interfaces import Examples
+from sempart_jax.two_tricks.losses import cross_entropy
 from sempart_jax.two_tricks.multiscale import crop_and_zoom, random_corners, teacher_target
 from tests.baselines.test_unet import seeded
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sempart_jax.data.builders import prepare
-from sempart_jax.data.image_sizes import center_crop, resize_short_side
+from sempart_jax.data.image_sizes import center_crop, resize, resize_short_side
 from sempart_jax.data.image_sources import (
     ImageFiles,
     MaskedSource,
@@ -143,6 +143,8 @@ def test_samples_are_resized_and_cropped_in_the_middle_with_their_masks(pairs, t
         np.testing.assert_array_equal(image, center_crop(resize_short_side(whole, 10), 8))
         np.testing.assert_array_equal(mask, center_crop(resize_short_side(whole_mask, 10), 8))
     assert read_samples(files(pairs), 3, **sizes).mask is None
+    (squeezed,) = read_samples(files(pairs[2:3]), 1, image_size=8, resize_size=None).image
+    np.testing.assert_array_equal(squeezed, resize(read_image(pairs[2][0]), 8, 8))
     for _, mask in pairs:
         mask.unlink()
     image, mask = read_samples(MaskedImages(pairs, tmp_path), 3, **sizes)

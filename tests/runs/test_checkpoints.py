@@ -11,7 +11,8 @@ import optax
 import pytest
 
 from sempart_jax.host.errors import WriteError
-from sempart_jax.runs.checkpoints import Checkpoints, DamagedCheckpointError, fingerprint_params
+from sempart_jax.kernels.tensor_tree import fingerprint_params
+from sempart_jax.runs.checkpoints import Checkpoints, DamagedCheckpointError
 from sempart_jax.two_tricks.train_step import AveragedTrainState, create_train_state
 
 

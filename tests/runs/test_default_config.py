@@ -85,6 +85,7 @@ def test_default_holds_the_numbers_of_the_paper():
         "loss.weights.consistency": 1.0,
         "loss.weights.ncut_crop": 0.01,
         "loss.weights.equivariance": 0.01,
+        "loss.weights.principal": 0.0,
         "multiscale.crop_fraction": 0.5,
         "guided_filter.radius": 9,
         "guided_filter.eps": 1e-3,
@@ -225,6 +226,13 @@ GOOD_VALUES = [
 @pytest.mark.parametrize("fields", GOOD_VALUES)
 def test_value_at_its_bound_is_taken(fields):
     check_config(changed(fields))
+
+
+def test_only_sempart_has_a_coarse_mask_to_draw_to_the_principal_component():
+    check_config(changed({"loss.weights.principal": 1.0}))
+    message = r"config\.loss\.weights\.principal must be 0 if config\.network is found"
+    with pytest.raises(ValueError, match=message):
+        check_config(changed({"network": "found", "loss.weights.principal": 1.0}))
 
 
 @pytest.mark.parametrize("network", ["found", "selfmask"])

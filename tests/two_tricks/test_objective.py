@@ -8,12 +8,14 @@ import numpy as np
 import optax
 import pytest
 
-from sempart_jax.kernels.normalization import denormalize
+from sempart_jax.kernels.normalization import denormalize, normalize
 from sempart_jax.networks.pretrained import port_head, port_vit
 from sempart_jax.two_tricks.head import SegmentationHead
 from sempart_jax.two_tricks.head_network import HeadNetwork
+from sempart_jax.two_tricks.losses import cross_entropy
 from sempart_jax.two_tricks.multiscale import crop_and_zoom, teacher_target
 from sempart_jax.two_tricks.objective import LossWeights, SempartObjective, evaluate_objective
+from sempart_jax.two_tricks.principal import fit_principal_foreground
 from sempart_jax.two_tricks.vit import VisionTransformer
 
 
@@ -93,13 +95,20 @@ def small():
 
 
 def test_total_is_the_weighted_sum_of_the_terms(small):
-    weights = LossWeights(1.0, 2.0, 3.0, 4.0, 5.0, 6.0)
+    network, backbone_params, _, image = small
+    weights = LossWeights(1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)
+    keys = network.features(backbone_params, normalize(image))["keys"]
+    principal = fit_principal_foreground(np.asarray(keys))
+    objective = SempartObjective(weights=weights, principal=principal)
     corners = jnp.array([[0, 3], [16, 8]])
-    evaluate = jax.jit(lambda c: evaluate_objective(SempartObjective(weights=weights), *small, c))
-    total, terms, _ = evaluate(corners)
+    evaluate = jax.jit(lambda c: evaluate_objective(objective, *small, c))
+    total, terms, student = evaluate(corners)
     expected = sum(getattr(weights, name) * float(value) for name, value in terms.items())
     assert set(terms) == {field.name for field in dataclasses.fields(weights)}
     np.testing.assert_allclose(total, expected, rtol=1e-6)
+    # The coarse mask is drawn to what the principal component says of its own patches.
+    pulled = cross_entropy(student.coarse, principal(keys))
+    np.testing.assert_allclose(terms["principal"], pulled, rtol=1e-4)
 
 
 def test_the_consistency_is_warmed_up_linearly(small):
