@@ -58,7 +58,7 @@ def show_builtin_model(scenes: Path, out: Path, size: int) -> str:
     from sempart_jax.predict.load import load_segmenter
     from sempart_jax.segmentation.collection import segment
 
-    segmenter = load_segmenter()
+    segmenter = load_segmenter("builtin")
     segment([str(scenes / "images")], out, segmenter)
     scores = validate(
         find_pairs(scenes / "images", scenes / "masks"),
@@ -105,10 +105,12 @@ def main() -> None:
     print(f"{time.monotonic() - started:.0f} s in all\n")
     print(f"Look at {workdir / 'panels'}/step_{max(scores):07d}.png (image, masks, filtered mask)")
     print(f"    and {workdir / 'curves.png'} (every loss term)\n")
-    print("Next, with photographs of your own in a folder PHOTOS (downloads DINO's weights once):")
-    print(f"    {sys.executable} -m sempart_jax.segment PHOTOS --method tokencut --out masks")
     print(
-        f"    {sys.executable} -m sempart_jax.train --config configs/tricks.py "
+        "Next, with photographs of your own in a folder PHOTOS (downloads DINOv2 once):"
+    )
+    print(f"    {sys.executable} -m sempart_jax.segment PHOTOS --out masks")
+    print(
+        f"    {sys.executable} -m sempart_jax.train --config configs/dinov2_head.py "
         "--workdir runs/mine --config.data.train=PHOTOS"
     )
 

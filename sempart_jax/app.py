@@ -28,7 +28,7 @@ def define_flags() -> None:
         "workdir",
         None,
         "Network: a run's directory, a checkpoint, a model file or a released head. Default: "
-        f"{builtin_model.NAME}, the model of the package.",
+        f"{builtin_model.DINOV2}, the head of the package over DINOv2 ViT-S/14.",
     )
     flags.DEFINE_string("backbone", None, "Backbone that a released head was trained on.")
     flags.DEFINE_string("weights", None, "Weight file of the backbone, if it has moved.")
@@ -45,8 +45,7 @@ def define_flags() -> None:
 
 
 def _main() -> None:
-    workdir = flags.FLAGS.workdir
-    source = find_source(builtin_model.NAME if workdir is None else workdir)
+    source = find_source(flags.FLAGS.workdir)
     signal.signal(signal.SIGTERM, _leave)
     with tempfile.TemporaryDirectory(prefix="sempart_jax_app_") as folder:
         # Gradio serves the files in these folders, and looks up their names when it is imported.

@@ -98,7 +98,7 @@ def define_flags() -> None:
         None,
         FOREGROUND_RULES,
         "How to choose the foreground: by the mean of a batch, of each image, or not at all. "
-        "Default: that of the protocol; none for --method and --predictions.",
+        "Default: that of the protocol; none for --method, --predictions, and networks that know.",
     )
     flags.DEFINE_bool(
         "extra_metrics", None, "Add weighted F, S- and E-measure; needs the extra [metrics]."

@@ -2,7 +2,8 @@ r"""Segment images: files, folders with their subfolders, or patterns.
 
     python -m sempart_jax.segment photos 'more/**/*.jpg' one.png --workdir runs/tricks --out masks
 
-Without `--workdir`, the built-in model is used, if this installation has one.
+Without `--workdir`, it uses the head over DINOv2 that comes with the package, whose backbone is
+downloaded once; --weights names a file of it instead.
 
 For each image, at its own size, this writes a mask (OUT/masks/NAME.png), the image with the
 foreground tinted and outlined (OUT/overlays/NAME.jpg), an RGBA cut-out (OUT/cutouts/NAME.png), and
@@ -54,7 +55,7 @@ def define_flags() -> None:
         "workdir",
         None,
         "Network: a run's directory, a checkpoint, a model file or a released head. Default: "
-        f"{builtin_model.NAME}, the model of the package.",
+        f"{builtin_model.DINOV2}, the head of the package over DINOv2 ViT-S/14.",
     )
     flags.DEFINE_enum(
         "method",
@@ -80,7 +81,7 @@ def define_flags() -> None:
         None,
         INVERSIONS,
         "Which masks to invert; auto: those that cover more than half of the image. Default: auto, "
-        "or never with --method, which chooses the foreground itself.",
+        "or never with --method and networks that know the foreground, as that of the package.",
     )
     flags.DEFINE_integer(
         "resolution",
@@ -125,7 +126,7 @@ def _source() -> Path | None:
             raise ValueError(
                 "--features applies to --method only: a network uses the features it was trained on"
             )
-        return find_source(builtin_model.NAME if given.workdir is None else given.workdir)
+        return find_source(given.workdir)
     if given.workdir is not None:
         raise ValueError("give either --workdir or --method, not both")
     check_method(given.method, **_given("backbone", "decoder", "weights", "features"))

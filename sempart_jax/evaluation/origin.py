@@ -100,7 +100,7 @@ def network_origin(
         "short side seen by the network": f"{predictor.input_size(1, 1)[0]} px",
         "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }
-    return Origin(masks_of(predictor), facts)
+    return Origin(masks_of(predictor), facts, foreground_chosen=network.foreground_chosen)
 
 
 def method_origin(

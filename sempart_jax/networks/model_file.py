@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 from typing import Any
 
+from absl import logging
+
 from sempart_jax.baselines.selfmask_network import SelfMaskNetwork
 from sempart_jax.baselines.unet import UNetNetwork
-from sempart_jax.kernels.tensor_tree import check_tensors, flatten, unflatten
+from sempart_jax.kernels.tensor_tree import check_tensors, fingerprint_params, flatten, unflatten
 from sempart_jax.networks.by_name import create_network, load_frozen, name_network
 from sempart_jax.networks.model_format import (
     BACKBONE,
@@ -54,7 +56,7 @@ def write_model(
 def describe(network: TrainedNetwork) -> Description:
     """Say what a model file tells of a network beside its tensors."""
     sizes: dict[str, Any] = {}
-    modules = network.modules
+    modules, frozen = network.modules, network.frozen_params
     if isinstance(modules, HeadNetwork) and isinstance(modules.backbone, VisionTransformer):
         backbone = modules.backbone
         sizes = {
@@ -78,6 +80,8 @@ def describe(network: TrainedNetwork) -> Description:
         compute_dtype=network.dtype,
         network=name_network(modules),
         head_dtype=network.head_dtype,
+        backbone_fingerprint=fingerprint_params(frozen) if frozen else "",
+        foreground_chosen=network.foreground_chosen,
         **sizes,
     )
 
@@ -90,7 +94,8 @@ def read_model(
     Args:
         path: the file.
         weights: file of the backbone's weights for a file without backbone; without it they are
-            loaded, and if need be downloaded, by the backbone's name.
+            loaded, and if need be downloaded, by the backbone's name. Where they are not those
+            that the head was trained on, a warning says so.
 
     Raises:
         FileNotFoundError: if there is no such file, or the backbone's weights cannot be had.
@@ -106,7 +111,8 @@ def read_model(
             f"{path} holds the backbone {description.backbone} and no head, so it gives no masks: "
             "it can serve as weights of a backbone"
         )
-    if holds_backbone(path):
+    is_whole = holds_backbone(path)
+    if is_whole:
         if weights is not None:
             raise ValueError(f"{path} holds its backbone: leave out the weights {weights}")
         weights = path
@@ -119,6 +125,14 @@ def read_model(
         features=description.features or ("" if description.backbone == HANDCRAFTED else "keys"),
         position_directions=description.position_directions,
     )
+    trained_on = description.backbone_fingerprint
+    if trained_on and not is_whole and fingerprint_params(frozen_params) != trained_on:
+        logging.warning(
+            "the weights of %s are not those that the head in %s was trained on: if they come "
+            "from another training, its masks may be much worse",
+            description.backbone,
+            path,
+        )
     modules = create_network(
         description.network,
         module,
@@ -149,4 +163,5 @@ def read_model(
         dtype=description.compute_dtype,
         origin=f"model file {path} ({description.origin})",
         head_dtype=description.head_dtype,
+        foreground_chosen=description.foreground_chosen,
     )

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ PARTS = (BACKBONE, "head/params/", "head/batch_stats/")
 DTYPES = ("float32", "bfloat16")
 LATER_FIELDS = (
     *("network", "queries", "decoder_layers", "head_dtype", "head_channels"),
-    *("features", "position_directions", "unet_channels"),
+    *("features", "position_directions", "unet_channels", "backbone_fingerprint"),
+    "foreground_chosen",
 )
 """Fields that older files lack: they are of ``sempart`` with the paper's head in float32."""
 
@@ -56,6 +57,9 @@ class Description:
         features: which of the backbone's features the network looks at; empty for keys.
         position_directions: directions of position bias that are projected out of them.
         unet_channels: features of the first level of the network ``unet``.
+        backbone_fingerprint: of the parameters of the backbone that the head was trained on, see
+            ``tensor_tree.fingerprint_params``; empty where that is not known.
+        foreground_chosen: whether training has told the network which side is foreground.
 
     Raises:
         ValueError: if a value is out of range.
@@ -76,6 +80,8 @@ class Description:
     features: str = ""
     position_directions: int = 0
     unet_channels: int = 32
+    backbone_fingerprint: str = ""
+    foreground_chosen: bool = False
 
     def __post_init__(self) -> None:
         """Check the values, which may come from a damaged file."""
@@ -169,7 +175,7 @@ def read_description(path: str | os.PathLike[str]) -> Description:
             f"{path} has the format version {version}, and this program reads {VERSION}: install "
             "the sempart_jax that wrote it, or a newer one"
         )
-    parsers = {
+    parsers: dict[str, Callable[[str], Any]] = {
         "patch_size": int,
         "short_side": int,
         "filter_radius": int,
@@ -179,6 +185,7 @@ def read_description(path: str | os.PathLike[str]) -> Description:
         "head_channels": int,
         "position_directions": int,
         "unet_channels": int,
+        "foreground_chosen": lambda text: text == "True",
     }
     try:
         return Description(

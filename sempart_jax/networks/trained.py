@@ -19,6 +19,8 @@ class TrainedNetwork:
         dtype: type of the backbone's matrix products.
         origin: where it comes from, in a few words.
         head_dtype: type of the products in the head of the network ``sempart``.
+        foreground_chosen: whether training has told it which side is foreground; the N-cut alone
+            does not, and the masks of some images may then have to be inverted.
     """
 
     modules: MaskNetwork
@@ -29,6 +31,7 @@ class TrainedNetwork:
     dtype: str
     origin: str
     head_dtype: str = "float32"
+    foreground_chosen: bool = False
 
     @property
     def patch_size(self) -> int:

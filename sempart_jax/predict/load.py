@@ -8,7 +8,7 @@ import numpy as np
 
 from sempart_jax.baselines.by_name import METHODS, PRIORS, is_found
 from sempart_jax.baselines.found import decoder_weights
-from sempart_jax.networks import builtin_model
+from sempart_jax.kernels.tensor_tree import fingerprint_params
 from sempart_jax.networks.backbones import load_backbone
 from sempart_jax.networks.by_name import name_network
 from sempart_jax.networks.model_format import is_model_file
@@ -25,31 +25,30 @@ from sempart_jax.predict.options import (
     check_options,
 )
 from sempart_jax.predict.segmenter import Segmenter
-from sempart_jax.runs.checkpoints import fingerprint_params
 from sempart_jax.runs.load_network import load_network
 from sempart_jax.two_tricks.train_step import replicate
 
 
 def load_segmenter(
-    source: str | os.PathLike[str] = builtin_model.NAME,
+    source: str | os.PathLike[str] | None = None,
     *,
     backbone: str | None = None,
     weights: str | os.PathLike[str] | None = None,
     resolution: int | None = None,
     refine: str = "guided",
-    invert: str = "auto",
+    invert: str | None = None,
     batch_size: int = 8,
 ) -> Segmenter:
     """Load a trained network for use on pictures.
 
-    >>> segmenter = load_segmenter("runs/tricks")  # doctest: +SKIP
+    >>> segmenter = load_segmenter()  # doctest: +SKIP
     >>> mask = segmenter(PIL.Image.open("photo.jpg"))  # doctest: +SKIP
 
     Args:
         source: a run's directory; one checkpoint of it, ``RUN/checkpoints/STEP`` or
             ``RUN/best/STEP``; a model file (``.safetensors``); or the head released with *Two
-            Tricks* as ``.pth``, ``.npz`` or ``.safetensors``. By default the built-in model,
-            ``builtin``.
+            Tricks* as ``.pth``, ``.npz`` or ``.safetensors``. ``dinov2``, the default, is the head
+            over DINOv2 ViT-S/14 that comes with the package; ``builtin`` needs no download.
         backbone: name of the backbone that a released head was trained on; ``dino_vits8`` by
             default where its patch is 8. Runs and model files know theirs.
         weights: file of the backbone's weights, where ``source`` does not hold or find them; by
@@ -58,7 +57,9 @@ def load_segmenter(
             that of its training if None.
         refine: what sharpens the masks at the size of their images: ``none``, ``guided``,
             ``bilateral`` or ``bilateral_16_16_8``.
-        invert: see ``sempart_jax.predict.pictures.choose_side``.
+        invert: see ``sempart_jax.predict.pictures.choose_side``. By default ``never`` where
+            training has told the network which side is foreground, as that of the package, or
+            else ``auto``.
         batch_size: images that are processed together.
 
     Returns:
@@ -70,7 +71,7 @@ def load_segmenter(
         ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
         ValueError: if something is damaged, unknown or out of range, or the backbone must be told.
     """
-    check_options(refine, invert, resolution=resolution, batch_size=batch_size)
+    check_options(refine, invert or "auto", resolution=resolution, batch_size=batch_size)
     network = load_network(source, backbone=backbone, weights=weights)
     return network_segmenter(
         network, resolution=resolution, refine=refine, invert=invert, batch_size=batch_size
@@ -82,13 +83,14 @@ def network_segmenter(
     *,
     resolution: int | None = None,
     refine: str = "guided",
-    invert: str = "auto",
+    invert: str | None = None,
     batch_size: int = 8,
 ) -> Segmenter:
     """Put a network on all local devices; each of seven image shapes compiles at first use.
 
     The other arguments, and the ValueError that they raise, are those of :func:`load_segmenter`.
     """
+    invert = invert or ("never" if network.foreground_chosen else "auto")
     check_options(refine, invert, resolution=resolution, batch_size=batch_size)
     predictor = NetworkStep(network.modules, replicate(network.frozen_params)).predictor(
         replicate(network.variables),

@@ -6,7 +6,7 @@ from pathlib import Path
 from sempart_jax.networks.backbones import load_backbone
 from sempart_jax.networks.model_file import read_model
 from sempart_jax.networks.model_format import is_model_file
-from sempart_jax.networks.names import NO_BACKBONE
+from sempart_jax.networks.names import NO_BACKBONE, UNET
 from sempart_jax.networks.released import head_shape, infer_backbone, read_released_head
 from sempart_jax.networks.trained import TrainedNetwork
 from sempart_jax.runs.checkpoints import Checkpoints, DamagedCheckpointError
@@ -23,7 +23,7 @@ RELEASED_SHORT_SIDE = 320
 
 
 def load_network(
-    source: str | os.PathLike[str],
+    source: str | os.PathLike[str] | None,
     *,
     backbone: str | None = None,
     weights: str | os.PathLike[str] | None = None,
@@ -35,7 +35,8 @@ def load_network(
     Args:
         source: a run's directory; one checkpoint of it, ``RUN/checkpoints/STEP`` or
             ``RUN/best/STEP``; a model file of this project; or the tensors of the head released
-            with *Two Tricks* as ``.pth``, ``.npz`` or ``.safetensors``; or ``builtin``.
+            with *Two Tricks* as ``.pth``, ``.npz`` or ``.safetensors``; or a model of the package,
+            see ``runs.source.find_source``.
         backbone: name of the backbone that a released head was trained on; ``dino_vits8`` by
             default for a head of patch 8, while one of patch 16 may belong to ``dino_vits16`` or
             ``ibot_vits16``, and has to be told. Runs and model files know theirs.
@@ -43,8 +44,8 @@ def load_network(
             default they are downloaded by the backbone's name.
 
     Raises:
-        FileNotFoundError: if there is no such source, checkpoint, file of weights or built-in
-            model.
+        FileNotFoundError: if there is no such source, checkpoint, file of weights or model of
+            the package.
         ModuleNotFoundError: if a PyTorch file is to be read, and PyTorch is not installed.
         ValueError: if something is damaged or of another kind, or the backbone is not the one that
             the source was trained on, or has to be told.
@@ -93,6 +94,7 @@ def _load_run(path: Path, weights: str | None) -> TrainedNetwork:
         dtype=config.backbone.dtype,
         origin=f"run {workdir}, step {step}, {kind}",
         head_dtype=config.head.dtype,
+        foreground_chosen=config.network == UNET or config.loss.weights.principal > 0,
     )
 
 

@@ -11,23 +11,24 @@ CHECKPOINT_FOLDERS = {"checkpoints": False, "best": True}
 KINDS = (
     "a run's directory (the --workdir of its training), one checkpoint of it "
     "(RUN/checkpoints/STEP or RUN/best/STEP), a model file (.safetensors), a released head "
-    f"(.pth, .npz, .safetensors), or {builtin_model.NAME}"
+    f"(.pth, .npz, .safetensors), or {' or '.join(builtin_model.FILES)}"
 )
 """What is taken, in words."""
 
 
-def find_source(source: str | os.PathLike[str]) -> Path:
+def find_source(source: str | os.PathLike[str] | None) -> Path:
     """Return the path of a file, of a run's directory, or of one of its checkpoints.
 
     Args:
-        source: where a network is to be loaded from; the string ``builtin``, which is no path,
-            stands for the built-in model.
+        source: where a network is to be loaded from; a string that is a name in
+            ``builtin_model.FILES``, and no path, stands for that model of the package, None for
+            the first of them that there is.
 
     Raises:
-        FileNotFoundError: it is something else, or this installation has no built-in model.
+        FileNotFoundError: it is something else, or this installation lacks the model.
     """
-    if source == builtin_model.NAME:
-        return builtin_model.builtin_model_path()
+    if source is None or source in builtin_model.FILES:
+        return builtin_model.builtin_model_path(source if source is None else str(source))
     path = Path(source)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: give {KINDS}")

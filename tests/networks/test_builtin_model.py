@@ -12,14 +12,21 @@ import sempart_jax
 from sempart_jax.data.images import read_grey, read_image
 from sempart_jax.data.synthetic import synthetic_scene, write_scenes
 from sempart_jax.networks import builtin_model
-from sempart_jax.networks.builtin_model import FILE, FOLDER, LARGEST, builtin_model_path
-from sempart_jax.networks.model_format import HEAD, read_description, read_tensors
+from sempart_jax.networks.builtin_model import (
+    DINOV2,
+    FILE,
+    FILES,
+    FOLDER,
+    LARGEST,
+    builtin_model_path,
+)
+from sempart_jax.networks.model_format import BACKBONE, HEAD, read_description, read_tensors
 from sempart_jax.predict.load import load_segmenter
 from sempart_jax.runs.source import find_source
 from tests.commands import REPOSITORY, own_words, run_with_builtin_model
 from tests.small_model import write_small_model
 
-PACKAGED = FOLDER / FILE
+PACKAGED, HEAD_OVER_DINOV2 = FOLDER / FILE, FOLDER / FILES[DINOV2]
 
 MISSING = "error: this installation of sempart_jax has no built-in model"
 
@@ -36,6 +43,17 @@ def test_it_is_used_where_no_source_is_named(model, monkeypatch):
     for ours in (load_segmenter(resolution=24), load_segmenter("builtin", resolution=24)):
         assert ours.settings() == named.settings()
         np.testing.assert_array_equal(ours(image), named(image))
+
+
+def test_the_head_over_dinov2_is_preferred(model, monkeypatch, tmp_path):
+    monkeypatch.setattr(builtin_model, "FOLDER", tmp_path)
+    (tmp_path / FILE).write_bytes(model.read_bytes())
+    assert find_source(None) == find_source("builtin") == tmp_path / FILE
+    with pytest.raises(FileNotFoundError, match="no dinov2 model: name a run"):
+        find_source("dinov2")
+    (tmp_path / FILES[DINOV2]).write_bytes(model.read_bytes())
+    assert find_source(None) == find_source("dinov2") == tmp_path / FILES[DINOV2]
+    assert find_source("builtin") == tmp_path / FILE
 
 
 def test_a_folder_of_its_name_is_named_otherwise(model, monkeypatch, tmp_path):
@@ -105,8 +123,9 @@ sys.modules["sempart_jax.web.serving"] = types.SimpleNamespace(serve=serve)
 def test_it_is_among_the_files_of_the_package():
     settings = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))
     patterns = settings["tool"]["setuptools"]["package-data"]["sempart_jax"]
-    name = str(PACKAGED.relative_to(Path(sempart_jax.__file__).parent))
-    assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
+    for path in (PACKAGED, HEAD_OVER_DINOV2):
+        name = str(path.relative_to(Path(sempart_jax.__file__).parent))
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns)
 
 
 @pytest.mark.skipif(not PACKAGED.is_file(), reason="this installation has no built-in model")
@@ -122,6 +141,26 @@ def test_the_packaged_model_is_small_and_works():
             assert tensor.get_dtype() == expected, name
     assert any(name.startswith(HEAD) for name in read_tensors(PACKAGED))
     image, truth = synthetic_scene(np.random.default_rng(1), 128)
-    mask = load_segmenter()(image)
+    mask = load_segmenter("builtin")(image)
     assert mask.shape == truth.shape[:2]
     assert mask.std() > 0.1, "it tells parts of the image apart"
+
+
+def test_the_packaged_head_says_over_which_weights_it_was_trained():
+    assert HEAD_OVER_DINOV2.stat().st_size <= 1_600_000
+    description = read_description(HEAD_OVER_DINOV2)
+    assert (description.network, description.backbone) == ("sempart", "dinov2_vits14")
+    assert (description.features, description.short_side) == ("tokens", 322)
+    assert description.foreground_chosen
+    assert len(description.backbone_fingerprint) == 16
+    assert not read_tensors(HEAD_OVER_DINOV2, BACKBONE)
+
+
+@pytest.mark.slow
+def test_the_packaged_head_runs_and_tells_other_weights(caplog):
+    segmenter = load_segmenter(weights="random", resolution=56, batch_size=1)
+    assert sum("not those that the head in" in message for message in caplog.messages) == 1
+    image, _ = synthetic_scene(np.random.default_rng(1), 64)
+    mask = segmenter(image)
+    assert mask.shape == image.shape[:2]
+    assert np.isfinite(mask).all()

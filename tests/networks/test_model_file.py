@@ -1,6 +1,7 @@
 """Networks in one file of our own."""
 
 import dataclasses
+import re
 
 import jax
 import numpy as np
@@ -8,7 +9,8 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from sempart_jax.kernels.tensor_tree import flatten
+from sempart_jax.evaluation.origin import network_origin
+from sempart_jax.kernels.tensor_tree import fingerprint_params, flatten
 from sempart_jax.networks import names
 from sempart_jax.networks.by_name import create_network
 from sempart_jax.networks.model_file import read_model, write_model
@@ -24,6 +26,7 @@ from sempart_jax.networks.model_format import (
 )
 from sempart_jax.networks.pretrained import create_backbone, load_backbone_params
 from sempart_jax.networks.trained import TrainedNetwork
+from sempart_jax.predict.load import load_segmenter
 from tests.baselines.test_unet import seeded
 from tests.two_tricks.small_network import BACKBONE as SMALL_VIT
 from tests.two_tricks.small_network import NETWORK, seeded_variables
@@ -80,7 +83,7 @@ def test_a_network_comes_back_as_it_was(network, path):
     np.testing.assert_array_equal(masks(found), masks(network))
 
 
-def test_names_and_description_are_those_of_the_format(path):
+def test_names_and_description_are_those_of_the_format(network, path):
     with safetensors.safe_open(path, framework="numpy") as file:
         stored, metadata = set(file.keys()), file.metadata()
     assert {
@@ -106,6 +109,8 @@ def test_names_and_description_are_those_of_the_format(path):
         "features": "keys",
         "position_directions": "0",
         "unet_channels": "32",
+        "backbone_fingerprint": fingerprint_params(network.frozen_params),
+        "foreground_chosen": "False",
     }
 
 
@@ -362,3 +367,34 @@ def test_what_could_not_be_read_back_is_not_written(network, path):
         write_model(path.with_suffix(".npz"), network)
     assert path.read_bytes() == before
     assert [file.name for file in path.parent.iterdir()] == [path.name]
+
+
+def test_other_weights_of_the_backbone_are_told_once(network, path, tmp_path, caplog):
+    write_model(path, network, include_backbone=False)
+    own, other = tmp_path / "own.safetensors", tmp_path / "other.safetensors"
+    write_model(own, network)
+    changed = jax.tree.map(lambda leaf: leaf * 1.001, network.frozen_params)
+    write_model(other, dataclasses.replace(network, frozen_params=changed))
+    assert not read_model(path, own).foreground_chosen
+    assert not caplog.messages
+    read_model(path, other)
+    (message,) = caplog.messages
+    assert re.search("the weights of small are not those that the head in .* trained on", message)
+    caplog.clear()
+    # A file that holds its backbone may have rounded it.
+    write_model(path, network, dtype="bfloat16")
+    read_model(path)
+    # Older files do not say on which weights they were trained.
+    write_model(path, network, include_backbone=False)
+    change(path, backbone_fingerprint=None)
+    read_model(path, other)
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("chosen", [False, True])
+def test_a_network_that_knows_the_foreground_is_not_inverted(network, tmp_path, chosen):
+    path = tmp_path / "model.safetensors"
+    write_model(path, dataclasses.replace(network, foreground_chosen=chosen))
+    assert load_segmenter(path).invert == ("never" if chosen else "auto")
+    assert load_segmenter(path, invert="always").invert == "always"
+    assert network_origin(path).foreground_chosen == chosen
