@@ -105,9 +105,7 @@ def main() -> None:
     print(f"{time.monotonic() - started:.0f} s in all\n")
     print(f"Look at {workdir / 'panels'}/step_{max(scores):07d}.png (image, masks, filtered mask)")
     print(f"    and {workdir / 'curves.png'} (every loss term)\n")
-    print(
-        "Next, with photographs of your own in a folder PHOTOS (downloads DINOv2 once):"
-    )
+    print("Next, with photographs of your own in a folder PHOTOS (downloads DINOv2 once):")
     print(f"    {sys.executable} -m sempart_jax.segment PHOTOS --out masks")
     print(
         f"    {sys.executable} -m sempart_jax.train --config configs/dinov2_head.py "

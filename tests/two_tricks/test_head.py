@@ -128,8 +128,10 @@ def test_golden_training_call(golden):
         ours = gradient
         for part in name.split("/"):
             ours = ours[part]
-        # A bias before batch norm has gradient zero but for rounding: hold it to its stage's scale.
-        np.testing.assert_allclose(ours, leaf, rtol=1e-3, atol=2e-6, err_msg=name)
+        # A sum of many products is rounded by their scale, which varies by machine; a bias before
+        # batch norm has gradient zero but for rounding.
+        scale = max(2e-6, 4e-3 * np.abs(leaf).max())
+        np.testing.assert_allclose(ours, leaf, rtol=1e-3, atol=scale, err_msg=name)
         compared += 1
     assert compared == 40
 
