@@ -11,6 +11,7 @@ from PIL import Image
 
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.runs.checkpoints import Checkpoints
+from sempart_jax.runs.load_network import load_network
 from tests.commands import run_train
 
 
@@ -88,6 +89,7 @@ def test_a_run_drawn_to_the_principal_component_is_resumed_bit_for_bit(tmp_path,
     jax.tree.map(np.testing.assert_array_equal, straight, train(tmp_path / "resumed", 6))
     rows = read_metrics(tmp_path / "straight")
     assert all(0 < row["train/principal"] < row["train/total"] / 2 for row in rows)
+    assert load_network(tmp_path / "straight").foreground_chosen
 
 
 @pytest.mark.slow

@@ -185,7 +185,7 @@ def read_description(path: str | os.PathLike[str]) -> Description:
         "head_channels": int,
         "position_directions": int,
         "unet_channels": int,
-        "foreground_chosen": lambda text: text == "True",
+        "foreground_chosen": _truth,
     }
     try:
         return Description(
@@ -199,6 +199,12 @@ def read_description(path: str | os.PathLike[str]) -> Description:
         raise ValueError(f"{path}: its metadata lack the field {error}; get it again") from error
     except ValueError as error:
         raise ValueError(f"{path}: a field of its metadata is wrong: {error}") from error
+
+
+def _truth(text: str) -> bool:
+    if text not in ("True", "False"):
+        raise ValueError(f"foreground_chosen must be True or False, got {text!r}")
+    return text == "True"
 
 
 def holds_backbone(path: str | os.PathLike[str]) -> bool:

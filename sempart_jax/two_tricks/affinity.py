@@ -19,6 +19,12 @@ STRIP = 400
 """Most rows of a block at a time: with fewer, products of matrices are slow on a CPU."""
 
 
+def inverse_length(features: Float[Array, "*shape D"]) -> Float[Array, "*shape 1"]:
+    """Invert the length of features; an all-zero feature times it stays zero."""
+    squared = jnp.sum(features * features, axis=-1, keepdims=True)
+    return lax.rsqrt(jnp.maximum(squared, 1e-24))
+
+
 @jax.jit
 def affinity_products(
     unit: Float[Array, "B N D"],

@@ -13,17 +13,11 @@ from jax import Array, lax
 from jaxtyping import Float
 
 from sempart_jax.kernels.resize import resize_bilinear
-from sempart_jax.two_tricks.affinity import affinity_links
+from sempart_jax.two_tricks.affinity import affinity_links, inverse_length
 
 Scalar = Float[Array, ""]
 
 _NEIGHBOURS = 8
-
-
-def _inverse_length(features: Array) -> Array:
-    """Invert the length of features ``[..., D]``; an all-zero feature times it stays zero."""
-    squared = jnp.sum(features * features, axis=-1, keepdims=True)
-    return lax.rsqrt(jnp.maximum(squared, 1e-24))
 
 
 def normalized_cut(
@@ -50,7 +44,7 @@ def normalized_cut(
     """
     batch, height, width, _ = mask.shape
     features = lax.stop_gradient(features.astype(jnp.float32))
-    unit = (features * _inverse_length(features)).reshape(batch, height * width, -1)
+    unit = (features * inverse_length(features)).reshape(batch, height * width, -1)
     s = jnp.clip(mask.astype(jnp.float32), eps, 1 - eps).reshape(batch, height * width, 1)
     # The four sums s^T W s, s^T W (1-s), (1-s)^T W s, (1-s)^T W (1-s), each without subtraction.
     links = affinity_links(unit, jnp.concatenate([s, 1 - s], axis=-1), tau, eps)
@@ -153,7 +147,7 @@ def graph_total_variation_coarse(
         _edge_counts(*mask.shape[1:]),
         _edges(mask),
         _edges(features),
-        _edges(_inverse_length(features)[..., 0]),
+        _edges(inverse_length(features)[..., 0]),
         strict=True,
     ):
         product = jnp.matmul(keys[0] * keys[1], ones, precision=lax.Precision.HIGHEST)

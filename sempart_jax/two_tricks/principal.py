@@ -14,6 +14,9 @@ from flax import linen as nn
 from jax import Array, lax
 from jaxtyping import Float
 
+from sempart_jax.kernels.scales import otsu, unit_range
+from sempart_jax.two_tricks.affinity import inverse_length
+
 _BINS = 512
 _BANDWIDTH = 0.1
 """Of the density along the direction, in standard deviations."""
@@ -40,9 +43,10 @@ class PrincipalForeground:
     def __call__(self, features: Float[Array, "B h w D"]) -> Float[Array, "B h w 1"]:
         """Say how much of foreground a patch is, in (0, 1); no gradient flows into the features."""
         features = lax.stop_gradient(features.astype(jnp.float32))
-        length = jnp.sqrt(jnp.maximum(jnp.sum(features**2, axis=-1, keepdims=True), 1e-24))
         direction = jnp.asarray(self.direction, jnp.float32)
-        place = (features / length) @ direction - float(self.mean @ self.direction)
+        place = (features * inverse_length(features)) @ direction - float(
+            self.mean @ self.direction
+        )
         return nn.sigmoid(_STEEPNESS * (place - self.threshold) / self.distance)[..., None]
 
 
@@ -78,17 +82,11 @@ def fit_principal_foreground(features: Float[np.ndarray, "N h w D"]) -> Principa
 
 def _valley(places: Float[np.ndarray, " N"]) -> tuple[float, float]:
     """Return where the density between two groups is least, and the distance of their means."""
+    scaled = unit_range(places)
+    is_upper = scaled >= otsu(scaled, np.ones(len(places), int))
+    lower, upper = float(places[~is_upper].mean()), float(places[is_upper].mean())
     counts, edges = np.histogram(places, _BINS)
     centres = (edges[:-1] + edges[1:]) / 2
-    below, sums = np.cumsum(counts), np.cumsum(counts * centres)
-    # Of all splits into two groups that hold something: their means, and their distance in Otsu's
-    # measure, (w_0 w_1) (m_1 - m_0)^2.
-    split = np.flatnonzero((below > 0) & (below < below[-1]))
-    lower = sums[split] / below[split]
-    upper = (sums[-1] - sums[split]) / (below[-1] - below[split])
-    between = below[split] * (below[-1] - below[split]) * (upper - lower) ** 2
-    best = np.argmax(between)
-    lower, upper = float(lower[best]), float(upper[best])
     grid = np.linspace(lower, upper, 200)
     kernel = np.exp(-(((grid[:, None] - centres) / (_BANDWIDTH * places.std())) ** 2) / 2)
     return float(grid[np.argmin(kernel @ counts)]), upper - lower

@@ -9,8 +9,8 @@ from scipy.spatial.distance import mahalanobis
 
 from sempart_jax.baselines.saliency import automata, background, barrier, graph_cut, ranking
 from sempart_jax.baselines.saliency.priors import agreement, saliency_priors
-from sempart_jax.baselines.saliency.scales import otsu, unit_range
 from sempart_jax.baselines.saliency.superpixels import describe, rgb_to_lab, slic
+from sempart_jax.kernels.scales import otsu, unit_range
 
 PRIORS = ("robust_background", "manifold_ranking", "cellular_automata", "minimum_barrier")
 

@@ -323,6 +323,7 @@ def test_everything_wrong_is_told_at_once(path):
         ({"network": "selfmask", "decoder_layers": str(10**9)}, "decoder_layers must be 1 to 100"),
         ({"filter_eps": "nan"}, "filter_eps must be above 0, got nan"),
         ({"compute_dtype": "int8"}, "compute_dtype must be float32 or bfloat16, got 'int8'"),
+        ({"foreground_chosen": "1"}, "foreground_chosen must be True or False, got '1'"),
         ({"backbone": "large"}, "unknown backbone 'large'"),
     ],
 )

@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
-from sempart_jax.baselines.saliency.scales import unit_range
 from sempart_jax.baselines.saliency.superpixels import Superpixels
+from sempart_jax.kernels.scales import unit_range
 
 CLUSTERS = 3
 SIGMA_COLOR = 0.2

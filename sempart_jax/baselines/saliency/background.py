@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
-from sempart_jax.baselines.saliency.scales import otsu, unit_range
 from sempart_jax.baselines.saliency.superpixels import Superpixels
+from sempart_jax.kernels.scales import otsu, unit_range
 
 CLIP = 3.0
 """Colour distance between neighbours that counts as none, or small ones add up over a long way."""

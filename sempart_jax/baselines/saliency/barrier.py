@@ -4,8 +4,8 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 from numpy.lib.stride_tricks import sliding_window_view
 
-from sempart_jax.baselines.saliency.scales import unit_range
 from sempart_jax.baselines.saliency.superpixels import Superpixels
+from sempart_jax.kernels.scales import unit_range
 
 PASSES = 3
 BORDER = 0.1

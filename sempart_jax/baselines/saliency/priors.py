@@ -8,8 +8,8 @@ from sempart_jax.baselines.saliency.background import robust_background
 from sempart_jax.baselines.saliency.barrier import minimum_barrier
 from sempart_jax.baselines.saliency.graph_cut import grab_cut
 from sempart_jax.baselines.saliency.ranking import manifold_ranking
-from sempart_jax.baselines.saliency.scales import otsu, unit_range
 from sempart_jax.baselines.saliency.superpixels import Superpixels, describe, rgb_to_lab, slic
+from sempart_jax.kernels.scales import otsu, unit_range
 
 SLOPE = 10.0
 

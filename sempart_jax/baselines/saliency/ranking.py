@@ -3,8 +3,8 @@
 import numpy as np
 from jaxtyping import Float
 
-from sempart_jax.baselines.saliency.scales import unit_range
 from sempart_jax.baselines.saliency.superpixels import Superpixels
+from sempart_jax.kernels.scales import unit_range
 
 ALPHA = 0.99
 THETA = 10.0
