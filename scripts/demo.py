@@ -1,6 +1,6 @@
 """Train both tricks on made-up scenes and show what they do; ``make demo`` calls this.
 
-Where this installation has a built-in model, it is shown on the same scenes.
+Then segment photographs by the built-in model.
 """
 
 import argparse
@@ -10,15 +10,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
-from sempart_jax.data.folder import find_pairs
+from sempart_jax.data.folder import find_images
+from sempart_jax.data.images import read_image
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.evaluation.results import CENTRE_BOX
-from sempart_jax.evaluation.validation import validate
 from sempart_jax.metrics.saliency import SaliencyResult
-from sempart_jax.networks.builtin_model import find_builtin_model
+from sempart_jax.networks.builtin_model import NAME
+from sempart_jax.report.panels import draw_panel, save_png
 from sempart_jax.train import train
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -43,32 +45,32 @@ def format_row(title: str, score: SaliencyResult) -> str:
     return f"  {title:<30} IoU {score.iou:.3f}   accuracy {score.accuracy:.3f}"
 
 
-def show_builtin_model(scenes: Path, out: Path, size: int) -> str:
-    """Segment scenes by the built-in model, which has not seen any.
+def show_photographs(photographs: Path, out: Path) -> None:
+    """Draw a contact sheet of photographs that the built-in model segments.
 
     Args:
-        scenes: folder with ``images`` and ``masks``.
-        out: folder for masks, overlays and cut-outs.
-        size: side of the scenes in pixels.
-
-    Returns:
-        A line of the closing table.
+        photographs: folder.
+        out: PNG to write.
     """
     # Not above: whoever asks for help need not wait for it.
     from sempart_jax.predict.load import load_segmenter
-    from sempart_jax.segmentation.collection import segment
 
-    segmenter = load_segmenter("builtin")
-    segment([str(scenes / "images")], out, segmenter)
-    scores = validate(
-        find_pairs(scenes / "images", scenes / "masks"),
-        segmenter,
-        foreground_rule="none",  # the segmenter chooses the side itself
-        resize_size=size,
-        crop_size=size,
-        postprocessings=("none",),
-    )
-    return format_row("the built-in model", scores["none"])
+    segmenter = load_segmenter(NAME)
+    images = [read_image(path) for path in find_images(photographs)]
+    masks = segmenter.predictor(images)
+    refined = [segmenter.finish(image, mask) for image, mask in zip(images, masks, strict=True)]
+    pictures = [np.float32(image) / 255 for image in images]
+    cut_outs = [
+        np.where(mask[..., None] > 0.5, picture, np.float32(1))
+        for picture, mask in zip(pictures, refined, strict=True)
+    ]
+    columns = {
+        "picture": pictures,
+        "mask": [mask[..., None] for mask in masks],
+        "guided filter": [mask[..., None] for mask in refined],
+        "cut-out": cut_outs,
+    }
+    save_png(draw_panel(columns), out)
 
 
 def main() -> None:
@@ -99,12 +101,12 @@ def main() -> None:
     print(format_row("fine mask before training", before["fine"]))
     print(format_row("fine mask after training", after["fine"]))
     print(format_row("... and after the guided filter", after["refined"]))
-    if find_builtin_model():
-        print(show_builtin_model(workdir / "scenes/test", workdir / "builtin", size))
-        print(f"pictures by the built-in model: {workdir}/builtin")
+    photographs = workdir / "photographs.png"
+    show_photographs(REPOSITORY / "examples/photographs", photographs)
     print(f"{time.monotonic() - started:.0f} s in all\n")
     print(f"Look at {workdir / 'panels'}/step_{max(scores):07d}.png (image, masks, filtered mask)")
-    print(f"    and {workdir / 'curves.png'} (every loss term)\n")
+    print(f"    and {workdir / 'curves.png'} (every loss term)")
+    print(f"    and {photographs} (by the built-in model, which has never seen them)\n")
     print("Next, with photographs of your own in a folder PHOTOS (downloads DINOv2 once):")
     print(f"    {sys.executable} -m sempart_jax.segment PHOTOS --out masks")
     print(

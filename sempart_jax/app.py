@@ -2,7 +2,8 @@ r"""Serve a web page on this machine that cuts the foreground out of pictures.
 
     python -m sempart_jax.app --workdir runs/tricks
 
-Without `--workdir`, the built-in model is used, if this installation has one.
+Without `--workdir`, it uses the head over DINOv2 that comes with the package, whose backbone is
+downloaded once, or else the built-in model.
 
 Open the address that it prints. Pictures are sent to this program only. Needs the extra [app]:
 pip install 'sempart_jax[app]'.
@@ -12,7 +13,6 @@ import os
 import signal
 import sys
 import tempfile
-from pathlib import Path
 
 import numpy as np
 from absl import flags
@@ -45,15 +45,15 @@ def define_flags() -> None:
 
 
 def _main() -> None:
-    source = find_source(flags.FLAGS.workdir)
+    find_source(flags.FLAGS.workdir)
     signal.signal(signal.SIGTERM, _leave)
     with tempfile.TemporaryDirectory(prefix="sempart_jax_app_") as folder:
         # Gradio serves the files in these folders, and looks up their names when it is imported.
         os.environ["GRADIO_TEMP_DIR"] = os.environ["GRADIO_EXAMPLES_CACHE"] = folder
-        _serve(source)
+        _serve()
 
 
-def _serve(source: Path) -> None:
+def _serve() -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
     from sempart_jax.data.synthetic import synthetic_scene
     from sempart_jax.host.compilation_cache import enable_compilation_cache
@@ -69,7 +69,7 @@ def _serve(source: Path) -> None:
         ) from error
     given = flags.FLAGS
     segmenter = load_segmenter(
-        source,
+        given.workdir,
         backbone=given.backbone,
         weights=given.weights,
         resolution=given.resolution,
@@ -78,6 +78,7 @@ def _serve(source: Path) -> None:
     side = max(96, segmenter.network.short_side)
     serve(
         lambda image: segmenter.predictor([image])[0],
+        invert=segmenter.invert,
         host=given.host,
         port=given.port,
         examples=[synthetic_scene(np.random.default_rng([7, i]), side)[0] for i in range(4)],

@@ -3,7 +3,8 @@ r"""Segment images: files, folders with their subfolders, or patterns.
     python -m sempart_jax.segment photos 'more/**/*.jpg' one.png --workdir runs/tricks --out masks
 
 Without `--workdir`, it uses the head over DINOv2 that comes with the package, whose backbone is
-downloaded once; --weights names a file of it instead.
+downloaded once; --weights names a file of it instead. Where it cannot be downloaded, the built-in
+model (`--workdir builtin`) is used, and a warning says so.
 
 For each image, at its own size, this writes a mask (OUT/masks/NAME.png), the image with the
 foreground tinted and outlined (OUT/overlays/NAME.jpg), an RGBA cut-out (OUT/cutouts/NAME.png), and
@@ -107,17 +108,17 @@ def _main(arguments: Sequence[str]) -> None:
         raise ValueError("give images, folders or patterns to segment")
     if given.out is None:
         raise ValueError("give an output folder: --out masks")
-    source = _source()
+    _check_source()
     # Files that are too large are listed with all that cannot be read.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     shard = None if given.shard is None else parse_shard(given.shard)
     check_settings(given.outputs, given.mask, given.threshold)
     find_inputs(arguments)
-    _segment(arguments, source, shard)
+    _segment(arguments, shard)
 
 
-def _source() -> Path | None:
-    """Return what a network is loaded from, ``None`` for a method; refuse what makes no sense."""
+def _check_source() -> None:
+    """Refuse what no mask can come from."""
     given = flags.FLAGS
     if given.method is None:
         if given.decoder is not None:
@@ -126,11 +127,11 @@ def _source() -> Path | None:
             raise ValueError(
                 "--features applies to --method only: a network uses the features it was trained on"
             )
-        return find_source(given.workdir)
+        find_source(given.workdir)
+        return
     if given.workdir is not None:
         raise ValueError("give either --workdir or --method, not both")
     check_method(given.method, **_given("backbone", "decoder", "weights", "features"))
-    return None
 
 
 def _given(*names: str) -> Mapping[str, Any]:
@@ -139,7 +140,7 @@ def _given(*names: str) -> Mapping[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _segment(arguments: Sequence[str], source: Path | None, shard: Shard | None) -> None:
+def _segment(arguments: Sequence[str], shard: Shard | None) -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
     from sempart_jax.host.compilation_cache import enable_compilation_cache
     from sempart_jax.predict.load import load_method_segmenter, load_segmenter
@@ -152,9 +153,9 @@ def _segment(arguments: Sequence[str], source: Path | None, shard: Shard | None)
         *("resolution", "refine", "invert", "batch_size"),
     )
     segmenter = (
-        load_method_segmenter(given.method, **options)
-        if source is None
-        else load_segmenter(source, **options)
+        load_segmenter(given.workdir, **options)
+        if given.method is None
+        else load_method_segmenter(given.method, **options)
     )
     summary = Summary()
     try:

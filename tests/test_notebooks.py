@@ -92,6 +92,7 @@ def execute(name, folder, **parameters):
             "XLA_FLAGS": QUICKLY_COMPILED,
             "JAX_PLATFORMS": "cpu",
             "PYTHONPATH": str(REPOSITORY),
+            "HF_HUB_OFFLINE": "1",
             "IPYTHONDIR": str(folder / "ipython"),
         }
     )
@@ -118,29 +119,25 @@ def pictures(notebook):
 
 
 @pytest.mark.slow
-def test_pictures_are_segmented(tmp_path):
-    training = {"TRAINING_SCENES": 24, "TRAINING_STEPS": 10}
-    notebook = execute("segment_your_images", tmp_path, OUT="results", **training)
-    # So short a training ends anywhere, by its seed and the rounding of the machine.
-    assert re.search(r"IoU [01]\.\d{3} over 6 scenes", printed(notebook))
+def test_a_photograph_is_segmented(tmp_path):
+    notebook = execute("segment_your_images", tmp_path, OUT="results")
+    assert "the network is" in printed(notebook)
     assert pictures(notebook) == 5
     out = tmp_path / "results"
-    names = [f"scene_{number:04d}.png" for number in range(6)]
     for kind, mode in (("masks", "L"), ("overlays", "RGB"), ("cutouts", "RGBA")):
-        assert sorted(path.name for path in (out / kind).iterdir()) == names
-        for name in names:
-            with Image.open(out / kind / name) as image:
-                assert (image.size, image.mode) == ((128, 128), mode)
+        (path,) = (out / kind).iterdir()
+        with Image.open(path) as image:
+            assert (path.name, image.size, image.mode) == ("grace_hopper.png", (512, 600), mode)
     # The transparent part is what the mask leaves out.
-    mask = np.asarray(Image.open(out / "masks" / names[0])) / 255
-    alpha = np.asarray(Image.open(out / "cutouts" / names[0]))[..., 3]
+    mask = np.asarray(Image.open(out / "masks/grace_hopper.png")) / 255
+    alpha = np.asarray(Image.open(out / "cutouts/grace_hopper.png"))[..., 3]
     assert np.all(alpha[mask < 0.3] == 0)
     assert np.all(alpha[mask > 0.7] == 255)
 
 
 @pytest.mark.slow
 def test_folder_of_pictures_and_run_are_taken(tmp_path):
-    """Nobody's pictures are square, and a run that is there is not trained again."""
+    """Nobody's pictures are square."""
     write_scenes(tmp_path / "scenes", 4, size=40, seed=0)
     run = run_train(tmp_path / "run", tmp_path / "scenes/images", steps=1, config="baseline")
     assert run.returncode == 0, run.stderr
@@ -149,8 +146,7 @@ def test_folder_of_pictures_and_run_are_taken(tmp_path):
         image = Image.open(tmp_path / f"scenes/images/scene_000{number}.png")
         image.resize(size).save(tmp_path / f"photos/{number}.jpg")
     notebook = execute("segment_your_images", tmp_path, PICTURES="photos", RUN="run")
-    assert "IoU" not in printed(notebook)
-    assert not (tmp_path / "runs").exists()
+    assert f"the network is run {tmp_path / 'run'}" in printed(notebook)
     masks = tmp_path / "segmented/masks"
     assert {path.name: np.asarray(Image.open(path)).shape for path in masks.iterdir()} == {
         "0.png": (40, 60),

@@ -1,6 +1,7 @@
 """Pretrained backbones by name: download or local file, checked and ported to Flax."""
 
 import dataclasses
+import functools
 import math
 import os
 from collections.abc import Mapping
@@ -56,6 +57,10 @@ BACKBONE_FILE = "backbone.safetensors"
 """What a run of pretraining leaves in its directory."""
 IBOT_SOURCE = "https://github.com/bytedance/ibot"
 WEIGHTS_FLAG = "--config.backbone.weights=PATH (in training) or --weights=PATH (elsewhere)"
+
+
+class DownloadError(FileNotFoundError):
+    """Weights are neither in the cache of the hub nor could they be downloaded."""
 
 
 def create_backbone(name: str, dtype: DTypeLike = jnp.float32) -> VisionTransformer:
@@ -234,24 +239,37 @@ def _download(name: str, repository: str | None, cache_dir: str | Path | None) -
         raise FileNotFoundError(f"backbone {name!r} has no download: {source} with {WEIGHTS_FLAG}")
     # Only here: weights that lie on the disk need no hub.
     import huggingface_hub
-    from huggingface_hub.errors import EntryNotFoundError
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    def fetch(file: str) -> Path:
-        return Path(huggingface_hub.hf_hub_download(repository, file, cache_dir=cache_dir))
+    def fetch(*, cached: bool) -> Path:
+        get = functools.partial(
+            huggingface_hub.hf_hub_download,
+            repository,
+            cache_dir=cache_dir,
+            local_files_only=cached,
+        )
+        try:
+            return Path(get(HUB_FILE))
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError) and not cached:
+                raise
+        # Large models lie in several files beside an index.
+        index = Path(get(f"{HUB_FILE}{INDEX_SUFFIX}"))
+        for shard in shard_names(index):
+            get(shard)
+        return index
 
     try:
         try:
-            path = fetch(HUB_FILE)
-        except EntryNotFoundError:
-            # Large models lie in several files beside an index.
-            path = fetch(f"{HUB_FILE}{INDEX_SUFFIX}")
-            for shard in shard_names(path):
-                fetch(shard)
+            # The hub is not asked for what is here: without a network, that takes half a minute.
+            path = fetch(cached=True)
+        except LocalEntryNotFoundError:
+            path = fetch(cached=False)
     # A connection that breaks off is an exception of the hub's HTTP library, another in each of its
     # versions, and not always an OSError.
     except Exception as error:
         folder = cache_dir or huggingface_hub.constants.HF_HUB_CACHE
-        raise FileNotFoundError(
+        raise DownloadError(
             f"backbone {name!r}: {HUB_FILE} of {repository} is neither in the cache {folder} nor "
             "could it be downloaded. Fetch "
             f"https://huggingface.co/{repository}/resolve/main/{HUB_FILE} on a machine with a "

@@ -5,14 +5,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from absl import logging
 
 from sempart_jax.baselines.by_name import METHODS, PRIORS, is_found
 from sempart_jax.baselines.found import decoder_weights
 from sempart_jax.kernels.tensor_tree import fingerprint_params
+from sempart_jax.networks import builtin_model
 from sempart_jax.networks.backbones import load_backbone
 from sempart_jax.networks.by_name import name_network
 from sempart_jax.networks.model_format import is_model_file
 from sempart_jax.networks.names import FOUND
+from sempart_jax.networks.pretrained import DownloadError
 from sempart_jax.networks.released import read_found_decoder
 from sempart_jax.networks.trained import TrainedNetwork
 from sempart_jax.predict.method_step import MethodStep, priors_predictor
@@ -48,7 +51,8 @@ def load_segmenter(
         source: a run's directory; one checkpoint of it, ``RUN/checkpoints/STEP`` or
             ``RUN/best/STEP``; a model file (``.safetensors``); or the head released with *Two
             Tricks* as ``.pth``, ``.npz`` or ``.safetensors``. ``dinov2``, the default, is the head
-            over DINOv2 ViT-S/14 that comes with the package; ``builtin`` needs no download.
+            over DINOv2 ViT-S/14 that comes with the package; ``builtin`` needs no download, and
+            takes the place of the default, with a warning, where DINOv2 cannot be downloaded.
         backbone: name of the backbone that a released head was trained on; ``dino_vits8`` by
             default where its patch is 8. Runs and model files know theirs.
         weights: file of the backbone's weights, where ``source`` does not hold or find them; by
@@ -72,7 +76,15 @@ def load_segmenter(
         ValueError: if something is damaged, unknown or out of range, or the backbone must be told.
     """
     check_options(refine, invert or "auto", resolution=resolution, batch_size=batch_size)
-    network = load_network(source, backbone=backbone, weights=weights)
+    try:
+        network = load_network(source, backbone=backbone, weights=weights)
+    except DownloadError as error:
+        if (source, weights) != (None, None) or builtin_model.find_builtin_model() is None:
+            raise
+        logging.warning(
+            "using the built-in model, whose masks are worse than those over DINOv2: %s", error
+        )
+        network = load_network(builtin_model.NAME)
     return network_segmenter(
         network, resolution=resolution, refine=refine, invert=invert, batch_size=batch_size
     )

@@ -3,7 +3,7 @@
 import io
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,12 +19,14 @@ _PLOT_INCHES = (2.9, 1.9)
 _DOTS_PER_INCH = 100
 
 
-def draw_panel(columns: Mapping[str, Float[np.ndarray, "B _ _ _"]]) -> UInt8[np.ndarray, "H W 3"]:
+def draw_panel(
+    columns: Mapping[str, Float[np.ndarray, "B _ _ _"] | Sequence[Float[np.ndarray, "_ _ _"]]],
+) -> UInt8[np.ndarray, "H W 3"]:
     """Lay images and masks out as a grid: a row an image, a titled column a kind.
 
     Args:
         columns: title to images ``[B, h, w, 3]`` or masks ``[B, h, w, 1]``, in [0, 1], the same
-            ``B`` in all; sizes may differ between columns.
+            ``B`` in all, or lists of them; sizes may differ.
 
     Returns:
         RGB picture.

@@ -55,12 +55,17 @@ class Picture:
 
 
 def build_page(
-    predict: Predict, *, examples: Sequence[UInt8[np.ndarray, "_ _ 3"]], max_megabytes: float
+    predict: Predict,
+    *,
+    invert: str,
+    examples: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    max_megabytes: float,
 ) -> gr.Blocks:
     """Make the page.
 
     Args:
         predict: the network; at most one call runs at a time.
+        invert: what is chosen at first, see ``sempart_jax.predict.pictures.choose_side``.
         examples: pictures for those who have none at hand.
         max_megabytes: what the page says of the largest file, in units of 1024² bytes.
     """
@@ -117,14 +122,14 @@ def build_page(
                     threshold = gr.Slider(
                         0, 1, 0.5, step=0.01, label="Threshold", elem_id="threshold"
                     )
-                invert = gr.Radio(
+                inversion = gr.Radio(
                     [(name.capitalize(), name) for name in INVERSIONS],
-                    value="auto",
+                    value=invert,
                     label="Invert the mask",
                     info="Auto: the smaller part is the foreground.",
                     elem_id="invert",
                 )
-        settings = [refine, radius, eps, invert, edges, threshold]
+        settings = [refine, radius, eps, inversion, edges, threshold]
         panels = [shown, soft, refined, cutout]
 
         def finish(picture: Picture, *chosen: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

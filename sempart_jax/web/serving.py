@@ -70,6 +70,7 @@ def _check_path(value: dict[str, Any]) -> None:
 def serve(
     predict: Predict,
     *,
+    invert: str,
     host: str,
     port: int | None,
     examples: Sequence[UInt8[np.ndarray, "_ _ 3"]],
@@ -79,6 +80,7 @@ def serve(
 
     Args:
         predict: see ``build_page``.
+        invert: see ``build_page``.
         host: name or IPv4 address of this machine; if it is loopback, no other name is answered.
         port: ``None`` for the first free one from 7860.
         examples: see ``build_page``.
@@ -93,7 +95,7 @@ def serve(
     # It calls its own server, which a proxy would not find.
     direct = (os.environ.get("no_proxy", os.environ.get("NO_PROXY")), *_LOOPBACK, host)
     os.environ["no_proxy"] = ",".join(filter(None, direct))
-    page = build_page(predict, examples=examples, max_megabytes=max_megabytes)
+    page = build_page(predict, invert=invert, examples=examples, max_megabytes=max_megabytes)
     largest = int(max_megabytes * 1024**2)
     hosts = _LOOPBACK if host in _LOOPBACK else ("*",)
     try:

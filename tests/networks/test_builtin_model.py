@@ -1,12 +1,15 @@
 """The model of the package: where it is used, and what it is like."""
 
 import fnmatch
+import shutil
 import tomllib
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import safetensors
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 import sempart_jax
 from sempart_jax.data.images import read_grey, read_image
@@ -21,6 +24,7 @@ from sempart_jax.networks.builtin_model import (
     builtin_model_path,
 )
 from sempart_jax.networks.model_format import BACKBONE, HEAD, read_description, read_tensors
+from sempart_jax.networks.pretrained import DownloadError
 from sempart_jax.predict.load import load_segmenter
 from sempart_jax.runs.source import find_source
 from tests.commands import REPOSITORY, own_words, run_with_builtin_model
@@ -54,6 +58,27 @@ def test_the_head_over_dinov2_is_preferred(model, monkeypatch, tmp_path):
     (tmp_path / FILES[DINOV2]).write_bytes(model.read_bytes())
     assert find_source(None) == find_source("dinov2") == tmp_path / FILES[DINOV2]
     assert find_source("builtin") == tmp_path / FILE
+
+
+def test_the_built_in_model_takes_over_where_dinov2_cannot_be_downloaded(
+    model, monkeypatch, tmp_path, caplog
+):
+    def download(*arguments, **options):
+        raise LocalEntryNotFoundError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(builtin_model, "FOLDER", tmp_path)
+    shutil.copy(HEAD_OVER_DINOV2, tmp_path)
+    with pytest.raises(DownloadError, match="no route to host"):
+        load_segmenter()
+    shutil.copy(model, tmp_path / FILE)
+    named = load_segmenter(model, resolution=24)
+    assert load_segmenter(resolution=24).settings() == named.settings()
+    (told,) = caplog.messages
+    assert told.startswith("using the built-in model, whose masks are worse")
+    for source, weights in (("dinov2", None), (None, "hf:timm/other")):
+        with pytest.raises(DownloadError, match="no route to host"):
+            load_segmenter(source, weights=weights)
 
 
 def test_a_folder_of_its_name_is_named_otherwise(model, monkeypatch, tmp_path):

@@ -20,6 +20,7 @@ from sempart_jax.networks.model_format import (
 from sempart_jax.networks.names import BACKBONES
 from sempart_jax.networks.pretrained import (
     HUB_REPOSITORIES,
+    DownloadError,
     create_backbone,
     load_backbone_params,
     port_head,
@@ -148,16 +149,39 @@ def test_unknown_name_and_missing_file_are_told(tmp_path):
         load_backbone_params("dino_vits8", tmp_path / "none.npz")
 
 
-def test_download_asks_the_hub_for_the_registered_file(tmp_path, weights, monkeypatch):
+@pytest.mark.parametrize("is_cached", [True, False])
+def test_the_hub_is_asked_for_the_registered_file_if_the_cache_lacks_it(
+    is_cached, tmp_path, weights, monkeypatch
+):
     asked = []
 
-    def download(repository, file, *, cache_dir):
-        asked.append((repository, file, cache_dir))
+    def download(repository, file, *, cache_dir, local_files_only):
+        asked.append((repository, file, cache_dir, local_files_only))
+        if local_files_only and not is_cached:
+            raise LocalEntryNotFoundError("not there")
         return str(weights)
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     load_backbone_params("dino_vits16", cache_dir=tmp_path)
-    assert asked == [("timm/vit_small_patch16_224.dino", "model.safetensors", tmp_path)]
+    assert {question[:1] + question[2:3] for question in asked} == {
+        ("timm/vit_small_patch16_224.dino", tmp_path)
+    }
+    from_network = [file for _, file, _, local_files_only in asked if not local_files_only]
+    assert from_network == ([] if is_cached else ["model.safetensors"])
+
+
+def test_without_a_network_the_hub_is_asked_once(monkeypatch):
+    asked = []
+
+    def download(repository, file, *, local_files_only, **options):
+        if not local_files_only:
+            asked.append(file)
+        raise LocalEntryNotFoundError("no route to host")
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    with pytest.raises(DownloadError, match="no route to host"):
+        load_backbone_params("dino_vits16")
+    assert asked == ["model.safetensors"]
 
 
 @pytest.mark.parametrize("name", HUB_REPOSITORIES)
@@ -209,7 +233,7 @@ def test_offline_without_cache_says_where_the_file_belongs(tmp_path):
     done = offline(tmp_path, LOAD)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
-    assert "FileNotFoundError: backbone 'dino_vits16': model.safetensors of timm/vit_small" in last
+    assert "DownloadError: backbone 'dino_vits16': model.safetensors of timm/vit_small" in last
     assert str(tmp_path / "hub") in last
     assert "--config.backbone.weights=PATH" in last
 
