@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 from absl import logging
 from ml_collections import ConfigDict
 
@@ -20,7 +19,7 @@ from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.evaluation.results import CENTRE_BOX
 from sempart_jax.metrics.saliency import SaliencyResult
 from sempart_jax.networks.builtin_model import NAME, find_builtin_model
-from sempart_jax.report.panels import draw_panel, save_png
+from sempart_jax.report.panels import save_png
 from sempart_jax.train import train
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -54,23 +53,10 @@ def show_photographs(photographs: Path, out: Path) -> None:
     """
     # Not above: whoever asks for help need not wait for it.
     from sempart_jax.predict.load import load_segmenter
+    from sempart_jax.report.contact_sheet import draw_contact_sheet
 
-    segmenter = load_segmenter(NAME)
     images = [read_image(path) for path in find_images(photographs)]
-    masks = segmenter.predictor(images)
-    refined = [segmenter.finish(image, mask) for image, mask in zip(images, masks, strict=True)]
-    pictures = [np.float32(image) / 255 for image in images]
-    cut_outs = [
-        np.where(mask[..., None] > 0.5, picture, np.float32(1))
-        for picture, mask in zip(pictures, refined, strict=True)
-    ]
-    columns = {
-        "picture": pictures,
-        "mask": [mask[..., None] for mask in masks],
-        "guided filter": [mask[..., None] for mask in refined],
-        "cut-out": cut_outs,
-    }
-    save_png(draw_panel(columns), out)
+    save_png(draw_contact_sheet(load_segmenter(NAME), images), out)
 
 
 def main() -> None:
