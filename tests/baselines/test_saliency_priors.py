@@ -115,20 +115,6 @@ def test_inner_superpixels_are_joined_over_two_steps():
     assert len(rows) == 12
 
 
-def test_otsu_is_the_best_of_all_thresholds():
-    rng = np.random.default_rng(0)
-    values, sizes = rng.beta(0.5, 1.5, 40), rng.integers(1, 50, 40)
-    pixels = np.floor(values.repeat(sizes) * 256)
-
-    def between(threshold):
-        low, high = pixels[pixels < threshold], pixels[pixels >= threshold]
-        return len(low) * len(high) * (low.mean() - high.mean()) ** 2 if len(low) else 0
-
-    best = max(range(1, int(pixels.max()) + 1), key=between)
-    assert otsu(values, sizes) == best / 256
-    assert otsu(np.full(5, 0.3), np.ones(5, int)) == 1
-
-
 @pytest.mark.parametrize("seed", [0, 1])
 def test_robust_background_minimises_the_energy_of_its_paper(seed):
     graph, _ = small_graph(seed)
