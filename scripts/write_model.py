@@ -36,7 +36,6 @@ def main() -> None:
         from sempart_jax.runs.load_network import load_network
 
         network = load_network(given.run, weights=given.weights)
-        given.out.parent.mkdir(parents=True, exist_ok=True)
         write_model(
             given.out, network, include_backbone=not given.without_backbone, dtype=given.dtype
         )

@@ -65,7 +65,7 @@ def test_training_example_runs(tmp_path, monkeypatch):
     Path("data/ECSSD/masks").rename("data/ECSSD/ground_truth_mask")
     Path("photos").symlink_to("data/ECSSD/images")
     (example,) = [block for block in PYTHON if "default_config" in block]
-    names = {}
+    names = {"__name__": "__main__"}
     exec(example, names)
     assert 0 < names["iou"] <= 1
     assert Path("runs/mine/checkpoints/2").is_dir()

@@ -9,10 +9,11 @@ import os
 import stat
 import threading
 import warnings
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
 
 from sempart_jax.host.errors import ExpectedError
 from sempart_jax.host.shown_names import printable
@@ -101,8 +102,7 @@ def open_image(
             pixels = _convert(image, mode)
         return _upright(pixels, orientation)
     except UnidentifiedImageError as error:
-        formats = ", ".join(FORMATS)
-        raise UnreadableImageError(path, f"not an image in one of the formats {formats}") from error
+        raise UnreadableImageError(path, _unidentified(source)) from error
     except OSError as error:
         raise UnreadableImageError(path, error.strerror or str(error)) from error
     # Decoders meet damaged files with nearly anything: struct.error, SyntaxError, zlib.error, ...
@@ -193,6 +193,26 @@ def _open(source: str | os.PathLike[str] | io.BytesIO) -> tuple[Image.Image, int
         image.close()
         raise ValueError(f"{image.width}x{image.height} pixels are more than the limit of {limit}")
     return image, orientation
+
+
+def _unidentified(source: str | os.PathLike[str] | bytes) -> str:
+    """Say why Pillow takes a file for no image, as it does a TIFF of more bands than it decodes."""
+    try:
+        with (
+            io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file,
+            _warning_filters,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
+            file.seek(tags.next)
+            tags.load(file)
+        bands = tags[ExifTags.Base.SamplesPerPixel]
+        bits = max(tags[ExifTags.Base.BitsPerSample])
+    # Another file, or a damaged one.
+    except Exception:
+        return f"not an image in one of the formats {', '.join(FORMATS)}"
+    return f"a TIFF image with {bands} bands of {bits} bits: store grey or RGB of 8 or 16 bits"
 
 
 def _orientation(image: Image.Image) -> int:

@@ -34,6 +34,7 @@ def run(
     positional: bool = False,
     resumable: bool = False,
     default: Callable[[], ConfigDict] = ConfigDict,
+    experiment: str = "",
 ) -> None:
     """Parse the flags, call ``main`` and leave the program.
 
@@ -47,6 +48,7 @@ def run(
             after ``--`` all are.
         resumable: whether the same command continues after Ctrl-C, which is said then.
         default: a configuration with all fields that ``--config`` may set, where there is one.
+        experiment: an example of ``--config``, for who sets fields of none.
     """
 
     def guarded(arguments: Sequence[str]) -> None:
@@ -70,10 +72,10 @@ def run(
                 print("interrupted; the same command continues", file=sys.stderr)
             sys.exit(INTERRUPTED)
 
-    app.run(guarded, flags_parser=lambda arguments: _parse(arguments, default()))
+    app.run(guarded, flags_parser=lambda arguments: _parse(arguments, default(), experiment))
 
 
-def _parse(arguments: list[str], default: ConfigDict) -> list[str]:
+def _parse(arguments: list[str], default: ConfigDict, experiment: str) -> list[str]:
     try:
         rest: list[str] = flags.FLAGS(arguments)
         if "config" in flags.FLAGS and flags.FLAGS["config"].value is not None:
@@ -82,12 +84,21 @@ def _parse(arguments: list[str], default: ConfigDict) -> list[str]:
     except (AttributeError, KeyError) as error:
         # The config library says that a field is unknown without saying which would be known.
         sys.exit(f"error: {describe_unknown_fields(arguments, default) or error}")
+    except flags.UnrecognizedFlagError as error:
+        # Fields are flags only beside a configuration.
+        is_field = experiment and error.flagname.startswith("config.")
+        sys.exit(f"error: {give_experiment(experiment) if is_field else error}")
     except (flags.Error, OSError) as error:
         sys.exit(f"error: {error}")
     except SystemExit as left:
         # Help that was asked for is no failure, as absl has it.
         sys.exit(0 if any(each.lstrip("-") in _HELP for each in arguments) else left.code)
     return rest
+
+
+def give_experiment(example: str) -> str:
+    """Say what to do where ``--config`` is missing."""
+    return f"give an experiment: --config {example}"
 
 
 def silence_orbax() -> None:

@@ -28,4 +28,15 @@ def writing(path: Path) -> Iterator[None]:
     except WriteError:
         raise
     except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+        raise WriteError(f"cannot write {path}: {_reason(error)}") from error
+
+
+def _reason(error: OSError) -> str:
+    """Say what stands where a folder is wanted, of which the system says only that it is there."""
+    if isinstance(error, FileExistsError | NotADirectoryError) and error.filename:
+        for path in (Path(error.filename), *Path(error.filename).parents):
+            if path.is_symlink() and not path.exists():
+                return f"{path} is a link to {path.readlink()}, which does not exist"
+            if path.is_file():
+                return f"{path} is a file, and a folder is wanted"
+    return error.strerror or str(error)

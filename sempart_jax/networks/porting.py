@@ -25,8 +25,9 @@ from sempart_jax.two_tricks.vit import (
     VisionTransformer,
 )
 
-PROJECTION_HEAD = re.compile(r"head\.(mlp|last_layer|last_norm)2?\.")
-"""Names of the projection heads that DINO and iBOT train beside the backbone and then discard."""
+PROJECTION_HEAD = re.compile(r"(dino_|ibot_)?head\.(mlp|last_layer|last_norm)2?\.")
+"""Names of the projection heads that DINO, iBOT and DINOv2 train beside the backbone and then
+discard."""
 
 HEAD_WIDTH = 64
 HEAD_ATTENTION_WIDTH = 128

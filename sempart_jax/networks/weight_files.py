@@ -23,6 +23,10 @@ WRAPPERS = ("teacher", "segmenter_state_dict", "state_dict", "model", "student")
 PREFIX = re.compile(r"^(module\.|backbone\.)+")
 """What data-parallel and multi-crop wrappers put before the names."""
 
+SHARED_PREFIXES = ("teacher.", "student.", "model.", "encoder.", "_orig_mod.")
+"""What other wrappers put before the names. It is taken off where all names begin with it, for some
+networks have an ``encoder`` of their own beside other parts."""
+
 NOT_WEIGHTS = {
     b"<!doctype": "a web page",
     b"<html": "a web page",
@@ -61,8 +65,9 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     A checkpoint that holds its state dict under ``teacher``, ``segmenter_state_dict``,
     ``state_dict``, ``model`` or, where there is none of these, ``student`` is unwrapped; names of
     other dicts within dicts are joined by dots; the prefixes ``module.`` and ``backbone.`` are
-    taken off the names. Only PyTorch's own files need PyTorch; nothing in a file is executed, and
-    the memory that it takes is bounded by its size.
+    taken off the names, and ``teacher.``, ``student.``, ``model.``, ``encoder.`` and ``_orig_mod.``
+    where all names share them. Only PyTorch's own files need PyTorch; nothing in a file is
+    executed, and the memory that it takes is bounded by its size.
 
     Args:
         path: the file; its ending tells the format.
@@ -72,16 +77,22 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
+        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed or cannot be imported.
         ValueError: the file is empty, damaged, of an unknown kind, holds anything but tensors, or
             tensors that take far more memory than the file is large.
     """
     path = Path(path)
     if path.name.endswith(INDEX_SUFFIX) and path.is_file():
-        parts = [read_state_dict(path.with_name(name)) for name in shard_names(path)]
+        parts = [_read_file(path.with_name(name)) for name in shard_names(path)]
         if sum(map(len, parts)) != len(set().union(*parts)):
             raise ValueError(f"{path}: its files hold tensors of one name")
-        return {name: tensor for part in parts for name, tensor in part.items()}
+        return _without_shared_prefix(
+            {name: tensor for part in parts for name, tensor in part.items()}, path
+        )
+    return _without_shared_prefix(_read_file(path), path)
+
+
+def _read_file(path: Path) -> dict[str, np.ndarray]:
     _check_is_weights(path)
     try:
         tensors = _named_tensors(_unwrap(_load(path)), path)
@@ -91,6 +102,15 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         raise ValueError(f"{path} holds no tensors")
     _check_growth(path, sum(map(_float32_bytes, tensors.values())))
     return {name: _as_array(tensor, name, path) for name, tensor in tensors.items()}
+
+
+def _without_shared_prefix(tensors: dict[str, np.ndarray], path: Path) -> dict[str, np.ndarray]:
+    short = tensors
+    while shared := [p for p in SHARED_PREFIXES if all(name.startswith(p) for name in short)]:
+        short = {PREFIX.sub("", name.removeprefix(shared[0])): x for name, x in short.items()}
+    if len(short) < len(tensors):
+        raise ValueError(f"{path} holds tensors of one name under several prefixes")
+    return short
 
 
 def _check_is_weights(path: Path) -> None:
@@ -139,10 +159,16 @@ def _read_npz(path: Path) -> Mapping[str, Any]:
 def _read_torch(path: Path) -> Any:
     try:
         import torch
-    except ModuleNotFoundError as error:
+    # A broken installation fails with ImportError, OSError, AttributeError, ...
+    except Exception as error:
+        is_missing = isinstance(error, ModuleNotFoundError) and error.name == "torch"
+        problem = (
+            "is not installed: pip install 'sempart_jax[torch]'"
+            if is_missing
+            else f"cannot be imported ({type(error).__name__}: {error}): install it anew"
+        )
         raise ModuleNotFoundError(
-            f"{path} is a PyTorch file, and PyTorch is not installed: "
-            "pip install 'sempart_jax[torch]', or convert it to .safetensors"
+            f"{path} is a PyTorch file, and PyTorch {problem}, or convert the file to .safetensors"
         ) from error
     # Whole DINO and iBOT checkpoints keep their command-line arguments, which are plain data.
     with torch.serialization.safe_globals([argparse.Namespace]):
@@ -226,6 +252,9 @@ def _as_array(tensor: Any, name: str, path: Path) -> np.ndarray:
             f"{path}: {name!r} is a {type(tensor).__name__}, expected a tensor; "
             f"a state dict may stand under one of {', '.join(WRAPPERS)}"
         )
+    if tensor.dtype == np.dtype("V2"):
+        # As NumPy stores bfloat16, for which it has no name.
+        tensor = tensor.view(jnp.bfloat16)
     if jnp.issubdtype(tensor.dtype, jnp.floating):
         # What is too large becomes infinite, and is named by whoever checks the tensors.
         with np.errstate(over="ignore"):

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array, export
 from jaxtyping import Float, UInt8
 
+from sempart_jax.host.errors import writing
 from sempart_jax.kernels.normalization import from_bytes
 from sempart_jax.kernels.tensor_tree import flatten, unflatten
 from sempart_jax.networks.model_file import write_model
@@ -44,9 +45,10 @@ def export_segmenter(
     network, short_side = segmenter.network, segmenter.predictor.short_side
     require_flatbuffers()
     path = Path(path)
-    if path.exists():
+    if path.exists() or path.is_symlink():
         raise ValueError(f"{path} exists: remove it, or export to another folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir()

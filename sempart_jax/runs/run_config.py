@@ -33,6 +33,15 @@ often, and change no learned parameter. Images may move; other contents are refu
 PROCESS_FIELDS = (*LAUNCH_FIELDS, "data.train", "data.workers")
 """Fields of every run that may differ between its processes: what lies where on each machine."""
 
+PATH_FIELDS = (
+    "data.train",
+    "pseudo_masks",
+    "backbone.weights",
+    "validation.images",
+    "validation.masks",
+)
+"""Fields that name files or folders, where a run has them."""
+
 
 def run_config(task: str) -> ConfigDict:
     """Return the fields that every run has, with their defaults.

@@ -1,15 +1,15 @@
 """The record of a run that guards its resumption: its configuration, and what it was made of.
 
-``config.json`` holds the configuration; ``run.json`` fingerprints of images and backbone, how many
-steps the run is to have, and the step of a checkpoint that was written, so that it is noticed when
-checkpoints disappear.
+``config.json`` holds the configuration, with paths that are absolute or, of files inside the run,
+relative to it; ``run.json`` fingerprints of images and backbone, how many steps the run is to have,
+and the step of a checkpoint that was written, so that it is noticed when checkpoints disappear.
 """
 
 import json
 import re
 import shlex
 import shutil
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from sempart_jax.host.atomic_write import write_atomically
 from sempart_jax.host.config_fields import flatten
 from sempart_jax.host.errors import writing
 from sempart_jax.runs.metrics_file import read_rows
-from sempart_jax.runs.run_config import changed_fields
+from sempart_jax.runs.run_config import PATH_FIELDS, changed_fields
 
 _KEPT_STEP = "kept step"
 _LAST_STEP = "last step"
@@ -85,9 +85,35 @@ def register_run(
         # What was scored before the first step may be of another configuration.
         with writing(workdir):
             shutil.rmtree(workdir / "best" / "0", ignore_errors=True)
-    write_atomically(config_file, config.to_json_best_effort(indent=2) + "\n")
+    recorded_config = _with_paths(config, lambda path: _portable(path, workdir))
+    write_atomically(config_file, recorded_config.to_json_best_effort(indent=2) + "\n")
     fields = recorded | dict(fingerprints) | {_LAST_STEP: last_step}
     write_atomically(run_file, json.dumps(fields, indent=2) + "\n")
+
+
+def _with_paths(config: ConfigDict, change: Callable[[str], str]) -> ConfigDict:
+    fields = flatten(config)
+    config = config.copy_and_resolve_references()
+    config.update_from_flattened_dict(
+        {name: change(str(fields[name])) for name in PATH_FIELDS if fields.get(name)}
+    )
+    return config
+
+
+def _portable(given: str, workdir: Path) -> str:
+    """Return a path that is absolute, or relative to the run where it lies inside it."""
+    path = Path(given)
+    # hf:OWNER/NAME, for example, is none.
+    if not path.exists():
+        return given
+    inside, run = path.parent.resolve() / path.name, workdir.resolve()
+    return str(inside.relative_to(run) if inside.is_relative_to(run) else path.absolute())
+
+
+def _found(recorded: str, workdir: Path) -> str:
+    inside = workdir / recorded
+    # Older runs have recorded what was typed.
+    return str(inside) if inside.exists() else recorded
 
 
 def _whole_record(workdir: Path) -> dict[str, Any]:
@@ -182,7 +208,8 @@ def read_config(workdir: str | Path, default: ConfigDict) -> ConfigDict:
 
     Returns:
         The configuration; fields that are newer than the run are those of ``default``, and fields
-        that there are no more are left out.
+        that there are no more are left out. Paths of files inside the run lead into ``workdir``,
+        wherever that has been moved.
 
     Raises:
         FileNotFoundError: if there is no run.
@@ -212,7 +239,7 @@ def read_config(workdir: str | Path, default: ConfigDict) -> ConfigDict:
         raise ValueError(
             f"{path} is damaged (no value of {', '.join(missing)}); restore it from a backup"
         )
-    return config
+    return _with_paths(config, lambda recorded: _found(recorded, path.parent))
 
 
 def _read_record(workdir: Path) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def run(
     def main() -> None:
         config = config_flag.value
         if config is None:
-            raise ValueError(f"give an experiment: --config {example}")
+            raise ValueError(command_line.give_experiment(example))
         experiment_file = Path(config_flags.get_config_filename(flags.FLAGS["config"]))
         workdir = Path(workdir_flag.value or Path("runs") / experiment_file.stem)
         check(config)
@@ -74,4 +74,4 @@ def run(
             )
         print(f"run directory: {workdir}")
 
-    command_line.run(main, default=default, resumable=True)
+    command_line.run(main, default=default, experiment=example, resumable=True)

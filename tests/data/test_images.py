@@ -100,6 +100,29 @@ def test_grey_alpha_and_cmyk_become_rgb(tmp_path, photo):
         read[0, 0] = 0
 
 
+def tiff(bands: int, bits: int) -> bytes:
+    """A file of one pixel, of grey and what else."""
+    fields = {256: 1, 257: 1, 258: bits, 259: 1, 262: 1, 273: 8, 277: bands, 278: 1, 279: 99}
+    entries = [struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in fields.items()]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + 99) + bytes(99) + directory
+
+
+@pytest.mark.parametrize(("bands", "bits"), [(5, 8), (2, 16), (12, 16), (1, 64)])
+def test_bands_that_cannot_be_read_are_counted(tmp_path, bands, bits):
+    (tmp_path / "x.tif").write_bytes(tiff(bands, bits))
+    with pytest.raises(UnreadableImageError, match=f"with {bands} bands of {bits} bits: store"):
+        read_image(tmp_path / "x.tif")
+    with pytest.raises(UnreadableImageError, match=f"x: a TIFF image with {bands} bands"):
+        decode_image(tiff(bands, bits), "x")
+
+
+@pytest.mark.parametrize("content", [b"", b"II*\0", tiff(5, 8)[:120], b"<html>"])
+def test_what_is_no_image_at_all_is_told_with_the_formats(tmp_path, content):
+    with pytest.raises(UnreadableImageError, match="not an image in one of the formats JPEG, PNG"):
+        decode_image(content, "x")
+
+
 @pytest.mark.parametrize("transparency", [None, 1, bytes([0, 128, 255])])
 def test_palette(tmp_path, transparency):
     colours = np.array([[10, 20, 30], [200, 100, 50], [0, 255, 7]], np.uint8)

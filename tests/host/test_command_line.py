@@ -112,6 +112,7 @@ def test_audit_tells_what_it_does_without_doing_it():
     ("arguments", "message"),
     [
         (["train"], "give an experiment: --config configs/tricks.py"),
+        (["train", "--config.data.train=x"], "give an experiment: --config configs/tricks.py"),
         (["pretrain"], "give an experiment: --config configs/dino_pretrain.py"),
         (["segment", "photos"], "give an output folder: --out masks"),
     ],

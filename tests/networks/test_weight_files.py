@@ -1,4 +1,6 @@
 import argparse
+import json
+import re
 import sys
 import zipfile
 
@@ -75,6 +77,13 @@ def test_half_precision_becomes_float32(tmp_path, torch):
         )
 
 
+def test_bfloat16_is_read_from_an_archive_of_numpy(tmp_path):
+    # NumPy has no name for it, and writes two bytes of no kind.
+    exact = np.asarray([1.5, -2.25, 3.0], np.float32)
+    np.savez(tmp_path / "half.npz", weight=exact.astype(ml_dtypes.bfloat16))
+    assert_same(read_state_dict(tmp_path / "half.npz"), {"weight": exact})
+
+
 def test_whole_self_supervised_checkpoint_gives_the_teacher(tmp_path, state, torch):
     teacher = {f"backbone.{name}": tensor for name, tensor in tensors(torch, state).items()}
     teacher |= {"head.mlp.0.weight": torch.ones(2, 2), "head.last_layer.weight_g": torch.ones(2, 1)}
@@ -96,6 +105,53 @@ def test_wrappers_and_prefixes_are_taken_off(tmp_path, state, torch, wrapper, pr
     wrapped = {f"{prefix}{name}": tensor for name, tensor in tensors(torch, state).items()}
     torch.save({wrapper: {"state_dict": wrapped}, "epoch": 3}, tmp_path / "checkpoint.pth")
     assert_same(read_state_dict(tmp_path / "checkpoint.pth"), state)
+
+
+@pytest.mark.parametrize(
+    "wrappers",
+    [
+        *("teacher.", "student.", "model.", "encoder.", "_orig_mod."),
+        *("teacher.backbone.", "model.module.", "module._orig_mod.backbone."),
+    ],
+)
+def test_wrappers_that_all_names_share_are_taken_off(tmp_path, state, wrappers):
+    np.savez(tmp_path / "a.npz", **{f"{wrappers}{name}": x for name, x in state.items()})
+    found = read_state_dict(tmp_path / "a.npz")
+    assert_same(found, state)
+    port_vit(found)
+
+
+@pytest.mark.parametrize("head", ["head", "dino_head", "ibot_head"])
+def test_a_wrapper_around_backbone_and_projection_head_is_taken_off(tmp_path, state, head):
+    whole = {f"teacher.backbone.{name}": x for name, x in state.items()}
+    whole[f"teacher.{head}.mlp.0.weight"] = np.ones((2, 2), np.float32)
+    np.savez(tmp_path / "a.npz", **whole)
+    assert_same(drop_projection_head(read_state_dict(tmp_path / "a.npz")), state)
+
+
+def test_words_that_not_all_names_share_belong_to_the_names(tmp_path):
+    # Those of transformers' files.
+    names = ["embeddings.cls_token", "encoder.layer.0.weight", "model.norm.weight"]
+    np.savez(tmp_path / "a.npz", **dict.fromkeys(names, np.ones(1, np.float32)))
+    assert list(read_state_dict(tmp_path / "a.npz")) == names
+
+
+def test_words_that_the_names_of_one_file_of_several_share_belong_to_the_names(tmp_path):
+    names = ["embeddings.cls_token", "encoder.layer.0.weight"]
+    for name in names:
+        safetensors.numpy.save_file(
+            {name: np.ones(1, np.float32)}, tmp_path / f"{name}.safetensors"
+        )
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {name: f"{name}.safetensors" for name in names}}))
+    assert list(read_state_dict(index)) == names
+
+
+def test_a_name_that_is_one_with_another_without_their_wrappers_is_refused(tmp_path):
+    twice = dict.fromkeys(("teacher.backbone.weight", "teacher.weight"), np.ones(1, np.float32))
+    np.savez(tmp_path / "a.npz", **twice)
+    with pytest.raises(ValueError, match=r"a\.npz holds tensors of one name"):
+        read_state_dict(tmp_path / "a.npz")
 
 
 def test_prefixes_go_only_from_the_start_of_a_name(tmp_path):
@@ -126,6 +182,30 @@ def test_missing_pytorch_is_told_with_its_remedy(tmp_path, monkeypatch):
     path.write_bytes(b"PK")
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'sempart_jax\[torch\]'"):
         read_state_dict(path)
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        "raise ImportError('libtorch_cpu.so: cannot open shared object file')",
+        "raise OSError('libcudart.so.12: cannot open shared object file')",
+        "raise AttributeError('module numpy has no attribute x')",
+        "import a_module_that_pytorch_needs",
+    ],
+)
+def test_a_broken_pytorch_is_not_taken_for_a_damaged_or_missing_one(tmp_path, monkeypatch, failure):
+    (tmp_path / "torch.py").write_text(failure)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    path = tmp_path / "vit.pth"
+    path.write_bytes(b"PK")
+    with pytest.raises(ModuleNotFoundError) as caught:
+        read_state_dict(path)
+    told = str(caught.value)
+    assert re.search(r"vit\.pth is a PyTorch file, .* cannot be imported \(\w+Error: ", told)
+    assert str(caught.value.__cause__) in told
+    assert "download" not in told
+    assert "not installed" not in told
 
 
 @pytest.mark.parametrize("suffix", ["safetensors", "npz", "pth"])

@@ -219,6 +219,9 @@ def test_the_folder_appears_whole_or_not_at_all(tiny, exported, tmp_path):
     before = (exported / "model.json").read_bytes()
     with pytest.raises(ValueError, match="tiny exists: remove it, or export to another folder"):
         network_segmenter(tiny).export(exported)
+    (tmp_path / "link").symlink_to("nowhere")
+    with pytest.raises(ValueError, match="link exists: remove it, or export to another folder"):
+        network_segmenter(tiny).export(tmp_path / "link")
     assert (exported / "model.json").read_bytes() == before
     assert [path.name for path in exported.parent.iterdir()] == ["tiny"]
 

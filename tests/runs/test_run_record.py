@@ -6,9 +6,11 @@ import subprocess
 import pytest
 
 from sempart_jax.host.atomic_write import write_atomically
+from sempart_jax.host.config_fields import flatten
 from sempart_jax.host.errors import WriteError
 from sempart_jax.runs import run_record
 from sempart_jax.runs.default_config import RESUMABLE_FIELDS, default_config
+from sempart_jax.runs.run_config import PATH_FIELDS
 from sempart_jax.runs.run_record import (
     ResumeError,
     check_nothing_lost,
@@ -42,6 +44,23 @@ def read_record(workdir):
 PRINTS = {"training images": "aaaa", "backbone weights": "bbbb"}
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory, monkeypatch):
+    """Work in an empty folder, where the paths of the default configuration lead nowhere."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
+def with_path(field, value):
+    config = default_config()
+    config.update_from_flattened_dict({field: value})
+    return config
+
+
+def recorded_path(workdir, field):
+    """Return the path of a field as whoever reads the run finds it."""
+    return flatten(read_config(workdir, default_config()))[field]
+
+
 def test_a_run_is_registered_and_read_back(tmp_path):
     config = default_config()
     config.batch_size = 4
@@ -50,6 +69,42 @@ def test_a_run_is_registered_and_read_back(tmp_path):
     recorded = json.loads((tmp_path / "run" / "run.json").read_text())
     assert recorded == PRINTS | {"last step": 10}
     assert not list((tmp_path / "run").glob(".*"))
+
+
+@pytest.mark.parametrize("field", PATH_FIELDS)
+def test_what_a_run_records_is_found_from_anywhere(tmp_path, monkeypatch, field):
+    (tmp_path / "given").touch()
+    monkeypatch.chdir(tmp_path)
+    register_run("runs/a", with_path(field, "given"), PRINTS)
+    (tmp_path / "runs/b").mkdir()
+    monkeypatch.chdir("runs/b")
+    assert recorded_path("../a", field) == str(tmp_path / "given")
+
+
+@pytest.mark.parametrize("folder", ["run", "{here}/run", "link", "run/../run"])
+def test_a_moved_run_finds_what_lies_inside_it(tmp_path, monkeypatch, folder):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/vit.npz").touch()
+    (tmp_path / "link").symlink_to("run")
+    monkeypatch.chdir(tmp_path)
+    weights = f"{folder.format(here=tmp_path)}/vit.npz"
+    register_run("run", with_path("backbone.weights", weights), PRINTS)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    found = tmp_path / "moved/vit.npz"
+    assert recorded_path(tmp_path / "moved", "backbone.weights") == str(found)
+
+
+@pytest.mark.parametrize("value", ["", "hf:owner/name", "random", "gone.npz"])
+def test_what_is_no_path_here_is_recorded_as_it_is(tmp_path, value):
+    register_run(tmp_path, with_path("backbone.weights", value), PRINTS)
+    assert recorded_path(tmp_path, "backbone.weights") == value
+
+
+def test_the_paths_of_an_older_run_are_seen_from_here(tmp_path, monkeypatch):
+    write_atomically(tmp_path / "run/config.json", '{"backbone": {"weights": "vit.npz"}}')
+    (tmp_path / "vit.npz").touch()
+    monkeypatch.chdir(tmp_path)
+    assert recorded_path("run", "backbone.weights") == "vit.npz"
 
 
 def test_resuming_the_same_run_is_allowed_and_may_extend_it(tmp_path):
