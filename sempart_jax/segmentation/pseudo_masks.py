@@ -20,6 +20,7 @@ from jaxtyping import UInt8
 from sempart_jax.data.folder import (
     PRODUCT_FOLDERS,
     PRODUCT_MARKER,
+    comparable,
     find_images,
     image_folder,
     mask_problem,
@@ -96,7 +97,8 @@ def open_pseudo_masks(
     pairs: list[tuple[Path, Path]] = []
     left_out: dict[str, str] = {}
     for path, names in zip(paths, _mask_names(Path(images), paths, output), strict=True):
-        candidates = next((masks_of[name] for name in names if name in masks_of), [])
+        spelt = map(comparable, names)
+        candidates = next((masks_of[name] for name in spelt if name in masks_of), [])
         if len(candidates) == 1:
             pairs.append((path, candidates[0]))
         else:

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +189,13 @@ def test_folders_that_are_none(tmp_path):
     segment([str(tmp_path / "images")], tmp_path / "out", red_segmenter(), outputs=["overlay"])
     with pytest.raises(FileNotFoundError, match=r"no masks to .*mask among --outputs"):
         open_pseudo_masks(tmp_path / "images", tmp_path / "out")
+
+
+def test_spellings_of_one_name_meet(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    write(tmp_path / "images", f"{composed}.png", f"{decomposed}/a.png")
+    # As a copy by way of macOS has them.
+    write(tmp_path / "masks", f"{decomposed}.png", f"{composed}/a.png")
+    assert len(open_pseudo_masks(tmp_path / "images", tmp_path / "masks").names) == 2
+    run_segment(tmp_path / "out", tmp_path / "images")
+    check_all_their_own(open_pseudo_masks(tmp_path / "images", tmp_path / "out"), 2)
