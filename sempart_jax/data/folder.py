@@ -266,15 +266,15 @@ def _tell_others(folder: Path, names: Iterable[str]) -> None:
     counts = Counter(os.path.splitext(name)[1].lower() for name in others)  # noqa: PTH122
     if counts:
         listed = [f"{n} {suffix or 'without one'}" for suffix, n in counts.most_common()]
-        _warn_once(
+        warn_once(
             f"left out {len(others)} files under {printable(folder)}, which are no images by their "
             f"suffix: {shorten(listed)}"
         )
 
 
 @functools.cache
-def _warn_once(text: str) -> None:
-    """Warn, if a folder is listed again for the same call too, once."""
+def warn_once(text: str) -> None:
+    """Log a warning, but no second time: files are looked at again and again."""
     logging.warning("%s", text)
 
 

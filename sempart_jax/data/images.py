@@ -33,8 +33,8 @@ _ORIENTATIONS = {
 }
 """What undoes each EXIF orientation (EXIF 2.32, tag 0x0112; 1 is upright)."""
 
-_SWAPPING = (5, 6, 7, 8)
-"""Orientations that turn by a quarter: height becomes width."""
+SWAPPING = (5, 6, 7, 8)
+"""EXIF orientations that turn by a quarter: height becomes width."""
 
 _SIXTEEN_BITS_AT_MOST = ("PNG", "PPM")
 """Formats whose pixels have no more bits where Pillow has them in 32."""
@@ -231,6 +231,27 @@ def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
         return 0
 
 
+def exif_orientation(source: str | os.PathLike[str] | bytes, *, same_size: bool = False) -> int:
+    """Read from a file's head how it is turned when it is read.
+
+    Args:
+        source: the file, or its content.
+        same_size: whether only such orientations count as leave the size as it is.
+
+    Returns:
+        EXIF orientation, 1 to 8; 1 if it is upright, or if that cannot be said.
+    """
+    try:
+        with _open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            orientation = _orientation(image)
+            if same_size and orientation in SWAPPING and image.width != image.height:
+                return 1
+    # Decoders meet damaged files with nearly anything; whoever reads the file finds out.
+    except Exception:
+        return 1
+    return orientation if orientation in _ORIENTATIONS else 1
+
+
 def _open(source: str | os.PathLike[str] | io.BytesIO) -> Image.Image:
     """Open a file without decoding the pixels."""
     if not isinstance(source, io.BytesIO) and not stat.S_ISREG(os.stat(source).st_mode):  # noqa: PTH116
@@ -266,7 +287,7 @@ def _orientation(image: Image.Image) -> int:
 def _upright_size(image: Image.Image) -> tuple[int, int]:
     """Return width and height of an image that was opened, as it is seen."""
     # Of a TIFF, Pillow gives them as they will be.
-    swapped = image.format != "TIFF" and _orientation(image) in _SWAPPING
+    swapped = image.format != "TIFF" and _orientation(image) in SWAPPING
     return (image.height, image.width) if swapped else image.size
 
 

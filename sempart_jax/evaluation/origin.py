@@ -11,7 +11,7 @@ from jaxtyping import Float, UInt8
 
 from sempart_jax.baselines.by_name import PRIORS
 from sempart_jax.data.folder import comparable, find_images
-from sempart_jax.data.image_sizes import resize
+from sempart_jax.data.image_sizes import check_not_turned, resize
 from sempart_jax.data.images import UnreadableImageError, read_grey
 from sempart_jax.metrics.protocols import Protocol
 from sempart_jax.predict.load import load_method_segmenter, load_segmenter
@@ -162,7 +162,9 @@ def saved_origin(folder: Path) -> Origin:
 
     def read(framed: FramedImage, protocol: Protocol) -> Mask | Failure:
         try:
-            grey = read_grey(paths[comparable(framed.name)])
+            path = paths[comparable(framed.name)]
+            grey = read_grey(path)
+            check_not_turned(path, grey.shape, framed.original_size)
         except UnreadableImageError as error:
             return Failure(str(error))
         whole = resize(grey, *framed.original_size)

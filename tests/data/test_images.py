@@ -15,6 +15,7 @@ from sempart_jax.data.images import (
     UnreadableImageError,
     decode_grey,
     decode_image,
+    exif_orientation,
     open_image,
     read_grey,
     read_image,
@@ -191,6 +192,17 @@ def test_transparency_of_a_photograph(tmp_path, kind):
     exif[ORIENTATION] = 6
     image.save(tmp_path / "x.png", exif=exif, **options)
     assert read_photograph(tmp_path / "x.png").alpha.shape == (3, 1)
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "tiff", "webp"])
+def test_orientation_is_told_from_the_head(tmp_path, photo, extension):
+    exif = Image.Exif()
+    for orientation in (6, 3):
+        exif[ORIENTATION] = orientation
+        path = save(tmp_path / f"x.{extension}", photo, exif=exif)
+        assert exif_orientation(path) == exif_orientation(path.read_bytes()) == orientation
+    assert exif_orientation(save(tmp_path / f"x.{extension}", photo)) == 1
+    assert exif_orientation(tmp_path / "absent.jpg") == exif_orientation(b"nothing") == 1
 
 
 def test_an_opaque_photograph_has_no_alpha(tmp_path, photo):

@@ -112,6 +112,14 @@ def test_spellings_of_one_name_meet(tmp_path):
         assert not isinstance(mask, Failure)
 
 
+def test_a_mask_of_the_image_before_its_rotation_is_refused(tmp_path):
+    Image.new("L", (6, 9), 255).save(tmp_path / "a.png")
+    (failure,) = saved_origin(tmp_path).source([framed("a", ramp(6, 9))], NATIVE)
+    assert isinstance(failure, Failure)
+    assert "6x9 pixels and its image 9x6, which fit only before" in failure.reason
+    assert "EXIF orientation" in failure.reason
+
+
 def test_a_saved_mask_is_stretched_over_its_image_and_framed_as_it(tmp_path):
     halves = np.kron([[0, 255], [0, 255]], np.ones((8, 8))).astype(np.uint8)
     Image.fromarray(halves).save(tmp_path / "a.png")
