@@ -17,6 +17,7 @@ from sempart_jax.data.folder import find_images
 from sempart_jax.data.images import read_image
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.evaluation.results import CENTRE_BOX
+from sempart_jax.host.command_line import expand_home
 from sempart_jax.metrics.saliency import SaliencyResult
 from sempart_jax.networks.builtin_model import NAME, find_builtin_model
 from sempart_jax.report.panels import save_png
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--train_scenes", type=int, default=200)
     parser.add_argument("--test_scenes", type=int, default=48)
     parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(expand_home())
     workdir: Path = arguments.workdir.resolve()
     logging.set_verbosity(logging.WARNING)
     started = time.monotonic()

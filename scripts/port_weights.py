@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sempart_jax.host.command_line import expand_home
 from sempart_jax.kernels.tensor_tree import flatten
 from sempart_jax.networks.model_format import BACKBONE, DTYPES, HEAD, Description, write_tensors
 from sempart_jax.networks.names import ANY_VIT, BACKBONES
@@ -138,7 +139,7 @@ def main() -> None:
         metavar="PIXELS",
         help="at which the head was trained to see images",
     )
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(expand_home())
     if arguments.head is None and arguments.backbone_weights is None:
         sys.exit("error: nothing to port: name --head, --backbone_weights, or both")
     try:

@@ -13,6 +13,7 @@ from pathlib import Path
 from absl import logging
 
 from sempart_jax.data.benchmarks import BENCHMARKS
+from sempart_jax.host.command_line import expand_home
 from sempart_jax.host.shown_names import shorten
 
 NAMES = sorted({benchmark.prepared for benchmark in BENCHMARKS.values()} | set(BENCHMARKS))
@@ -66,7 +67,7 @@ def main() -> None:
     parser.add_argument("--download", action=argparse.BooleanOptionalAction, default=True)
     # The spelling of the project's other flags.
     parser.add_argument("--nodownload", dest="download", action="store_false")
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(expand_home())
     logging.set_verbosity(logging.ERROR)
     if unknown := sorted(set(arguments.names) - set(NAMES)):
         sys.exit(f"error: unknown data set {', '.join(unknown)}: choose among {', '.join(NAMES)}")

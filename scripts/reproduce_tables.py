@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 from sempart_jax.data.benchmarks import open_labelled_set
 from sempart_jax.data.boxed import BOXED_SETS, open_boxed_set
 from sempart_jax.host.atomic_write import write_atomically
+from sempart_jax.host.command_line import expand_home
 from sempart_jax.host.folder_lock import locked
 from sempart_jax.networks.names import BACKBONES, RANDOM_WEIGHTS
 from sempart_jax.networks.pretrained import HUB_REPOSITORIES
@@ -382,7 +383,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     add("--train_args", type=shlex.split, default=[], help="further arguments of each training")
     add("--method_args", type=shlex.split, default=[], help="... of each evaluation of a method")
     add("--dry_run", action="store_true", help="show the commands and run none of them")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(expand_home(arguments))
     options.weights = dict(options.weights)
     options.images = options.images or options.data_root / "DUTS"
     names = {row.name for row in ROWS}

@@ -10,6 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from sempart_jax.host.command_line import expand_home
 from sempart_jax.networks.model_format import DTYPES
 from sempart_jax.runs.source import find_source
 
@@ -28,7 +29,7 @@ def main() -> None:
     parser.add_argument(
         "--without_backbone", action="store_true", help="leave out the weights of the backbone"
     )
-    given = parser.parse_args()
+    given = parser.parse_args(expand_home())
     try:
         find_source(given.run)
         # Not above: what is mistyped is told before JAX is imported.

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 
 from sempart_jax.data.benchmarks import BENCHMARKS
-from sempart_jax.data.folder import EXTENSIONS, find_images
+from sempart_jax.data.folder import EXTENSIONS, comparable, find_images
 from sempart_jax.data.images import UnreadableImageError
 
 MAXIMUM_BYTES = 64 * 2**20
@@ -88,7 +88,7 @@ class StoredFile:
     @property
     def stem(self) -> str:
         """Name without folders and extension, which an image and its mask share."""
-        return PurePosixPath(self.label).stem
+        return comparable(PurePosixPath(self.label).stem)
 
 
 class BenchmarkFiles(NamedTuple):

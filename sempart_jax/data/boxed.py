@@ -19,7 +19,8 @@ from xml.etree import ElementTree
 import numpy as np
 from jaxtyping import UInt8
 
-from sempart_jax.data.images import read_image
+from sempart_jax.data.images import SWAPPING, UnreadableImageError, exif_orientation, read_image
+from sempart_jax.data.labelled import warn_of_orientation
 from sempart_jax.host.shown_names import shorten
 
 Box = tuple[float, float, float, float]
@@ -46,8 +47,19 @@ class BoxedSet:
     boxes: Mapping[str, Sequence[Box]]
 
     def read(self, image_id: str) -> UInt8[np.ndarray, "H W 3"]:
-        """Read an image; raises UnreadableImageError."""
-        return read_image(self.paths[image_id])
+        """Read an image; UnreadableImageError if its boxes fit only before it is turned upright."""
+        path = self.paths[image_id]
+        image = read_image(path)
+        height, width = image.shape[:2]
+        beyond = any(x > width or y > height for _, _, x, y in self.boxes[image_id])
+        if beyond and exif_orientation(path) in SWAPPING:
+            raise UnreadableImageError(
+                path,
+                f"its boxes reach beyond its {width}x{height} pixels: they fit only before it is "
+                "turned by its EXIF orientation",
+            )
+        warn_of_orientation(str(path), path)
+        return image
 
 
 def read_boxes(name: str, data_root: str | os.PathLike[str]) -> dict[str, list[Box]]:

@@ -17,13 +17,18 @@ import tensorflow_datasets as tfds  # type: ignore[import-untyped]
 from sempart_jax.data.archives import BenchmarkFiles, StoredFile, download_archive, find_files
 from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.folder import mask_problem
-from sempart_jax.data.images import UnreadableImageError, decode_grey, decode_image
+from sempart_jax.data.images import (
+    UnreadableImageError,
+    decode_grey,
+    decode_image,
+)
 from sempart_jax.data.labelled import (
     PREPARED,
     LabelledImage,
     check_sizes,
     newest_version,
     prepared_splits,
+    warn_of_orientation,
 )
 from sempart_jax.host.shown_names import shorten
 
@@ -214,4 +219,5 @@ def _read_example(image: StoredFile, mask: StoredFile) -> dict[str, Any]:
         image.stem, decode_image(image_bytes, image.label), decode_grey(mask_bytes, mask.label)
     )
     check_sizes(decoded, image.label, mask.label)
+    warn_of_orientation(image.label, image_bytes, mask_bytes)
     return {"image": io.BytesIO(image_bytes), "mask": io.BytesIO(mask_bytes), "name": image.stem}

@@ -6,15 +6,21 @@ Nothing here opens an image: a file that cannot be decoded is found by whoever r
 import functools
 import os
 import types
+import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 
 from absl import logging
 
 from sempart_jax.host.shown_names import printable, shorten
 
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".webp")
-"""What an image file's name ends in, in upper or lower case."""
+EXTENSIONS = (
+    *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+"""What an image file's name ends in, in upper or lower case: of all ``data.images.FORMATS``."""
 
 PRODUCT_FOLDERS: Mapping[str, str] = types.MappingProxyType(
     {"mask": "masks", "overlay": "overlays", "cutout": "cutouts"}
@@ -23,6 +29,9 @@ PRODUCT_FOLDERS: Mapping[str, str] = types.MappingProxyType(
 
 PRODUCT_MARKER = "segmentation.json"
 """File that holds segment's settings, by which an output folder of it is known."""
+
+PRODUCT_RECORDS = "masks.*jsonl"
+"""Pattern of the names of segment's records."""
 
 _IMAGES_BESIDE_MASKS = (
     ("DUTS-TR/DUTS-TR-Image", "."),
@@ -43,7 +52,8 @@ def find_images(root: str | os.PathLike[str], *, products: bool = False) -> list
     folder as its authors lay it out (DUTS, DUTS-TR, DUTS-TE, DUT-OMRON, ECSSD), only the images are
     taken, of DUTS the training images: masks lie beside them and are no images to train on. Nor
     are masks, overlays and cut-outs that the command segment has written into folders under
-    ``root``: a warning tells how many, and names folders that may not be listed.
+    ``root``: a warning tells how many. Another one counts the other files by what their names end
+    in, and names folders that may not be listed.
 
     Args:
         root: the folder.
@@ -58,7 +68,9 @@ def find_images(root: str | os.PathLike[str], *, products: bool = False) -> list
         OSError: ``root`` itself may not be listed.
     """
     folder = image_folder(root)
-    images = [path for path in _visible_files(folder) if path.suffix.lower() in EXTENSIONS]
+    files = _visible_files(folder)
+    images = [path for path in files if path.suffix.lower() in EXTENSIONS]
+    _tell_others(folder, (path.name for path in files if path.suffix.lower() not in EXTENSIONS))
     if not products:
         found, images = images, without_products(images, folder)
         if len(images) < len(found):
@@ -211,9 +223,15 @@ def pair_name(path: Path, root: str | os.PathLike[str]) -> str:
         root: the folder of images, or that of masks.
 
     Returns:
-        The path relative to ``root``, with ``/``, without its extension.
+        The path relative to ``root``, with ``/``, without its extension, in the spelling of
+        :func:`comparable`.
     """
-    return path.relative_to(root).with_suffix("").as_posix()
+    return comparable(path.relative_to(root).with_suffix("").as_posix())
+
+
+def comparable(name: str) -> str:
+    """Return the spelling in which names are compared: NFC, for macOS may write ``é`` in two."""
+    return unicodedata.normalize("NFC", name)
 
 
 def mask_problem(candidates: Sequence[str]) -> str:
@@ -239,6 +257,25 @@ def file_stamp(path: Path) -> str:
     except OSError:
         return "absent"
     return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _tell_others(folder: Path, names: Iterable[str]) -> None:
+    """Warn of files that are no images by their names, but for those of segment."""
+    products = (PRODUCT_MARKER, PRODUCT_RECORDS)
+    others = [name for name in names if not any(fnmatch(name, own) for own in products)]
+    counts = Counter(os.path.splitext(name)[1].lower() for name in others)  # noqa: PTH122
+    if counts:
+        listed = [f"{n} {suffix or 'without one'}" for suffix, n in counts.most_common()]
+        warn_once(
+            f"left out {len(others)} files under {printable(folder)}, which are no images by their "
+            f"suffix: {shorten(listed)}"
+        )
+
+
+@functools.cache
+def warn_once(text: str) -> None:
+    """Log a warning, but no second time: files are looked at again and again."""
+    logging.warning("%s", text)
 
 
 def _visible_files(folder: Path) -> list[Path]:

@@ -56,6 +56,28 @@ def check_aspect_ratio(path: str | os.PathLike[str], height: int, width: int) ->
         )
 
 
+def check_not_turned(
+    mask: str | os.PathLike[str], mask_size: tuple[int, int], image_size: tuple[int, int]
+) -> None:
+    """Refuse a mask whose height and width are those of its image the other way round.
+
+    Args:
+        mask: the mask, for the message.
+        mask_size: its height and width.
+        image_size: those of its image, upright.
+
+    Raises:
+        UnreadableImageError: the mask is turned by a quarter.
+    """
+    if mask_size != image_size and mask_size == image_size[::-1]:
+        raise UnreadableImageError(
+            mask,
+            f"the mask has {mask_size[1]}x{mask_size[0]} pixels and its image "
+            f"{image_size[1]}x{image_size[0]}, which fit only before the image is turned by its "
+            "EXIF orientation: turn the mask as the image is seen",
+        )
+
+
 def resize_short_side(image: UInt8[np.ndarray, "H W *C"], size: int) -> UInt8[np.ndarray, "h w *C"]:
     """Resize to the shape of :func:`short_side_shape`, by antialiased bilinear sampling.
 

@@ -9,11 +9,13 @@ import os
 import stat
 import threading
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
 from sempart_jax.host.errors import ExpectedError
 from sempart_jax.host.shown_names import printable
@@ -31,6 +33,20 @@ _ORIENTATIONS = {
     8: Image.Transpose.ROTATE_90,
 }
 """What undoes each EXIF orientation (EXIF 2.32, tag 0x0112; 1 is upright)."""
+
+SWAPPING = (5, 6, 7, 8)
+"""EXIF orientations that turn by a quarter: height becomes width."""
+
+_SIXTEEN_BITS_AT_MOST = ("PNG", "PPM")
+"""Formats whose pixels have no more bits where Pillow has them in 32."""
+
+_LONGEST_PROFILE = 2**22
+"""Bytes of an ICC profile that is used; a JPEG file can hold four times as much."""
+
+_COLOUR_SPACES = {"L": b"GRAY", "CMYK": b"CMYK"}
+"""What an ICC profile calls the pixels of a mode that becomes RGB by it."""
+
+Result = TypeVar("Result")
 
 # The warning filters belong to the whole process: two threads that change them at once would
 # leave them changed.
@@ -76,13 +92,29 @@ class NoReadableImageError(ExpectedError):
         )
 
 
+class Photograph(NamedTuple):
+    """A picture, and what a cut-out of it needs to look like it.
+
+    Attributes:
+        pixels: uint8 ``[H, W, 3]``, RGB.
+        alpha: uint8 ``[H, W]``, 0 is transparent; None where all of the picture is opaque.
+        profile: ICC profile of the colours; None where the file holds none of RGB.
+    """
+
+    pixels: UInt8[np.ndarray, "H W 3"]
+    alpha: UInt8[np.ndarray, "H W"] | None = None
+    profile: bytes | None = None
+
+
 def open_image(
     source: str | os.PathLike[str] | bytes, name: str | None = None, mode: str = "RGB"
 ) -> Image.Image:
     """Decode an image file as it is meant to be seen.
 
-    The EXIF orientation is applied. Grey, palette and CMYK images become RGB, an alpha channel is
-    dropped, 16-bit images are scaled to 8 bits, and of several frames the first is taken.
+    The EXIF orientation is applied. Grey, palette and CMYK images become RGB, those with an ICC
+    profile of their own kind by that; the values of RGB stay, whatever their profile. An alpha
+    channel is dropped, 16-bit images are scaled to 8 bits, and of several frames the first is
+    taken.
 
     Args:
         source: a file in one of :data:`FORMATS`, whatever its extension, or the content of one.
@@ -90,24 +122,51 @@ def open_image(
         mode: ``RGB`` or ``L``.
 
     Returns:
-        The image, decoded, its file closed.
+        The image, decoded, its file closed; without metadata, so that nothing applies them again.
 
     Raises:
-        UnreadableImageError: the file is missing, forbidden, truncated, no image, or too large.
+        UnreadableImageError: the file is missing, forbidden, truncated, no image, too large, or has
+            pixels of 32 bits.
     """
-    path = os.fsdecode(source) if name is None else name
+
+    def convert(image: Image.Image) -> Image.Image:
+        picture = _upright(_convert(image, mode), _orientation(image))
+        picture.info.clear()
+        return picture
+
+    return _decode(source, os.fsdecode(source) if name is None else name, convert)
+
+
+def read_photograph(path: str | os.PathLike[str]) -> Photograph:
+    """Read an image file as :func:`read_image` does, with its transparency and colour profile."""
+
+    def read(image: Image.Image) -> Photograph:
+        orientation, alpha = _orientation(image), _alpha(image)
+        profile = _profile(image)
+        return Photograph(
+            np.array(_upright(_convert(image, "RGB"), orientation)),
+            None if alpha is None else np.array(_upright(alpha, orientation)),
+            profile if profile is not None and _colour_space(profile) == b"RGB " else None,
+        )
+
+    return _decode(path, os.fsdecode(path), read)
+
+
+def _decode(
+    source: str | os.PathLike[str] | bytes, name: str, use: Callable[[Image.Image], Result]
+) -> Result:
+    """Load an image file, and turn what may be wrong with it into UnreadableImageError."""
     try:
-        image, orientation = _open(io.BytesIO(source) if isinstance(source, bytes) else source)
-        with image:
-            pixels = _convert(image, mode)
-        return _upright(pixels, orientation)
+        with _open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            image.load()
+            return use(image)
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(path, _unidentified(source)) from error
+        raise UnreadableImageError(name, _unidentified(source)) from error
     except OSError as error:
-        raise UnreadableImageError(path, error.strerror or str(error)) from error
+        raise UnreadableImageError(name, error.strerror or str(error)) from error
     # Decoders meet damaged files with nearly anything: struct.error, SyntaxError, zlib.error, ...
     except Exception as error:
-        raise UnreadableImageError(path, f"{type(error).__name__}: {error}") from error
+        raise UnreadableImageError(name, f"{type(error).__name__}: {error}") from error
 
 
 def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
@@ -146,14 +205,10 @@ def rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
 
     Raises:
         OSError: its file is truncated.
-        ValueError: its pixels have no fixed range, or no way to RGB.
+        ValueError: its pixels have no fixed range, as those of modes I and F, or no way to RGB.
     """
-    # Pillow turns a TIFF upright while it loads it, and forgets the orientation then.
     image.load()
-    with _warning_filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        orientation = _orientation(image)
-    return np.array(_upright(_convert(image, "RGB"), orientation))
+    return np.array(_upright(_convert(image, "RGB"), _orientation(image)))
 
 
 def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
@@ -176,23 +231,41 @@ def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
         return 0
 
 
-def _open(source: str | os.PathLike[str] | io.BytesIO) -> tuple[Image.Image, int]:
-    """Open a file without decoding the pixels, and return its EXIF orientation too."""
+def exif_orientation(source: str | os.PathLike[str] | bytes, *, same_size: bool = False) -> int:
+    """Read from a file's head how it is turned when it is read.
+
+    Args:
+        source: the file, or its content.
+        same_size: whether only such orientations count as leave the size as it is.
+
+    Returns:
+        EXIF orientation, 1 to 8; 1 if it is upright, or if that cannot be said.
+    """
+    try:
+        with _open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            orientation = _orientation(image)
+            if same_size and orientation in SWAPPING and image.width != image.height:
+                return 1
+    # Decoders meet damaged files with nearly anything; whoever reads the file finds out.
+    except Exception:
+        return 1
+    return orientation if orientation in _ORIENTATIONS else 1
+
+
+def _open(source: str | os.PathLike[str] | io.BytesIO) -> Image.Image:
+    """Open a file without decoding the pixels."""
     if not isinstance(source, io.BytesIO) and not stat.S_ISREG(os.stat(source).st_mode):  # noqa: PTH116
         # To open a pipe would wait for ever, a device may have no end.
         raise OSError("a directory, pipe or device, no regular file")
     with _warning_filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         image = Image.open(source, formats=FORMATS)
-        orientation = _orientation(image)
-    if image.format == "TIFF":
-        # PIL turns these upright itself when it decodes them.
-        orientation = 1
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
+        width, height = _upright_size(image)
         image.close()
-        raise ValueError(f"{image.width}x{image.height} pixels are more than the limit of {limit}")
-    return image, orientation
+        raise ValueError(f"{width}x{height} pixels are more than the limit of {limit}")
+    return image
 
 
 def _unidentified(source: str | os.PathLike[str] | bytes) -> str:
@@ -216,13 +289,26 @@ def _unidentified(source: str | os.PathLike[str] | bytes) -> str:
 
 
 def _orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation."""
+    """Return the EXIF orientation that is still to be applied.
+
+    It must be loaded: Pillow turns a TIFF upright while it does so, and forgets the orientation,
+    and in a PNG the metadata may come after the pixels.
+    """
     try:
-        # The method of the base class: that of PNG decodes all pixels, here under the lock.
-        return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
+        with _warning_filters, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            # The method of the base class: that of PNG decodes all pixels, here under the lock.
+            return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
     except Exception:
         # Damaged metadata is no reason to lose the pixels.
         return 1
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    """Return width and height of an image that was opened, as it is seen."""
+    # Of a TIFF, Pillow gives them as they will be.
+    swapped = image.format != "TIFF" and _orientation(image) in SWAPPING
+    return (image.height, image.width) if swapped else image.size
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
@@ -231,17 +317,60 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image.transpose(_ORIENTATIONS[orientation])
 
 
+def _profile(image: Image.Image) -> bytes | None:
+    """Return the ICC profile of an image, if it is one by its head (ICC.1:2022, 7.2)."""
+    profile = image.info.get("icc_profile")
+    if not isinstance(profile, bytes) or not 128 < len(profile) <= _LONGEST_PROFILE:
+        return None
+    return profile if profile[36:40] == b"acsp" else None
+
+
+def _colour_space(profile: bytes) -> bytes:
+    return profile[16:20]
+
+
+def _alpha(image: Image.Image) -> Image.Image | None:
+    """Return the opacity of an image, if some of it is not opaque."""
+    if not image.has_transparency_data:
+        return None
+    if image.mode.startswith("I"):
+        # One grey level of 16 bits, which Pillow does not compare.
+        opaque = np.asarray(image) != image.info["transparency"]
+        alpha = Image.fromarray(opaque.astype(np.uint8) * 255)
+    else:
+        alpha = (image if image.mode == "RGBA" else image.convert("RGBA")).getchannel("A")
+    return None if alpha.getextrema()[0] == 255 else alpha
+
+
 def _convert(image: Image.Image, mode: str) -> Image.Image:
-    """Bring an image to ``RGB`` or ``L``."""
+    """Bring a loaded image to ``RGB`` or ``L``."""
     pixels = _to_eight_bits(image)
     if "transparency" in pixels.info:
         # Alpha is dropped either way, and PIL warns where a palette has some.
         pixels = pixels.copy()
         del pixels.info["transparency"]
+    if mode == "RGB" and (profile := _profile(image)) is not None:
+        pixels = _to_srgb(pixels, profile)
     # To the mode that it has already, PIL converts by a copy.
     for wanted in ("RGB", mode):
         pixels = pixels if pixels.mode == mode else pixels.convert(wanted)
     return pixels
+
+
+def _to_srgb(pixels: Image.Image, profile: bytes) -> Image.Image:
+    """Convert grey levels or inks by a profile of their kind; leave others as they are."""
+    plain = pixels.getchannel("L") if pixels.mode == "LA" else pixels
+    if _COLOUR_SPACES.get(plain.mode) != _colour_space(profile):
+        return pixels
+    try:
+        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        converted = ImageCms.profileToProfile(
+            plain, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
+        )
+    except (ImageCms.PyCMSError, OSError):
+        # A damaged profile is no reason to lose the pixels.
+        return pixels
+    return pixels if converted is None else converted
 
 
 def _to_eight_bits(image: Image.Image) -> Image.Image:
@@ -249,10 +378,12 @@ def _to_eight_bits(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("floating-point pixels have no fixed range: store 8 or 16 bits")
     if not image.mode.startswith("I"):
-        image.load()
         return image
-    values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
-        raise ValueError("pixels of more than 16 bits have no fixed range: store 8 or 16 bits")
+    if image.mode == "I" and image.format not in _SIXTEEN_BITS_AT_MOST:
+        raise ValueError(
+            "integer pixels of 32 bits have no fixed range: store 8 or 16 bits, with Pillow by "
+            "image.convert('L') where they lie in 0..255"
+        )
     # round(v 255 / 65535)
-    return Image.fromarray(((values.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8))
+    values = np.asarray(image).astype(np.uint32)
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))

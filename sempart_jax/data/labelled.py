@@ -13,11 +13,13 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from sempart_jax.data.folder import warn_once
 from sempart_jax.data.images import (
     UnreadableImageError,
     count_pixels,
     decode_grey,
     decode_image,
+    exif_orientation,
     open_image,
     read_grey,
     read_image,
@@ -104,9 +106,10 @@ class LabelledFolder:
 
     def __getitem__(self, index: int) -> LabelledImage:
         image, mask = self._pairs[_checked(index, len(self))]
-        return check_sizes(
-            LabelledImage(image.stem, read_image(image), read_grey(mask)), str(image), str(mask)
-        )
+        labelled = LabelledImage(image.stem, read_image(image), read_grey(mask))
+        check_sizes(labelled, str(image), str(mask))
+        warn_of_orientation(str(image), image, mask)
+        return labelled
 
     def pixels(self, index: int) -> int:
         """Look at the heads of both files, see :class:`LabelledSet`."""
@@ -164,7 +167,9 @@ class PreparedSet:
             decode_image(record["image"], image),
             decode_grey(record["mask"], mask),
         )
-        return check_sizes(labelled, image, mask)
+        check_sizes(labelled, image, mask)
+        warn_of_orientation(image, record["image"], record["mask"])
+        return labelled
 
     def pixels(self, index: int) -> int:
         """Look at the heads of both pictures, see :class:`LabelledSet`."""
@@ -235,29 +240,47 @@ def prepared_splits(folder: str | os.PathLike[str]) -> dict[str, int]:
         ) from error
 
 
-def check_sizes(labelled: LabelledImage, image: str, mask: str) -> LabelledImage:
-    """Return a labelled image, if its mask has the size of its image.
+def check_sizes(labelled: LabelledImage, image: str, mask: str) -> None:
+    """Refuse a labelled image whose mask has not the size of its image.
 
     Args:
         labelled: what was read.
         image: where the image was read from.
         mask: where the mask was read from.
 
-    Returns:
-        ``labelled``.
-
     Raises:
-        UnreadableImageError: the sizes differ.
+        UnreadableImageError: the sizes differ; says so if they are swapped.
     """
     height, width = labelled.image.shape[:2]
     mask_height, mask_width = labelled.ground_truth.shape
     if (height, width) != (mask_height, mask_width):
+        turned = "; they fit only before the image is turned by its EXIF orientation"
+        swapped = (height, width) == (mask_width, mask_height)
         raise UnreadableImageError(
             mask,
             f"the mask has {mask_width}x{mask_height} pixels and its image {printable(image)} has "
-            f"{width}x{height}: replace one of them, or remove both",
+            f"{width}x{height}: replace one of them, or remove both{turned if swapped else ''}",
         )
-    return labelled
+
+
+def warn_of_orientation(
+    image: str,
+    source: str | os.PathLike[str] | bytes,
+    mask: str | os.PathLike[str] | bytes | None = None,
+) -> None:
+    """Warn where no size shows whether a mask was drawn before or after its image was turned.
+
+    Args:
+        image: what to call the image.
+        source: file of the image, or its content.
+        mask: file of its mask, or its content; one that is turned alike needs no warning.
+    """
+    orientation = exif_orientation(source, same_size=True)
+    if orientation != 1 and (mask is None or exif_orientation(mask) != orientation):
+        warn_once(
+            f"{printable(image)} is turned by its EXIF orientation {orientation}, which its size "
+            "does not show: what belongs to it must be drawn on the turned image"
+        )
 
 
 def _checked(index: int, length: int) -> int:

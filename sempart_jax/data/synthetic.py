@@ -17,6 +17,8 @@ from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 from tqdm import tqdm
 
+from sempart_jax.host.command_line import expand_home
+
 TEXTURES = ("noise", "stripes", "checkers")
 SHAPES = ("ellipse", "polygon", "blob")
 
@@ -222,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--count", type=int, default=64, help="number of scenes (default 64)")
     parser.add_argument("--size", type=int, default=96, help="side in pixels (default 96)")
     parser.add_argument("--seed", type=int, default=0, help="seed (default 0)")
-    options = parser.parse_args(arguments)
+    options = parser.parse_args(expand_home(arguments))
     try:
         write_scenes(options.out, options.count, options.size, options.seed)
     except ValueError as error:

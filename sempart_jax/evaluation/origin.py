@@ -10,8 +10,8 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from sempart_jax.baselines.by_name import PRIORS
-from sempart_jax.data.folder import find_images
-from sempart_jax.data.image_sizes import resize
+from sempart_jax.data.folder import comparable, find_images
+from sempart_jax.data.image_sizes import check_not_turned, resize
 from sempart_jax.data.images import UnreadableImageError, read_grey
 from sempart_jax.metrics.protocols import Protocol
 from sempart_jax.predict.load import load_method_segmenter, load_segmenter
@@ -54,7 +54,8 @@ class Origin:
     Attributes:
         source: gives the masks.
         facts: label and value of what a reader wants to know of them.
-        names: of the images that there are masks of; ``None`` where all have one.
+        names: of the images that there are masks of, as ``data.folder.comparable`` spells them;
+            ``None`` where all have one.
         foreground_chosen: whether whoever made the masks has chosen their foreground. If not, the
             rule of the protocol does.
     """
@@ -155,13 +156,15 @@ def saved_origin(folder: Path) -> Origin:
     """
     paths: dict[str, Path] = {}
     for path in find_images(folder, products=True):
-        other = paths.setdefault(path.stem, path)
+        other = paths.setdefault(comparable(path.stem), path)
         if other != path:
             raise ValueError(f"two masks for one image: {other} and {path}: remove one of them")
 
     def read(framed: FramedImage, protocol: Protocol) -> Mask | Failure:
         try:
-            grey = read_grey(paths[framed.name])
+            path = paths[comparable(framed.name)]
+            grey = read_grey(path)
+            check_not_turned(path, grey.shape, framed.original_size)
         except UnreadableImageError as error:
             return Failure(str(error))
         whole = resize(grey, *framed.original_size)

@@ -16,6 +16,7 @@ from absl import logging
 from jaxtyping import Shaped
 from tqdm import tqdm
 
+from sempart_jax.data.folder import comparable
 from sempart_jax.data.images import UnreadableImageError
 from sempart_jax.evaluation.origin import Failure, FramedImage, Mask, Origin
 from sempart_jax.host.pixel_budget import within_pixels
@@ -185,7 +186,7 @@ def _with_masks(dataset: str, names: Sequence[str], origin: Origin) -> Sequence[
     """Return the indices of the images that there are masks of."""
     if origin.names is None:
         return range(len(names))
-    kept = [index for index, name in enumerate(names) if name in origin.names]
+    kept = [index for index, name in enumerate(names) if comparable(name) in origin.names]
     if not kept:
         raise ValueError(
             f"{dataset}: none of its {len(names)} images has a mask, such as {names[0]}: a mask "

@@ -1,6 +1,8 @@
 """How every entry point starts: flags, expected errors in one line; without JAX, for it is slow."""
 
 import logging
+import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -72,7 +74,19 @@ def run(
                 print("interrupted; the same command continues", file=sys.stderr)
             sys.exit(INTERRUPTED)
 
-    app.run(guarded, flags_parser=lambda arguments: _parse(arguments, default(), experiment))
+    app.run(guarded, flags_parser=lambda given: _parse(expand_home(given), default(), experiment))
+
+
+def expand_home(arguments: Sequence[str] | None = None) -> list[str]:
+    """Write ``~`` and ``~user`` out where a path begins, as shells do for separate words alone.
+
+    Args:
+        arguments: whose paths stand by themselves or behind ``=``; those of the program by default.
+    """
+    return [
+        re.sub(r"(?:^|(?<==))~[^/=]*", lambda home: os.path.expanduser(home[0]), argument)  # noqa: PTH111
+        for argument in (sys.argv[1:] if arguments is None else arguments)
+    ]
 
 
 def _parse(arguments: list[str], default: ConfigDict, experiment: str) -> list[str]:

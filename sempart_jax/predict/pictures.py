@@ -56,7 +56,10 @@ def as_rgb(image: Picture) -> UInt8[np.ndarray, "H W 3"]:
     if array.dtype == np.uint8:
         return array
     if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"an image is uint8 or float in [0, 1], got {array.dtype}")
+        raise ValueError(
+            f"an image is uint8 or float in [0, 1], got {array.dtype}, which has no fixed range: "
+            "divide by the largest possible value, 65535 for 16 bits"
+        )
     low, high = float(array.min()), float(array.max())
     # Comparisons with NaN are false.
     if not (low >= 0 and high <= 1):

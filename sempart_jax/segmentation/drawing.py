@@ -3,6 +3,7 @@
 import numpy as np
 import scipy.ndimage
 from jaxtyping import Bool, Float, UInt8
+from PIL import Image
 
 TINT = (255, 32, 140)
 _STRENGTH = 0.42
@@ -57,12 +58,31 @@ def _shrunk(binary: Bool[np.ndarray, "H W"], pixels: int) -> Bool[np.ndarray, "H
     return scipy.ndimage.minimum_filter(values, width, mode="nearest").view(bool)
 
 
+def opacity(
+    mask: Float[np.ndarray, "H W"], alpha: UInt8[np.ndarray, "H W"] | None
+) -> UInt8[np.ndarray, "H W"]:
+    """Return the alpha channel of a cut-out by a mask in [0, 1]: at most that of its picture."""
+    levels = eight_bits(mask)
+    return levels if alpha is None else np.minimum(levels, alpha)
+
+
 def cutout(
-    image: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "H W"]
+    image: UInt8[np.ndarray, "H W 3"],
+    mask: Float[np.ndarray, "H W"],
+    alpha: UInt8[np.ndarray, "H W"] | None = None,
 ) -> UInt8[np.ndarray, "H W 4"]:
     """Cut the foreground out: RGBA ``[H, W, 4]`` of an image and a soft mask in [0, 1].
 
     The colours are those of the image everywhere, not multiplied by alpha, so that soft edges blend
-    into any ground without a dark fringe.
+    into any ground without a dark fringe. Nothing is more opaque than in the image, whose own
+    ``alpha`` is 0 where it is transparent.
     """
-    return np.concatenate([image, eight_bits(mask)[..., None]], axis=-1)
+    return np.concatenate([image, opacity(mask, alpha)[..., None]], axis=-1)
+
+
+def as_file(pixels: UInt8[np.ndarray, "H W *C"], profile: bytes | None) -> Image.Image:
+    """Make a picture to save, whose colours are those of an ICC profile, or of sRGB if None."""
+    picture = Image.fromarray(pixels)
+    if profile is not None:
+        picture.info["icc_profile"] = profile
+    return picture

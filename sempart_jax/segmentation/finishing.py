@@ -8,16 +8,16 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.ndimage
-from jaxtyping import Bool, Float, UInt8
-from PIL import Image
+from jaxtyping import Bool, Float
 
+from sempart_jax.data.images import Photograph
 from sempart_jax.host.pixel_budget import PixelBudget
 from sempart_jax.host.shown_names import printable
 from sempart_jax.kernels.host_guided_filter import guided_radius
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.predict.postprocessing import BILATERAL_PIXELS
 from sempart_jax.predict.segmenter import Segmenter
-from sempart_jax.segmentation.drawing import cutout, eight_bits, overlay
+from sempart_jax.segmentation.drawing import as_file, cutout, eight_bits, overlay
 from sempart_jax.segmentation.inputs import ImageFile
 from sempart_jax.segmentation.outputs import OutputFolder
 from sempart_jax.segmentation.records import Record, RecordFile
@@ -65,7 +65,7 @@ class Finisher:
         self,
         file: ImageFile,
         stamp: str,
-        image: UInt8[np.ndarray, "H W 3"],
+        photograph: Photograph,
         predicted: Float[np.ndarray, "h w"],
         seconds: float,
     ) -> None:
@@ -74,7 +74,7 @@ class Finisher:
         Args:
             file: the image's.
             stamp: of the file, from before it was read.
-            image: RGB.
+            photograph: the image, its transparency and its colour profile.
             predicted: mask as the predictor gives it, at the size that it has there.
             seconds: time that it took until now.
 
@@ -82,14 +82,14 @@ class Finisher:
             UnwritableOutputError: if a file cannot be written.
             UnfinishedImageError: if something is wrong with this image alone.
         """
-        height, width = image.shape[:2]
+        height, width = photograph.pixels.shape[:2]
         # The bilateral solver's memory, if it is asked for, stands beside that of the image.
         solves = self.segmenter.refine.startswith("bilateral")
         solver = 4 * min(height * width, BILATERAL_PIXELS) if solves else 0
         try:
             with self.budget.taken(height * width + solver):
                 started = time.perf_counter()
-                record = self._finish(file, image, predicted)
+                record = self._finish(file, photograph, predicted)
                 record["seconds"] = round(seconds + time.perf_counter() - started, 4)
                 self.records.add({**record, "stamp": stamp, "settings": self.settings})
         except MemoryError as error:
@@ -106,9 +106,10 @@ class Finisher:
     def _finish(
         self,
         file: ImageFile,
-        image: UInt8[np.ndarray, "H W 3"],
+        photograph: Photograph,
         predicted: Float[np.ndarray, "h w"],
     ) -> Record:
+        image, alpha, profile = photograph
         fitted = self.segmenter.predictor.fit(predicted, *image.shape[:2])
         mask = self.segmenter.finish(image, fitted)
         binary = mask > self.threshold
@@ -116,18 +117,17 @@ class Finisher:
             component = largest_component(binary)
             mask, binary = keep_component(mask, binary, component), component
         draw = {
-            "mask": lambda: eight_bits(mask) if self.soft else binary.view(np.uint8) * 255,
-            "overlay": lambda: overlay(image, mask, binary),
-            "cutout": lambda: cutout(image, mask),
+            "mask": lambda: as_file(
+                eight_bits(mask) if self.soft else binary.view(np.uint8) * 255, None
+            ),
+            "overlay": lambda: as_file(overlay(image, mask, binary), profile),
+            "cutout": lambda: as_file(cutout(image, mask, alpha), profile),
         }
         box = largest_box(binary)
         return {
             "image": os.fspath(file.path),
             "name": file.name,
-            **{
-                kind: self.outputs.save(kind, file.name, Image.fromarray(draw[kind]()))
-                for kind in self.kinds
-            },
+            **{kind: self.outputs.save(kind, file.name, draw[kind]()) for kind in self.kinds},
             "height": image.shape[0],
             "width": image.shape[1],
             "box": None if box is None else list(box),

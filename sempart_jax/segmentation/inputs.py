@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from sempart_jax.data.folder import find_images, without_products
+from sempart_jax.data.folder import comparable, find_images, without_products
 
 EXTENSIONS = (".png", ".jpg")
 """What names of outputs end in."""
@@ -72,8 +72,9 @@ def find_inputs(arguments: Sequence[str]) -> dict[Path, PurePosixPath]:
 
     An argument is a file, whatever its extension; a folder, of which ``find_images`` takes all
     images below; or a pattern (``*``, ``?``, ``[...]``, and ``**`` for any depth), which stands for
-    the files and folders that match. What exists under the very name is no pattern. What an earlier
-    call has written is left out, wherever it lies.
+    the files and folders that match. What exists under the very name is no pattern, nor is a folder
+    that exists under the first part of one. What an earlier call has written is left out, wherever
+    it lies.
 
     Returns:
         Absolute path of each image, once, to the wanted name of its outputs: the path below the
@@ -116,19 +117,20 @@ def _files_of(path: Path, below: PurePosixPath) -> list[tuple[Path, PurePosixPat
 
 def _matches(pattern: str) -> list[tuple[Path, PurePosixPath]]:
     """Expand a pattern to paths, and the folders under which their names stand."""
-    matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - absolute patterns too
+    fixed, parts = Path(), list(Path(pattern).parts)
+    while parts and os.path.lexists(fixed / parts[0]):
+        fixed /= parts.pop(0)
+    # One that ends in a slash stands for folders alone.
+    end = [""] if pattern.endswith(os.sep) else []
+    wild = os.path.join(glob.escape(os.fspath(fixed)), *parts, *end)  # noqa: PTH118
+    matches = sorted(glob.glob(wild, recursive=True))  # noqa: PTH207 - absolute patterns too
     if not matches:
         raise FileNotFoundError(
             f"no file or folder {pattern!r}: check the path, seen from {Path.cwd()}"
         )
-    fixed: list[str] = []
-    for part in Path(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
     pairs = []
     for match in map(Path, matches):
-        relative = os.path.relpath(match, Path(*fixed))
+        relative = os.path.relpath(match, fixed)
         parts = [part for part in PurePosixPath(relative).parts if part != ".."]
         pairs.append((match, PurePosixPath(*(parts if match.is_dir() else parts[:-1]))))
     return pairs
@@ -175,15 +177,24 @@ def name_outputs(
 
 
 def _key(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()
+    return comparable(name).casefold()
 
 
 def _marked(path: Path, wanted: PurePosixPath, digits: int) -> str:
-    stem = os.fsencode(wanted.name)
-    if len(stem) > _LONGEST_NAME - digits:
-        stem, digits = stem[: _LONGEST_NAME - digits], digits or _MARK_DIGITS[1]
+    stem = wanted.name
+    if len(os.fsencode(stem)) > _LONGEST_NAME - digits:
+        stem = _shortened(stem, _LONGEST_NAME - digits)
+        digits = digits or _MARK_DIGITS[1]
     mark = f"~{_path_digest(path)[:digits]}" if digits else ""
-    return str(wanted.with_name(os.fsdecode(stem) + mark))
+    return str(wanted.with_name(stem + mark))
+
+
+def _shortened(name: str, size: int) -> str:
+    """Cut a name to so many bytes, before a character and not before its accents."""
+    end = len(name)
+    while len(os.fsencode(name[:end])) > size or unicodedata.combining(name[end : end + 1] or " "):
+        end -= 1
+    return name[:end]
 
 
 def _path_digest(path: Path) -> str:

@@ -111,7 +111,7 @@ class OutputFolder:
         Args:
             kind: a key of :data:`sempart_jax.data.folder.PRODUCT_FOLDERS`.
             name: relative, without an extension.
-            picture: the picture.
+            picture: the picture, its ICC profile among its ``info`` if it has one.
 
         Returns:
             Path of the file relative to the output folder, with ``/``.
@@ -130,7 +130,8 @@ class OutputFolder:
         # Under a short name, in one file system with the final one.
         partial = self._partial / str(next(self._numbers))
         try:
-            picture.save(partial, **(_JPEG if as_jpeg else _PNG))
+            profile = picture.info.get("icc_profile")
+            picture.save(partial, **(_JPEG if as_jpeg else _PNG), icc_profile=profile)
             target.parent.mkdir(parents=True, exist_ok=True)
             partial.replace(target)
         except BaseException:

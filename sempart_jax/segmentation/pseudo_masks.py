@@ -20,15 +20,17 @@ from jaxtyping import UInt8
 from sempart_jax.data.folder import (
     PRODUCT_FOLDERS,
     PRODUCT_MARKER,
+    comparable,
     find_images,
     image_folder,
     mask_problem,
     masks_by_name,
     pair_name,
 )
-from sempart_jax.data.image_sizes import resize
+from sempart_jax.data.image_sizes import check_not_turned, resize
 from sempart_jax.data.image_sources import ImageFiles
 from sempart_jax.data.images import read_grey
+from sempart_jax.data.labelled import warn_of_orientation
 from sempart_jax.host.shown_names import shorten
 from sempart_jax.segmentation.inputs import name_outputs
 from sempart_jax.segmentation.records import read_records
@@ -49,9 +51,12 @@ class MaskedImages(ImageFiles):
             uint8 ``[height, width]``; 255 is foreground.
 
         Raises:
-            UnreadableImageError: the mask file cannot be decoded; its ``path`` is that file.
+            UnreadableImageError: the mask file cannot be decoded, or fits its image only before
+                that is turned upright; its ``path`` is that file.
         """
-        return resize(read_grey(self._masks[index]), height, width)
+        grey = read_grey(self._masks[index])
+        check_not_turned(self._masks[index], grey.shape, (height, width))
+        return resize(grey, height, width)
 
     def mask_fingerprint(self) -> str:
         """Return 16 hexadecimal digits, to notice that mask files were written anew.
@@ -96,9 +101,12 @@ def open_pseudo_masks(
     pairs: list[tuple[Path, Path]] = []
     left_out: dict[str, str] = {}
     for path, names in zip(paths, _mask_names(Path(images), paths, output), strict=True):
-        candidates = next((masks_of[name] for name in names if name in masks_of), [])
+        spelt = map(comparable, names)
+        candidates = next((masks_of[name] for name in spelt if name in masks_of), [])
         if len(candidates) == 1:
             pairs.append((path, candidates[0]))
+            if output is None:  # segment sees images upright
+                warn_of_orientation(str(path), *pairs[-1])
         else:
             name = path.relative_to(images).as_posix()
             left_out[name] = mask_problem([mask.name for mask in candidates])

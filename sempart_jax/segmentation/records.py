@@ -8,16 +8,15 @@ from typing import Any
 
 from absl import logging
 
+from sempart_jax.data.folder import PRODUCT_RECORDS
 from sempart_jax.host.atomic_write import write_atomically
 from sempart_jax.segmentation.inputs import Shard
-
-_RECORD_FILES = "masks.*jsonl"
 
 Record = dict[str, Any]
 """An object of a line, see :class:`RecordFile`."""
 
 
-def read_records(root: Path, pattern: str = _RECORD_FILES) -> dict[Path, list[Record]]:
+def read_records(root: Path, pattern: str = PRODUCT_RECORDS) -> dict[Path, list[Record]]:
     """Read the records of each image, several where it was done again by another process.
 
     A killed process, or one that writes right now, may leave half a line. Whole lines that are no
@@ -117,7 +116,7 @@ def drop_records(root: Path, shard: Shard) -> None:
     The other processes of the same sharing forget their own.
     """
     ending = f"-of-{shard.count}.jsonl"
-    for path in root.glob(_RECORD_FILES):
+    for path in root.glob(PRODUCT_RECORDS):
         if path.name == shard.record_name or not path.name.endswith(ending):
             path.unlink(missing_ok=True)
 

@@ -16,21 +16,27 @@ from typing import NamedTuple
 import numpy as np
 
 from sempart_jax.data.folder import file_stamp
-from sempart_jax.data.images import UnreadableImageError, count_pixels, read_image
+from sempart_jax.data.images import (
+    Photograph,
+    UnreadableImageError,
+    count_pixels,
+    read_photograph,
+)
 from sempart_jax.host.pixel_budget import PixelBudget
 from sempart_jax.predict.predictor import IN_FLIGHT, Predictor
 from sempart_jax.segmentation.finishing import UnfinishedImageError
 from sempart_jax.segmentation.inputs import ImageFile
 
 HELD_PIXELS = 160_000_000
-"""Pixels in memory between reading and writing, of three bytes each; a larger image goes alone."""
+"""Pixels in memory between reading and writing, of three bytes each, or four with transparency; a
+larger image goes alone."""
 
 
 class _Read(NamedTuple):
     file: ImageFile
     pixels: int
     stamp: str
-    image: np.ndarray
+    photograph: Photograph
     network_input: np.ndarray
     seconds: float
 
@@ -41,7 +47,7 @@ class Stream:
     def __init__(
         self,
         predictor: Predictor,
-        finish: Callable[[ImageFile, str, np.ndarray, np.ndarray, float], None],
+        finish: Callable[[ImageFile, str, Photograph, np.ndarray, float], None],
         report: Callable[[ImageFile, str | None], None],
         *,
         threads: int | None = None,
@@ -146,19 +152,19 @@ class Stream:
         # Before the file is read: what changes meanwhile is noticed the next time.
         stamp = file_stamp(file.path)
         try:
-            image = read_image(file.path)
-            network_input = self._predictor.network_input(image)
+            photograph = read_photograph(file.path)
+            network_input = self._predictor.network_input(photograph.pixels)
         except (UnreadableImageError, MemoryError) as error:
             memory = f"not enough memory for {pixels} pixels"
             self._held.release(pixels)
             self._report(file, error.reason if isinstance(error, UnreadableImageError) else memory)
             return None
         seconds = time.perf_counter() - started
-        return _Read(file, pixels, stamp, image, network_input, seconds)
+        return _Read(file, pixels, stamp, photograph, network_input, seconds)
 
     def _finish_one(self, read: _Read, mask: np.ndarray, share: float) -> None:
         try:
-            self._finish(read.file, read.stamp, read.image, mask, read.seconds + share)
+            self._finish(read.file, read.stamp, read.photograph, mask, read.seconds + share)
         except UnfinishedImageError as error:
             self._report(read.file, str(error))
         else:

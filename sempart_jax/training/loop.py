@@ -1,6 +1,7 @@
 """The training loop: batches, steps, log, checkpoints, in one process or several."""
 
 import contextlib
+import glob
 import time
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
@@ -351,7 +352,7 @@ def check_workdir(workdir: Path) -> None:
         workdir: directory of a run, which need not exist.
 
     Raises:
-        ValueError: it is a file, lies in one, or its name is no UTF-8, which orbax wants.
+        ValueError: it is a file, lies in one, or its path is no UTF-8 or a pattern to orbax.
     """
     for path in (workdir, *workdir.parents):
         if path.exists() and not path.is_dir():
@@ -364,6 +365,12 @@ def check_workdir(workdir: Path) -> None:
         raise ValueError(
             f"--workdir={printable(workdir)}: its path must be valid UTF-8. Give another folder"
         ) from error
+    if glob.has_magic(str(workdir.resolve())):
+        # It would not find again what it has written, and call all checkpoints damaged.
+        raise ValueError(
+            f"--workdir={printable(workdir)}: its path may not hold [, * or ?, which checkpoints "
+            "cannot be written below. Give another folder"
+        )
 
 
 def _resume(

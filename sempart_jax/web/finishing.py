@@ -7,7 +7,7 @@ from sempart_jax.data.image_sizes import resize
 from sempart_jax.kernels.host_guided_filter import guided
 from sempart_jax.predict.pictures import choose_side
 from sempart_jax.predict.postprocessing import postprocess
-from sempart_jax.segmentation.drawing import eight_bits
+from sempart_jax.segmentation.drawing import opacity
 
 PREVIEW_SIDE = 1024
 """Longer side in pixels, at most, of what is shown; what is downloaded keeps the picture's size."""
@@ -48,6 +48,7 @@ def cut_out(
     image: UInt8[np.ndarray, "H W 3"],
     mask: Float[np.ndarray, "H W"],
     threshold: float | None = None,
+    source_alpha: UInt8[np.ndarray, "H W"] | None = None,
 ) -> UInt8[np.ndarray, "H W 4"]:
     """Make the ground of a picture transparent.
 
@@ -56,13 +57,14 @@ def cut_out(
         mask: in [0, 1].
         threshold: mask above which a pixel is opaque; ``None`` keeps soft edges, the mask is then
             the opacity.
+        source_alpha: alpha channel of the picture itself, above which the cut-out's never is.
 
     Returns:
         RGBA, alpha not premultiplied. Pixels that cannot be seen are black: whoever gets the
         cut-out does not get what was cut away.
     """
     alpha = mask if threshold is None else (mask > threshold).astype(np.float32)
-    levels = eight_bits(alpha)[..., None]
+    levels = opacity(alpha, source_alpha)[..., None]
     return np.concatenate([np.where(levels > 0, image, np.uint8(0)), levels], axis=-1)
 
 

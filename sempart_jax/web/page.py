@@ -14,12 +14,11 @@ import numpy as np
 from absl import logging
 from gradio.utils import get_upload_folder
 from jaxtyping import Float, UInt8
-from PIL import Image
 
-from sempart_jax.data.images import UnreadableImageError, read_image
+from sempart_jax.data.images import Photograph, UnreadableImageError, read_photograph
 from sempart_jax.kernels.host_guided_filter import guided_radius
 from sempart_jax.predict.options import INVERSIONS
-from sempart_jax.segmentation.drawing import eight_bits
+from sempart_jax.segmentation.drawing import as_file, eight_bits
 from sempart_jax.web.finishing import cut_out, finish_mask, preview
 
 Predict = Callable[[np.ndarray], np.ndarray]
@@ -43,13 +42,13 @@ class Picture:
 
     Attributes:
         name: what its file is called.
-        image: RGB.
+        photograph: the picture, its transparency and its colour profile.
         mask: what the network predicts, in [0, 1].
         seconds: what the prediction took.
     """
 
     name: str
-    image: UInt8[np.ndarray, "H W 3"]
+    photograph: Photograph
     mask: Float[np.ndarray, "H W"]
     seconds: float
 
@@ -134,15 +133,16 @@ def build_page(
 
         def finish(picture: Picture, *chosen: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             name, pixels, exponent, side, kind, level = chosen
+            image, alpha, _ = picture.photograph
             chosen_side, filtered = finish_mask(
-                picture.image,
+                image,
                 picture.mask,
                 refine=name,
                 radius=int(pixels),
                 eps=10.0**exponent,
                 invert=side,
             )
-            cut = cut_out(picture.image, filtered, level if kind == "hard" else None)
+            cut = cut_out(image, filtered, level if kind == "hard" else None, alpha)
             return eight_bits(chosen_side), eight_bits(filtered), cut
 
         def show(picture: Picture, *chosen: Any) -> dict[Any, Any]:
@@ -157,7 +157,7 @@ def build_page(
             return {
                 soft: preview(first),
                 refined: preview(second),
-                cutout: preview(cut),
+                cutout: as_file(preview(cut), picture.photograph.profile),
                 status: _message(told),
                 # What a choice leaves without effect is not to be seen.
                 guided_only: gr.update(visible=chosen[0] == "guided"),
@@ -167,30 +167,31 @@ def build_page(
         def forget(told: str = _NO_PICTURE, *, problem: bool = False) -> dict[Any, Any]:
             return {kept: None, status: _message(told, problem=problem), **dict.fromkeys(panels)}
 
-        def segment(name: str, image: np.ndarray, *chosen: Any) -> dict[Any, Any]:
+        def segment(name: str, photograph: Photograph, *chosen: Any) -> dict[Any, Any]:
             started = time.perf_counter()
-            picture = Picture(name, image, predict(image), time.perf_counter() - started)
+            image = photograph.pixels
+            picture = Picture(name, photograph, predict(image), time.perf_counter() - started)
             logging.info("predicted %s, %dx%d pixels", name, image.shape[1], image.shape[0])
             # Another picture, another radius: the paper's, scaled to it.
             scaled = guided_radius(*image.shape[:2])
             return {
                 **show(picture, chosen[0], scaled, *chosen[2:]),
                 kept: picture,
-                shown: preview(image),
+                shown: as_file(preview(image), photograph.profile),
                 radius: gr.update(value=scaled, maximum=max(20, 5 * scaled)),
             }
 
         def on_upload(path: str, *chosen: Any) -> dict[Any, Any]:
             name = Path(path).name
             try:
-                return segment(name, read_image(path), *chosen)
+                return segment(name, read_photograph(path), *chosen)
             except UnreadableImageError as error:
                 told = f"{name} is no picture that can be read: {error.reason}."
                 return forget(told, problem=True)
 
         def on_example(event: gr.SelectData, *chosen: Any) -> dict[Any, Any]:
             name = f"scene_{event.index + 1}.png"
-            return {upload: None, **segment(name, examples[event.index], *chosen)}
+            return {upload: None, **segment(name, Photograph(examples[event.index]), *chosen)}
 
         def on_setting(picture: Picture | None, *chosen: Any) -> dict[Any, Any]:
             if picture is None:
@@ -203,7 +204,9 @@ def build_page(
             _, mask, cut = finish(picture, *chosen)
             path = Path(tempfile.mkdtemp(dir=get_upload_folder()))
             path /= f"{Path(picture.name).stem}_{kind}.png"
-            Image.fromarray(cut if kind == "cutout" else mask).save(path)
+            is_cutout = kind == "cutout"
+            profile = picture.photograph.profile if is_cutout else None
+            as_file(cut if is_cutout else mask, profile).save(path)
             return str(path)
 
         refreshed = [status, *panels, guided_only, threshold]

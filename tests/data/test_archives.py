@@ -2,6 +2,7 @@
 
 import stat
 import struct
+import unicodedata
 import zipfile
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sempart_jax.data import archives
 from sempart_jax.data.archives import (
     ARCHIVES,
     BenchmarkFiles,
+    StoredFile,
     archive_files,
     download_archive,
     find_files,
@@ -212,3 +214,11 @@ def test_a_server_out_of_reach_is_told_at_once(tmp_path):
     with pytest.raises(OSError, match="refused"):
         download_archive(tmp_path / "downloads", "http://127.0.0.1:9/x.zip")
     assert not (tmp_path / "downloads").exists()
+
+
+def test_names_are_compared_in_one_spelling():
+    stems = {
+        StoredFile(f"x.zip/{unicodedata.normalize(form, 'café')}.jpg", bytes).stem
+        for form in ("NFC", "NFD")
+    }
+    assert len(stems) == 1

@@ -11,6 +11,7 @@ from PIL import Image
 from sempart_jax.data.boxed import (
     COCO_FILE_LIST,
     VOC_YEARS,
+    BoxedSet,
     open_boxed_set,
     read_boxes,
     read_coco_boxes,
@@ -279,3 +280,18 @@ def test_real_file_list_of_coco(reference_data, tmp_path):
     boxes = read_boxes("coco20k", tmp_path)
     assert len(boxes) == 19817
     assert boxes["COCO_train2014_000000396626"] == [(1, 0, 2, 1)]
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_boxes_of_an_image_before_its_rotation(tmp_path, orientation, caplog):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("RGB", (9, 6)).save(tmp_path / "a.png", exif=exif)
+    boxed = BoxedSet({"a": tmp_path / "a.png"}, {"a": [(1.0, 2.0, 9.0, 6.0)]})
+    with caplog.at_level("WARNING", logger="absl"):
+        if orientation == 6:
+            with pytest.raises(UnreadableImageError, match="beyond its 6x9 pixels: they fit only"):
+                boxed.read("a")
+        else:
+            assert boxed.read("a").shape == (6, 9, 3)
+    assert ("a.png is turned by its EXIF orientation 3" in caplog.text) == (orientation == 3)

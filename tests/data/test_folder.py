@@ -1,11 +1,14 @@
 import logging
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.folder import (
+    EXTENSIONS,
     find_images,
     find_pairs,
     image_folder,
@@ -13,6 +16,7 @@ from sempart_jax.data.folder import (
     match_pairs,
     pair_name,
 )
+from sempart_jax.data.images import FORMATS
 
 
 def touch(root: Path, *names: str) -> None:
@@ -134,6 +138,21 @@ def test_masks_by_their_names(tmp_path):
         "c/b": [tmp_path / "c/b.jpg", tmp_path / "c/b.png"],
     }
     assert pair_name(tmp_path / "c/b.jpg", tmp_path / "c") == "b"
+
+
+def test_spellings_of_one_name_meet(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "café é") for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    touch(tmp_path / "images", f"{composed}.jpg", f"{decomposed}/a.jpg")
+    touch(tmp_path / "masks", f"{decomposed}.png", f"{composed}/a.png")
+    assert len(find_pairs(tmp_path / "images", tmp_path / "masks")) == 2
+
+
+def test_all_formats_that_are_read_are_found():
+    extensions = Image.registered_extensions()
+    # Those of floating-point pixels are read by nobody here.
+    readable = {name for name, kind in extensions.items() if kind in FORMATS} - {".pfm"}
+    assert readable <= set(EXTENSIONS)
 
 
 def test_what_does_not_fit_is_named(tmp_path):

@@ -1,3 +1,4 @@
+import io
 import os
 import pickle
 import struct
@@ -8,15 +9,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms, PngImagePlugin
 
 from sempart_jax.data.images import (
     UnreadableImageError,
     decode_grey,
     decode_image,
+    exif_orientation,
     open_image,
     read_grey,
     read_image,
+    read_photograph,
     rgb_pixels,
 )
 
@@ -147,8 +150,160 @@ def test_sixteen_bits_are_scaled(tmp_path, extension):
     np.testing.assert_array_equal(read_grey(path), expected)
 
 
+def test_metadata_behind_the_pixels_of_a_png_turns_it_too(tmp_path, photo):
+    Image.fromarray(STORED[6](photo)).save(tmp_path / "x.png")
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    # After all pixels, where some programs add it.
+    content, end = (tmp_path / "x.png").read_bytes()[:-12], (tmp_path / "x.png").read_bytes()[-12:]
+    chunk = io.BytesIO()
+    PngImagePlugin.putchunk(chunk, b"eXIf", exif.tobytes()[6:])
+    (tmp_path / "x.png").write_bytes(content + chunk.getvalue() + end)
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), photo)
+    with Image.open(tmp_path / "x.png") as image:
+        np.testing.assert_array_equal(rgb_pixels(image), photo)
+
+
+@pytest.mark.parametrize("extension", ["png", "tiff", "jpg"])
+def test_orientation_is_applied_once(tmp_path, photo, extension):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = save(tmp_path / f"x.{extension}", STORED[6](photo), exif=exif)
+    upright = read_image(path)
+    assert upright.shape == photo.shape
+    np.testing.assert_array_equal(rgb_pixels(open_image(path)), upright)
+    with Image.open(path) as image:
+        np.testing.assert_array_equal(rgb_pixels(image.convert("RGB")), upright)
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "tiff"])
+def test_messages_give_the_size_of_the_upright_image(tmp_path, photo, extension, monkeypatch):
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    path = save(tmp_path / f"x.{extension}", STORED[6](photo), exif=exif)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
+    with pytest.raises(UnreadableImageError, match="9x6 pixels are more than the limit of 50"):
+        read_image(path)
+
+
+def transparent(kind: str) -> tuple[Image.Image, dict]:
+    """An image whose middle is transparent, and how it is saved."""
+    grey = np.array([[10, 20, 30]], np.uint8)
+    alpha = Image.fromarray(np.array([[255, 0, 99]], np.uint8))
+    if kind == "RGBA":
+        return Image.merge("RGBA", [*[Image.fromarray(grey)] * 3, alpha]), {}
+    if kind == "LA":
+        return Image.merge("LA", [Image.fromarray(grey), alpha]), {}
+    if kind == "P":
+        colours = np.repeat(grey[0, :, None], 3, axis=-1)
+        palette = palette_image(colours, np.array([[0, 1, 2]], np.uint8))
+        return palette, {"transparency": bytes([255, 0, 99])}
+    if kind == "I;16":
+        return Image.fromarray(grey.astype(np.uint16) * 257), {"transparency": 20 * 257}
+    return Image.fromarray(grey).convert(kind), {"transparency": 20 if kind == "L" else (20,) * 3}
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "P", "L", "RGB", "I;16"])
+def test_transparency_of_a_photograph(tmp_path, kind):
+    image, options = transparent(kind)
+    image.save(tmp_path / "x.png", **options)
+    photograph = read_photograph(tmp_path / "x.png")
+    np.testing.assert_array_equal(photograph.pixels, [[[10] * 3, [20] * 3, [30] * 3]])
+    soft = kind in ("RGBA", "LA", "P")
+    np.testing.assert_array_equal(photograph.alpha, [[255, 0, 99 if soft else 255]])
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    image.save(tmp_path / "x.png", exif=exif, **options)
+    assert read_photograph(tmp_path / "x.png").alpha.shape == (3, 1)
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "tiff", "webp"])
+def test_orientation_is_told_from_the_head(tmp_path, photo, extension):
+    exif = Image.Exif()
+    for orientation in (6, 3):
+        exif[ORIENTATION] = orientation
+        path = save(tmp_path / f"x.{extension}", photo, exif=exif)
+        assert exif_orientation(path) == exif_orientation(path.read_bytes()) == orientation
+    assert exif_orientation(save(tmp_path / f"x.{extension}", photo)) == 1
+    assert exif_orientation(tmp_path / "absent.jpg") == exif_orientation(b"nothing") == 1
+
+
+def test_an_opaque_photograph_has_no_alpha(tmp_path, photo):
+    for number, image in enumerate([photo, np.dstack([photo, np.full((6, 9), 255, np.uint8)])]):
+        photograph = read_photograph(save(tmp_path / f"{number}.png", image))
+        assert (photograph.alpha, photograph.profile) == (None, None)
+        np.testing.assert_array_equal(photograph.pixels, photo)
+
+
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def grey_profile(gamma: float) -> bytes:
+    """The smallest ICC profile of grey levels: white, and a curve."""
+    white = b"XYZ \0\0\0\0" + struct.pack(">3i", 63190, 65536, 54061)
+    curve = b"curv\0\0\0\0" + struct.pack(">IH2x", 1, round(gamma * 256))
+    start = 128 + 4 + 2 * 12
+    table = struct.pack(">I", 2)
+    for name, offset, data in ((b"wtpt", start, white), (b"kTRC", start + len(white), curve)):
+        table += name + struct.pack(">II", offset, len(data))
+    body = table + white + curve
+    head = struct.pack(
+        ">I4sI4s4s4s", 128 + len(body), b"\0\0\0\0", 0x02400000, b"mntr", b"GRAY", b"XYZ "
+    )
+    head += bytes(12) + b"acsp" + bytes(28) + struct.pack(">3i", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + body
+
+
+@pytest.mark.parametrize("extension", ["png", "jpg", "tiff", "webp"])
+def test_a_profile_of_rgb_goes_with_the_pixels(tmp_path, photo, extension):
+    plain = read_image(save(tmp_path / f"plain.{extension}", photo))
+    photograph = read_photograph(save(tmp_path / f"x.{extension}", photo, icc_profile=SRGB))
+    assert photograph.profile == SRGB
+    np.testing.assert_array_equal(photograph.pixels, plain)
+
+
+@pytest.mark.parametrize("mode", ["L", "LA"])
+def test_grey_levels_of_a_profile_become_srgb(tmp_path, mode):
+    levels = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    image = Image.fromarray(levels).convert(mode)
+    image.save(tmp_path / "x.png", icc_profile=grey_profile(1.8))
+    linear = (levels / 255) ** 1.8
+    srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+    photograph = read_photograph(tmp_path / "x.png")
+    assert photograph.profile is None
+    assert np.abs(photograph.pixels - 255 * srgb[..., None]).max() <= 2
+    np.testing.assert_array_equal(read_image(tmp_path / "x.png"), photograph.pixels)
+    # Those of a mask are no colours.
+    np.testing.assert_array_equal(read_grey(tmp_path / "x.png"), levels)
+
+
 @pytest.mark.parametrize(
-    "values", [np.full((3, 3), 0.5, np.float32), np.full((3, 3), 70000, np.int32)]
+    "profile",
+    [
+        b"garbage" * 30,
+        SRGB[:100],
+        SRGB[:16] + b"CMYK" + SRGB[20:],
+        grey_profile(1.8)[:140],
+        SRGB + bytes(2**22),
+    ],
+)
+@pytest.mark.parametrize("mode", ["RGB", "L"])
+def test_a_profile_of_no_use_is_dropped(tmp_path, photo, mode, profile):
+    Image.fromarray(photo).convert(mode).save(tmp_path / "x.tiff", icc_profile=profile)
+    photograph = read_photograph(tmp_path / "x.tiff")
+    assert photograph.profile is None
+    expected = np.array(Image.fromarray(photo).convert(mode).convert("RGB"))
+    np.testing.assert_array_equal(photograph.pixels, expected)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        np.full((3, 3), 0.5, np.float32),
+        np.full((3, 3), 70000, np.int32),
+        # Black as 16 bits, and perhaps meant as 8.
+        np.arange(9, dtype=np.int32).reshape(3, 3) * 31,
+    ],
 )
 def test_no_fixed_range_is_refused(tmp_path, values):
     with pytest.raises(UnreadableImageError, match="no fixed range") as refused:

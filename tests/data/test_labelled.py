@@ -72,6 +72,29 @@ def test_a_rotated_image_with_an_upright_mask(tmp_path):
     assert f"{tmp_path / 'a.jpg'} has 9x6: replace one of them" in str(caught.value)
 
 
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize(("orientation", "height"), [(1, 6), (3, 6), (6, 6), (6, 9)])
+def test_masks_drawn_before_the_rotation(tmp_path, orientation, height, stored, caplog):
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    image, mask = tmp_path / "a.png", tmp_path / "m.png"
+    Image.fromarray(photo(0, height)).save(image, exif=exif)
+    # Drawn on the stored pixels; or so, and turned as the image is.
+    Image.fromarray(photo(0, height)[..., 0]).save(mask, exif=exif if stored else None)
+    labelled = LabelledFolder([(image, mask)])
+    with caplog.at_level("WARNING", logger="absl"):
+        if (orientation, height, stored) == (6, 6, False):
+            with pytest.raises(UnreadableImageError, match=r"fit only before .* EXIF orientation"):
+                labelled[0]
+        else:
+            read = [labelled[0] for _ in range(2)]
+            assert read[0].ground_truth.shape == read[0].image.shape[:2]
+    hidden = not stored and (orientation, height) in ((3, 6), (6, 9))
+    assert len(caplog.messages) == hidden
+    if hidden:
+        assert f"a.png is turned by its EXIF orientation {orientation}" in caplog.text
+
+
 @pytest.mark.parametrize("broken", ["a.jpg", "mask.png"])
 def test_an_unreadable_file_is_named(tmp_path, broken):
     labelled = labelled_folder(tmp_path, encode(photo()), encode(photo()[..., 0]))

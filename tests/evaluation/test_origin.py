@@ -1,5 +1,7 @@
 """Networks, methods and files as origins of masks."""
 
+import unicodedata
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +13,7 @@ from sempart_jax.evaluation.origin import (
     network_origin,
     saved_origin,
 )
+from sempart_jax.evaluation.scoring import _with_masks
 from sempart_jax.metrics.protocols import PROTOCOLS, Protocol
 from sempart_jax.predict.load import load_method_segmenter
 from tests.networks.test_porting import head_state
@@ -97,6 +100,24 @@ def test_saved_masks_are_found_by_name_and_keep_their_grey(tmp_path):
     Image.fromarray(grey).save(tmp_path / "other.jpg")
     with pytest.raises(ValueError, match=r"two masks for one image: .*other\.jpg and .*other\.png"):
         saved_origin(tmp_path)
+
+
+def test_spellings_of_one_name_meet(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    Image.new("L", (9, 6), 255).save(tmp_path / f"{decomposed}.png")
+    origin = saved_origin(tmp_path)
+    for name in (composed, decomposed):
+        assert list(_with_masks("own", [name], origin)) == [0]
+        (mask,) = origin.source([framed(name, ramp(6, 9))], NATIVE)
+        assert not isinstance(mask, Failure)
+
+
+def test_a_mask_of_the_image_before_its_rotation_is_refused(tmp_path):
+    Image.new("L", (6, 9), 255).save(tmp_path / "a.png")
+    (failure,) = saved_origin(tmp_path).source([framed("a", ramp(6, 9))], NATIVE)
+    assert isinstance(failure, Failure)
+    assert "6x9 pixels and its image 9x6, which fit only before" in failure.reason
+    assert "EXIF orientation" in failure.reason
 
 
 def test_a_saved_mask_is_stretched_over_its_image_and_framed_as_it(tmp_path):

@@ -68,6 +68,23 @@ def test_arguments_that_are_no_flags_are_passed_on_where_they_are_wanted(argumen
     assert arguments_of(positional=True) == (([],), 3)
 
 
+def test_a_home_is_written_out_wherever_a_path_begins(arguments_of, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    given = [
+        "~/a",
+        "--out=~/m",
+        "-config.data.train=~",
+        "--weights=dino=~/w",
+        "a~/b",
+        "--x=1~",
+        "~~",
+    ]
+    home = ["/home/me/a", "--out=/home/me/m", "-config.data.train=/home/me"]
+    expected = [*home, "--weights=dino=/home/me/w", "a~/b", "--x=1~", "~~"]
+    assert command_line.expand_home(given) == expected
+    assert arguments_of("~/a", "--", "~/b", positional=True)[0] == (["/home/me/a", "/home/me/b"],)
+
+
 def test_arguments_that_are_no_flags_are_refused_elsewhere(arguments_of):
     assert arguments_of("--side=2") == ((), 2)
     with pytest.raises(SystemExit, match="error: unexpected arguments: a b"):

@@ -37,11 +37,10 @@ def test_grey_alpha_palette_and_rotated_pictures(tmp_path):
     assert rotated.shape == (30, 24, 3)
 
 
-@pytest.mark.parametrize("mode", ["I;16", "I"])
-def test_sixteen_bits_are_scaled(mode):
+def test_sixteen_bits_are_scaled():
     values = np.linspace(0, 65535, 4 * 256).astype(np.uint16).reshape(4, 256)
-    picture = Image.fromarray(values if mode == "I;16" else values.astype(np.int32))
-    assert picture.mode == mode
+    picture = Image.fromarray(values)
+    assert picture.mode == "I;16"
     expected = np.rint(values.astype(np.float64) * 255 / 65535)
     np.testing.assert_array_equal(as_rgb(picture), np.stack([expected] * 3, axis=-1))
 
@@ -53,13 +52,15 @@ def test_sixteen_bits_are_scaled(mode):
         (np.zeros((2, 24, 30, 3), np.uint8), r"got \(2, 24, 30, 3\)"),
         (np.zeros((24, 30, 4), np.uint8), "drop an alpha channel"),
         (np.zeros((0, 30, 3), np.uint8), "got"),
-        (np.zeros((4, 4, 3), np.int32), "got int32"),
+        (np.zeros((4, 4, 3), np.int32), "got int32, which has no fixed range"),
+        (np.zeros((4, 4), np.uint16), "got uint16"),
         (np.full((4, 4, 3), 255.0), "divide 8-bit values by 255"),
         (np.full((4, 4, 3), np.nan), "values from nan"),
         (Image.new("RGB", (0, 3)), r"got \(3, 0, 3\)"),
         (Image.new("F", (3, 3), 0.5), "no fixed range: store 8 or 16 bits"),
-        (Image.new("I", (3, 3), 70000), "more than 16 bits have no fixed range"),
-        (Image.new("I", (3, 3), -1), "more than 16 bits have no fixed range"),
+        (Image.new("I", (3, 3), 70000), "of 32 bits have no fixed range"),
+        (Image.new("I", (3, 3), -1), "of 32 bits have no fixed range"),
+        (Image.fromarray(RGB).convert("I"), r"no fixed range: store .* image.convert\('L'\)"),
     ],
 )
 @pytest.mark.usefixtures("unchecked_shapes")

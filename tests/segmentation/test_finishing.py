@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from PIL import Image
+from PIL import Image, ImageCms
 
 from sempart_jax.data.folder import PRODUCT_FOLDERS
 from sempart_jax.data.image_sizes import resize
-from sempart_jax.data.images import read_grey, read_image
+from sempart_jax.data.images import Photograph, read_grey, read_image, read_photograph
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.predict.postprocessing import postprocess
 from sempart_jax.segmentation.drawing import cutout, overlay
@@ -32,6 +32,7 @@ from sempart_jax.segmentation.records import RecordFile
 from tests.segmentation.red_images import red_segmenter, red_square
 
 FILE = ImageFile(Path("/photos/a.jpg"), "sub/a")
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 IMAGE = red_square(60, 90, (10, 40), (20, 50))
 
 
@@ -43,7 +44,9 @@ def soft_mask():
     return mask
 
 
-def finish(root, mask=None, image=IMAGE, file=FILE, refine="guided", error=None, **options):
+def finish(
+    root, mask=None, image=IMAGE, file=FILE, refine="guided", error=None, more=(), **options
+):
     segmenter = red_segmenter(refine=refine)
     if error is not None:
 
@@ -59,7 +62,8 @@ def finish(root, mask=None, image=IMAGE, file=FILE, refine="guided", error=None,
         RecordFile(root / "masks.jsonl", []) as records,
     ):
         finisher = Finisher(segmenter, outputs, records, **options)
-        finisher(file, "1 2", image, soft_mask() if mask is None else mask, 0.5)
+        photograph = Photograph(image, *more)
+        finisher(file, "1 2", photograph, soft_mask() if mask is None else mask, 0.5)
     (line,) = (root / "masks.jsonl").read_text().splitlines()
     return json.loads(line)
 
@@ -105,6 +109,26 @@ def test_kinds_soft_masks_and_thresholds(tmp_path):
     assert high["area"] == pytest.approx((mask > 0.9).mean(), abs=1e-6)
     assert high["area"] < record["area"]
     np.testing.assert_array_equal(read_grey(tmp_path / "high/masks/sub/a.png") > 0, mask > 0.9)
+
+
+@pytest.mark.parametrize("refine", ["none", "guided"])
+@pytest.mark.parametrize("soft", [False, True])
+def test_a_cut_out_is_never_more_opaque_than_its_picture(tmp_path, refine, soft):
+    alpha = np.random.default_rng(0).integers(0, 256, (60, 90)).astype(np.uint8)
+    finish(tmp_path, 1 - soft_mask(), refine=refine, soft=soft, more=(alpha,))
+    with Image.open(tmp_path / "cutouts/sub/a.png") as picture:
+        cut = np.asarray(picture)
+    assert np.all(cut[..., 3] <= alpha)
+    assert np.any(cut[..., 3] == alpha)
+    np.testing.assert_array_equal(cut[..., :3], IMAGE)
+
+
+def test_cut_out_and_overlay_have_the_colours_of_their_picture(tmp_path):
+    finish(tmp_path, more=(None, SRGB))
+    for name, profile in (("cutouts/sub/a.png", SRGB), ("overlays/sub/a.jpg", SRGB)):
+        assert read_photograph(tmp_path / name).profile == profile
+    with Image.open(tmp_path / "masks/sub/a.png") as mask:
+        assert "icc_profile" not in mask.info
 
 
 def test_largest_component_alone_has_the_same_box(tmp_path):

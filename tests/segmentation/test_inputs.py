@@ -1,11 +1,13 @@
 """Which files arguments mean, what their outputs are called, and whose they are."""
 
+import logging
 import os
+import unicodedata
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from sempart_jax.data.folder import PRODUCT_MARKER
+from sempart_jax.data.folder import EXTENSIONS, PRODUCT_MARKER
 from sempart_jax.segmentation.inputs import (
     ImageFile,
     Shard,
@@ -49,6 +51,39 @@ def test_folders_files_and_patterns(root):
     for argument in (root / "absent.jpg", root / "*.bmp"):
         with pytest.raises(FileNotFoundError, match="no file or folder"):
             find_inputs([str(root), str(argument)])
+
+
+def test_a_folder_that_exists_is_no_pattern(tmp_path, monkeypatch):
+    for name in ("2024 [1]/a.png", "2024 [1]/b[c]/d.png", "2024 1/e.png", "*/f.png"):
+        write_red(tmp_path / name)
+    first = {"2024 [1]/a.png": "a", "2024 [1]/b[c]/d.png": "b[c]/d"}
+    assert names(tmp_path, tmp_path / "2024 [1]") == first
+    assert names(tmp_path, tmp_path / "2024 [1]/*.png") == {"2024 [1]/a.png": "a"}
+    assert names(tmp_path, tmp_path / "2024 [1]/**/*.png") == first
+    assert names(tmp_path, tmp_path / "2024 [1]/b[c]/*") == {"2024 [1]/b[c]/d.png": "d"}
+    # Where there is no such folder, it is a pattern as ever.
+    assert names(tmp_path, tmp_path / "2024 [0-9]/*") == {"2024 1/e.png": "2024 1/e"}
+    monkeypatch.chdir(tmp_path)
+    assert names(tmp_path, "2024 [1]/*.png") == {"2024 [1]/a.png": "a"}
+    assert names(tmp_path, "2024*/") == {
+        "2024 [1]/a.png": "2024 [1]/a",
+        "2024 [1]/b[c]/d.png": "2024 [1]/b[c]/d",
+        "2024 1/e.png": "2024 1/e",
+    }
+
+
+def test_all_that_is_read_is_taken_from_a_folder_and_the_rest_counted_once(tmp_path, caplog):
+    taken = [f"{number}{suffix}" for number, suffix in enumerate(EXTENSIONS)]
+    others = ("a.heic", "b.HEIC", "c.heic", "notes.txt", "more.txt", "README")
+    for name in (*taken, *others, PRODUCT_MARKER, "masks.jsonl", "masks.0-of-2.jsonl"):
+        write_red(tmp_path / name)
+    with caplog.at_level(logging.WARNING, logger="absl"):
+        for _ in range(2):
+            assert set(names(tmp_path, tmp_path)) == set(taken)
+    assert caplog.messages == [
+        f"left out 6 files under {tmp_path}, which are no images by their suffix: 3 .heic, 2 .txt, "
+        "1 without one"
+    ]
 
 
 def test_a_file_is_one_input_however_often_it_is_named(root, monkeypatch):
@@ -100,9 +135,23 @@ def test_names_of_folders_and_of_earlier_calls_are_not_given_away_and_long_ones_
     assert both["b"].startswith("x~")
     # Also when the other one is not an input of this call.
     assert named(before, b="x") == {"b": both["b"]}
-    long = named(a="é" * 120 + "1", b="é" * 120 + "2")
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("text", ["é", "ab é", "写真", "🦆x"])
+def test_long_names_are_cut_between_characters(form, text):
+    start = unicodedata.normalize(form, text * 120)
+    long = named(a=f"{start}1", b=f"{start}2")
     assert long["a"] != long["b"]
-    assert all(len(os.fsencode(name)) < 220 for name in long.values())
+    for name in long.values():
+        stem, _ = name.rsplit("~", 1)
+        assert 180 < len(os.fsencode(name)) < 220
+        stem.encode("utf-8")
+        # Neither characters nor accents are lost within.
+        assert unicodedata.normalize("NFC", start).startswith(unicodedata.normalize("NFC", stem))
+    # Bytes that are no UTF-8 have no characters.
+    odd = named(a=os.fsdecode(b"\xff" * 250))
+    assert len(os.fsencode(odd["a"])) < 220
 
 
 def test_each_image_is_in_one_shard_and_files_that_come_move_no_other():

@@ -2,6 +2,7 @@
 
 import pickle
 import shutil
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -188,3 +189,33 @@ def test_folders_that_are_none(tmp_path):
     segment([str(tmp_path / "images")], tmp_path / "out", red_segmenter(), outputs=["overlay"])
     with pytest.raises(FileNotFoundError, match=r"no masks to .*mask among --outputs"):
         open_pseudo_masks(tmp_path / "images", tmp_path / "out")
+
+
+def test_spellings_of_one_name_meet(tmp_path):
+    composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
+    write(tmp_path / "images", f"{composed}.png", f"{decomposed}/a.png")
+    # As a copy by way of macOS has them.
+    write(tmp_path / "masks", f"{decomposed}.png", f"{composed}/a.png")
+    assert len(open_pseudo_masks(tmp_path / "images", tmp_path / "masks").names) == 2
+    run_segment(tmp_path / "out", tmp_path / "images")
+    check_all_their_own(open_pseudo_masks(tmp_path / "images", tmp_path / "out"), 2)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6])
+def test_masks_of_images_before_their_rotation(tmp_path, orientation, caplog):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    Image.new("RGB", (24, 16), (255, 40, 0)).save(tmp_path / "images/a.jpg", exif=exif)
+    Image.new("L", (24, 16), 255).save(tmp_path / "masks/a.png")
+    with caplog.at_level("WARNING", logger="absl"):
+        source = open_pseudo_masks(tmp_path / "images", tmp_path / "masks")
+    turned = "a.jpg is turned by its EXIF orientation 3, which its size does not show"
+    assert (turned in caplog.text) == (orientation == 3)
+    image = source.read(0)
+    if orientation == 6:
+        with pytest.raises(UnreadableImageError, match=r"24x16 pixels and its image 16x24, which"):
+            source.read_mask(0, image.height, image.width)
+    else:
+        assert source.read_mask(0, image.height, image.width).shape == (16, 24)

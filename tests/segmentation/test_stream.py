@@ -24,10 +24,10 @@ class Collector:
         self._delay = delay
         self._lock = threading.Lock()
 
-    def finish(self, file, stamp, image, mask, seconds):
+    def finish(self, file, stamp, photograph, mask, seconds):
         time.sleep(self._delay)
         assert 0 < seconds < 60
-        np.testing.assert_array_equal(image, read_image(file.path))
+        np.testing.assert_array_equal(photograph.pixels, read_image(file.path))
         with self._lock:
             self.masks[file.name], self.stamps[file.name] = mask, stamp
 

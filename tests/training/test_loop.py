@@ -238,6 +238,16 @@ def test_a_file_is_no_place_for_a_run(tmp_path, below):
         check_workdir(file / below)
 
 
+@pytest.mark.parametrize("name", ["run [1]", "run*", "what?"])
+def test_a_pattern_is_no_place_for_a_run(tmp_path, name, monkeypatch):
+    with pytest.raises(ValueError, match=r"its path may not hold \[, \* or \?"):
+        check_workdir(tmp_path / name / "run")
+    (tmp_path / name).mkdir()
+    monkeypatch.chdir(tmp_path / name)
+    with pytest.raises(ValueError, match="its path may not hold"):
+        check_workdir(Path("run"))
+
+
 def test_a_name_that_orbax_cannot_write_is_refused(tmp_path, monkeypatch):
     name = os.fsdecode(b"caf\xe9")
     refused = r"--workdir='.*caf\\udce9.*': its path must be valid UTF-8"

@@ -50,6 +50,14 @@ def test_what_is_cut_away_is_not_in_the_cut_out(threshold):
     np.testing.assert_array_equal(cut[..., :3][seen], image[seen])
 
 
+@pytest.mark.parametrize("threshold", [None, 0.5])
+def test_a_cut_out_is_never_more_opaque_than_its_picture(threshold):
+    image, mask = noise(16, 16)
+    alpha = image[..., 0]
+    cut = cut_out(image, mask, threshold, alpha)[..., 3]
+    np.testing.assert_array_equal(cut, np.minimum(cut_out(image, mask, threshold)[..., 3], alpha))
+
+
 @pytest.mark.parametrize("channels", [(), (3,), (4,)])
 def test_a_preview_keeps_the_shape_and_small_pictures(channels):
     small = np.zeros((10, 20, *channels), np.uint8)
