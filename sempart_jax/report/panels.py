@@ -57,6 +57,8 @@ def draw_panel(
             # Masks share one grey scale, or a nearly empty one would be stretched to look full.
             axis.imshow(image, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
             axis.set_axis_off()
+            # Titles stand in one line, whatever the shape of the first image.
+            axis.set_anchor("N")
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
