@@ -3,6 +3,7 @@
 Nothing here opens an image: a file that cannot be decoded is found by whoever reads it.
 """
 
+import filecmp
 import functools
 import os
 import types
@@ -23,6 +24,9 @@ PRODUCT_FOLDERS: Mapping[str, str] = types.MappingProxyType(
 
 PRODUCT_MARKER = "segmentation.json"
 """File that holds segment's settings, by which an output folder of it is known."""
+
+OWN_MASK = "is its own mask, byte by byte"
+"""What is wrong with an image whose mask is the same file, or a copy of it."""
 
 _IMAGES_BESIDE_MASKS = (
     ("DUTS-TR/DUTS-TR-Image", "."),
@@ -177,10 +181,10 @@ def match_pairs(
     left_out: dict[Path, str] = {}
     for path in find_images(images):
         candidates = masks_of.get(pair_name(path, images), [])
-        if len(candidates) == 1:
-            pairs.append((path, candidates[0]))
+        if problem := pair_problem(path, candidates):
+            left_out[path] = problem
         else:
-            left_out[path] = mask_problem([mask.name for mask in candidates])
+            pairs.append((path, candidates[0]))
     return pairs, left_out
 
 
@@ -214,6 +218,27 @@ def pair_name(path: Path, root: str | os.PathLike[str]) -> str:
         The path relative to ``root``, with ``/``, without its extension.
     """
     return path.relative_to(root).with_suffix("").as_posix()
+
+
+def pair_problem(image: Path, masks: Sequence[Path]) -> str:
+    """Say why an image and its masks are no pair.
+
+    Args:
+        image: image file.
+        masks: the masks that have its name.
+
+    Returns:
+        The reason, in words; empty where there is one mask, and it is not the image itself.
+    """
+    if len(masks) != 1:
+        return mask_problem([mask.name for mask in masks])
+    try:
+        # Of files of different size, nothing is read.
+        same = image.stat().st_size > 0 and filecmp.cmp(image, masks[0], shallow=False)
+    except OSError:
+        same = False
+    # What is empty or cannot be read is told by whoever reads it.
+    return OWN_MASK if same else ""
 
 
 def mask_problem(candidates: Sequence[str]) -> str:
