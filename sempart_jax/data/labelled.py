@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
+from sempart_jax.data.folder import OWN_MASK
 from sempart_jax.data.images import (
     UnreadableImageError,
     count_pixels,
@@ -159,10 +160,14 @@ class PreparedSet:
     def __getitem__(self, index: int) -> LabelledImage:
         image, record = self.label(index), self._read(index)
         mask = f"{image.removesuffix('image')}mask"
+        if record["image"] == record["mask"]:
+            raise UnreadableImageError(
+                image, f"{OWN_MASK}: remove {self._folder} and prepare the data set again"
+            )
         labelled = LabelledImage(
             self.names[index],
             decode_image(record["image"], image),
-            decode_grey(record["mask"], mask),
+            decode_grey(record["mask"], mask, os.fspath(self._folder)),
         )
         return check_sizes(labelled, image, mask)
 

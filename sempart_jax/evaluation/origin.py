@@ -12,7 +12,7 @@ from jaxtyping import Float, UInt8
 from sempart_jax.baselines.by_name import PRIORS
 from sempart_jax.data.folder import find_images
 from sempart_jax.data.image_sizes import resize
-from sempart_jax.data.images import UnreadableImageError, read_grey
+from sempart_jax.data.images import UnreadableImageError, check_foreground, read_grey
 from sempart_jax.metrics.protocols import Protocol
 from sempart_jax.predict.load import load_method_segmenter, load_segmenter
 from sempart_jax.predict.options import METHOD_BACKBONE
@@ -145,13 +145,13 @@ def saved_origin(folder: Path) -> Origin:
     """Find saved masks of any method; whoever saved them has chosen their foreground.
 
     Args:
-        folder: holds a file for each image, named as the image up to the extension. Grey levels
-            are foreground from 0 to 255. A mask covers its whole image; one of another size is
-            stretched to it.
+        folder: holds a file for each image, named as the image up to the extension, in an encoding
+            that ``sempart_jax.data.images.read_grey`` reads. A mask covers its whole image; one of
+            another size is stretched to it.
 
     Raises:
         FileNotFoundError: if there is no folder or no image in it.
-        ValueError: if two files have one name up to the extension.
+        ValueError: if two files have one name up to the extension, or no mask has foreground.
     """
     paths: dict[str, Path] = {}
     for path in find_images(folder, products=True):
@@ -159,13 +159,18 @@ def saved_origin(folder: Path) -> Origin:
         if other != path:
             raise ValueError(f"two masks for one image: {other} and {path}: remove one of them")
 
+    check_foreground(paths.values())
+
     def read(framed: FramedImage, protocol: Protocol) -> Mask | Failure:
         try:
             grey = read_grey(paths[framed.name])
         except UnreadableImageError as error:
             return Failure(str(error))
-        whole = resize(grey, *framed.original_size)
-        return protocol.frame(whole).astype(np.float32) / 255
+        mask = protocol.frame(resize(grey, *framed.original_size))
+        # A grey photograph; a coloured one is no mask to the reader.
+        if np.ptp(mask) and (mask[..., None] == framed.image).all():
+            return Failure(f"{paths[framed.name]} is no mask of its image, but the image itself")
+        return mask.astype(np.float32) / 255
 
     return Origin(
         lambda images, protocol: [read(framed, protocol) for framed in images],

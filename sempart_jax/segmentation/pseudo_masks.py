@@ -22,13 +22,13 @@ from sempart_jax.data.folder import (
     PRODUCT_MARKER,
     find_images,
     image_folder,
-    mask_problem,
     masks_by_name,
     pair_name,
+    pair_problem,
 )
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.image_sources import ImageFiles
-from sempart_jax.data.images import read_grey
+from sempart_jax.data.images import check_foreground, read_grey
 from sempart_jax.host.shown_names import shorten
 from sempart_jax.segmentation.inputs import name_outputs
 from sempart_jax.segmentation.records import read_records
@@ -77,8 +77,8 @@ def open_pseudo_masks(
     machine where it was written by the records, elsewhere by its name, which is that of the image
     in the folder that segment was given. Masks of other origin have their image's path below its
     folder, up to the extension. Images without a mask, with several, or with one that could as
-    well be another image's (``a`` of ``a.jpg`` and ``a.png``), are left out and named in a warning;
-    masks without an image are ignored.
+    well be another image's (``a`` of ``a.jpg`` and ``a.png``) or is the image itself, are left out
+    and named in a warning; masks without an image are ignored.
 
     Args:
         images: folder, see ``sempart_jax.data.folder.find_images``: of DUTS the training images.
@@ -86,7 +86,7 @@ def open_pseudo_masks(
 
     Raises:
         FileNotFoundError: a folder is missing or empty, or no image has a mask.
-        ValueError: a folder is a file, or both are the same.
+        ValueError: a folder is a file, both are the same, or no mask has foreground.
     """
     paths = find_images(images)
     folder, output = _masks_and_output(Path(masks))
@@ -97,15 +97,15 @@ def open_pseudo_masks(
     left_out: dict[str, str] = {}
     for path, names in zip(paths, _mask_names(Path(images), paths, output), strict=True):
         candidates = next((masks_of[name] for name in names if name in masks_of), [])
-        if len(candidates) == 1:
-            pairs.append((path, candidates[0]))
+        if problem := pair_problem(path, candidates):
+            left_out[path.relative_to(images).as_posix()] = problem
         else:
-            name = path.relative_to(images).as_posix()
-            left_out[name] = mask_problem([mask.name for mask in candidates])
+            pairs.append((path, candidates[0]))
+    problems = shorten([f"{name} {reason}" for name, reason in left_out.items()])
     if not pairs:
         raise FileNotFoundError(
             f"none of the {len(paths)} images in {images} has a mask in {folder}: "
-            f"{shorten([*left_out])}. Write masks with python -m sempart_jax.segment {images} "
+            f"{problems}. Write masks with python -m sempart_jax.segment {images} "
             "--out OUT and give OUT; or give a folder of masks with the names of their images"
         )
     if left_out:
@@ -114,8 +114,9 @@ def open_pseudo_masks(
             len(left_out),
             len(paths),
             images,
-            shorten([f"{name} {reason}" for name, reason in left_out.items()]),
+            problems,
         )
+    check_foreground(mask for _, mask in pairs)
     return MaskedImages(pairs, images)
 
 
