@@ -20,14 +20,13 @@ from jaxtyping import UInt8
 from sempart_jax.data.folder import (
     PRODUCT_FOLDERS,
     PRODUCT_MARKER,
-    find_images,
     image_folder,
     masks_by_name,
     pair_name,
     pair_problem,
 )
 from sempart_jax.data.image_sizes import resize
-from sempart_jax.data.image_sources import ImageFiles
+from sempart_jax.data.image_sources import ImageFiles, training_images
 from sempart_jax.data.images import check_foreground, read_grey
 from sempart_jax.host.shown_names import shorten
 from sempart_jax.segmentation.inputs import name_outputs
@@ -81,14 +80,15 @@ def open_pseudo_masks(
     and named in a warning; masks without an image are ignored.
 
     Args:
-        images: folder, see ``sempart_jax.data.folder.find_images``: of DUTS the training images.
+        images: folder, see ``sempart_jax.data.image_sources.training_images``: of DUTS the training
+            images.
         masks: folder of masks, or the output folder of segment.
 
     Raises:
         FileNotFoundError: a folder is missing or empty, or no image has a mask.
         ValueError: a folder is a file, both are the same, or no mask has foreground.
     """
-    paths = find_images(images)
+    paths = training_images(images)
     folder, output = _masks_and_output(Path(masks))
     if image_folder(folder).resolve() == image_folder(images).resolve():
         raise ValueError(f"{folder} holds the images themselves: give the folder of their masks")
