@@ -1,6 +1,7 @@
 """Whose masks are scored: a trained run's, a method's, or saved ones."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
@@ -151,7 +152,8 @@ def saved_origin(folder: Path) -> Origin:
 
     Raises:
         FileNotFoundError: if there is no folder or no image in it.
-        ValueError: if two files have one name up to the extension, or no mask has foreground.
+        ValueError: if two files have one name up to the extension; by the source, if no mask has
+            foreground.
     """
     paths: dict[str, Path] = {}
     for path in find_images(folder, products=True):
@@ -159,7 +161,9 @@ def saved_origin(folder: Path) -> Origin:
         if other != path:
             raise ValueError(f"two masks for one image: {other} and {path}: remove one of them")
 
-    check_foreground(paths.values())
+    @functools.cache
+    def check() -> None:
+        check_foreground(paths.values())
 
     def read(framed: FramedImage, protocol: Protocol) -> Mask | Failure:
         try:
@@ -172,8 +176,13 @@ def saved_origin(folder: Path) -> Origin:
             return Failure(f"{paths[framed.name]} is no mask of its image, but the image itself")
         return mask.astype(np.float32) / 255
 
+    def source(images: Sequence[FramedImage], protocol: Protocol) -> list[Mask | Failure]:
+        # Not before it is known that the masks are of these images.
+        check()
+        return [read(framed, protocol) for framed in images]
+
     return Origin(
-        lambda images, protocol: [read(framed, protocol) for framed in images],
+        source,
         {"masks": f"saved in {folder}"},
         frozenset(paths),
         foreground_chosen=True,

@@ -129,4 +129,4 @@ def test_saved_masks_without_foreground_are_refused(tmp_path):
     for name in ("a.png", "b.png"):
         Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / name)
     with pytest.raises(ValueError, match="none of the 2 masks that can be read has foreground"):
-        saved_origin(tmp_path)
+        saved_origin(tmp_path).source([framed("a", ramp(4, 4))], NATIVE)
