@@ -155,7 +155,11 @@ def find_files(
             f"{name}: neither the folders {images} and {masks} are there, nor the archives in "
             f"{places[0]} or {places[1]}. Put there what cannot be downloaded: {listed}"
         )
-    return BenchmarkFiles(*(archive_files(paths[one.url], one.folder) for one in ARCHIVES[name]))
+    # Where one archive holds both, only their folders tell images from masks.
+    both = len(paths) == 1
+    return BenchmarkFiles(
+        *(archive_files(paths[one.url], one.folder, required=both) for one in ARCHIVES[name])
+    )
 
 
 def download_archive(folder: Path, url: str) -> Path:
@@ -219,22 +223,24 @@ def folder_files(folder: Path) -> list[StoredFile]:
     return [StoredFile(str(path), partial(read, path)) for path in find_images(folder)]
 
 
-def archive_files(archive: Path, folder: str) -> list[StoredFile]:
+def archive_files(archive: Path, folder: str, *, required: bool = False) -> list[StoredFile]:
     """List the image files of a zip archive.
 
-    Archives with and without folders above ``folder``, or without any folder at all, are the same.
-    Hidden files, other files than images, links and what macOS adds are passed over.
+    Archives with and without folders above ``folder``, or without any folder at all, are the same;
+    so is a backslash between folders, as some programs write it. Hidden files, other files than
+    images, links and what macOS adds are passed over.
 
     Args:
         archive: the zip file.
         folder: name of the folder of the wanted files; where no file lies in a folder of that name,
             all files count.
+        required: whether only files in a folder of that name count.
 
     Returns:
         The files, sorted by their path in the archive.
 
     Raises:
-        FileNotFoundError: it holds no image.
+        FileNotFoundError: it holds no image, or none in the folder that is required.
         ValueError: it is truncated or no zip archive.
     """
     try:
@@ -244,8 +250,17 @@ def archive_files(archive: Path, folder: str) -> list[StoredFile]:
             f"{archive} is no complete zip archive ({error}): put a whole one there, or remove it "
             "to have it downloaded"
         ) from error
+    for member in opened.infolist():
+        # What zipfile does by itself on Windows.
+        member.filename = member.filename.replace("\\", "/")
     members = [member for member in opened.infolist() if _is_image(member)]
     inside = [member for member in members if folder in PurePosixPath(member.filename).parent.parts]
+    if required and members and not inside:
+        kind = "masks" if "mask" in folder.lower() else "images"
+        raise FileNotFoundError(
+            f"no {kind} in {archive}: none of its {len(members)} pictures lies in a folder "
+            f"{folder}; put the authors' archive there"
+        )
     if not members:
         raise FileNotFoundError(
             f"no image in {archive}: this is not the archive that its name says; put the authors' "

@@ -80,10 +80,7 @@ def read_boxes(name: str, data_root: str | os.PathLike[str]) -> dict[str, list[B
     if name in VOC_YEARS:
         return read_voc_boxes(_voc_folder(name, data_root))
     if name == "coco20k":
-        root = Path(data_root) / "COCO"
-        return read_coco_boxes(
-            root / COCO_FILE_LIST, root / "annotations" / "instances_train2014.json"
-        )
+        return read_coco_boxes(*_coco_files(data_root))
     raise ValueError(f"unknown data set of boxes {name!r}: choose one of {', '.join(BOXED_SETS)}")
 
 
@@ -100,12 +97,18 @@ def open_boxed_set(name: str, data_root: str | os.PathLike[str]) -> BoxedSet:
         ValueError: as :func:`read_boxes`.
         FileNotFoundError: as :func:`read_boxes`, or none of the images is there.
     """
-    boxes = read_boxes(name, data_root)
-    if name in VOC_YEARS:
-        folder = _voc_folder(name, data_root) / "JPEGImages"
+    if name == "coco20k":
+        root = Path(data_root) / "COCO"
+        folder, files, boxes = root / "train2014", *_read_coco(*_coco_files(data_root))
+        # Some annotations name the split, too.
+        paths = {
+            image_id: folder / file if (folder / file).is_file() else root / file
+            for image_id, file in files.items()
+        }
     else:
-        folder = Path(data_root) / "COCO" / "train2014"
-    paths = {image_id: folder / f"{image_id}.jpg" for image_id in boxes}
+        boxes = read_boxes(name, data_root)
+        folder = _voc_folder(name, data_root) / "JPEGImages"
+        paths = {image_id: folder / f"{image_id}.jpg" for image_id in boxes}
     found = {image_id: path for image_id, path in paths.items() if path.is_file()}
     if not found:
         raise FileNotFoundError(
@@ -117,6 +120,12 @@ def open_boxed_set(name: str, data_root: str | os.PathLike[str]) -> BoxedSet:
 
 def _voc_folder(name: str, data_root: str | os.PathLike[str]) -> Path:
     return Path(data_root) / "VOCdevkit" / f"VOC{VOC_YEARS[name]}"
+
+
+def _coco_files(data_root: str | os.PathLike[str]) -> tuple[Path, Path]:
+    """Return LOST's list and the annotations."""
+    root = Path(data_root) / "COCO"
+    return root / COCO_FILE_LIST, root / "annotations" / "instances_train2014.json"
 
 
 def read_voc_boxes(folder: Path) -> dict[str, list[Box]]:
@@ -143,6 +152,7 @@ def read_voc_boxes(folder: Path) -> dict[str, list[Box]]:
     ids = _read_list(listing, f"unpack the archive of VOC so that {folder} is the folder in it")
     if unfit := [line for line in ids if len(line.split()) > 1]:
         raise ValueError(f"{listing}: {unfit[0]!r} is no image id: it is the list of a class")
+    ids = [PurePosixPath(line).name for line in ids]
     return {name: _voc_boxes(folder / "Annotations" / f"{name}.xml", listing) for name in ids}
 
 
@@ -154,8 +164,9 @@ def read_coco_boxes(listing: Path, annotations: Path) -> dict[str, list[Box]]:
     are 450 MB of text, so reading them takes a while and some GB of memory.
 
     Args:
-        listing: text file with one image per line, as a file name or with its folder before it.
-        annotations: COCO's ``instances_<split>.json``.
+        listing: text file with one image per line, as a file name or with its folders before it.
+        annotations: COCO's ``instances_<split>.json``, or one like it, whose images may lie in
+            folders and whose annotations may lack ``iscrowd``.
 
     Returns:
         See :func:`read_boxes`; the id of an image is its file name without extension
@@ -163,19 +174,30 @@ def read_coco_boxes(listing: Path, annotations: Path) -> dict[str, list[Box]]:
 
     Raises:
         FileNotFoundError: the list or the annotations are missing.
-        ValueError: the list is empty or names an image twice; the annotations are damaged or lack a
-            listed image.
+        ValueError: the list is empty or names an image twice; the annotations are damaged, or lack
+            a listed image or have several of its name.
     """
+    return _read_coco(listing, annotations)[1]
+
+
+def _read_coco(listing: Path, annotations: Path) -> tuple[dict[str, str], dict[str, list[Box]]]:
+    """Return the file of each image, as the annotations name it, and its boxes."""
     names = _read_list(listing, "take it from LOST's repository")
     where = str(annotations)
     try:
         content = json.loads(annotations.read_bytes())
         number_of = {image["file_name"]: image["id"] for image in content["images"]}
-        boxes_of: dict[int, list[Box]] = {number_of[n]: [] for n in names if n in number_of}
+        alike: dict[str, list[str]] = {}
+        for file in number_of:
+            alike.setdefault(PurePosixPath(file).name, []).append(file)
+        fitting = {name: _fitting(name, alike.get(PurePosixPath(name).name, [])) for name in names}
+        file_of = {name: files[0] for name, files in fitting.items() if len(files) == 1}
+        boxes_of: dict[int, list[Box]] = {number_of[file]: [] for file in file_of.values()}
         for index, annotation in enumerate(content["annotations"]):
             where = f"{annotations}, annotations[{index}]"
             boxes = boxes_of.get(annotation["image_id"])
-            if boxes is not None and not annotation["iscrowd"]:
+            # As pycocotools takes it where it is absent.
+            if boxes is not None and not annotation.get("iscrowd"):
                 boxes.append(_coco_corners(annotation["bbox"]))
     except FileNotFoundError as error:
         raise FileNotFoundError(
@@ -183,27 +205,38 @@ def read_coco_boxes(listing: Path, annotations: Path) -> dict[str, list[Box]]:
             "there"
         ) from error
     # What a damaged file holds may be of any type.
-    except (ValueError, LookupError, TypeError, OverflowError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError) as error:
         raise ValueError(
             f"{where} is damaged ({type(error).__name__}: {error}): unpack it again"
         ) from error
-    if lacking := [name for name in names if name not in number_of]:
+    if lacking := [name for name in names if name not in file_of]:
         raise ValueError(
-            f"{len(lacking)} of {len(names)} images of {listing} are not in {annotations}: "
-            f"{shorten(lacking)}: check that both are of one split"
+            f"{len(lacking)} of {len(names)} images of {listing} are not in {annotations}, or more "
+            f"than once: {shorten(lacking)}: check that both are of one split"
         )
-    return {PurePosixPath(name).stem: boxes_of[number_of[name]] for name in names}
+    by_id = {PurePosixPath(name).stem: file for name, file in file_of.items()}
+    return by_id, {image_id: boxes_of[number_of[file]] for image_id, file in by_id.items()}
+
+
+def _fitting(name: str, files: Sequence[str]) -> list[str]:
+    """Return the files that a listed image may be: either may have folders before the other."""
+    if name in files:
+        return [name]
+    return [
+        file for file in files if f"/{name}".endswith(f"/{file}") or f"/{file}".endswith(f"/{name}")
+    ]
 
 
 def _read_list(listing: Path, advice: str) -> list[str]:
     try:
-        lines = [line.strip() for line in listing.read_text(encoding="utf-8").splitlines()]
+        # With or without a byte-order mark.
+        lines = [line.strip() for line in listing.read_text(encoding="utf-8-sig").splitlines()]
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no list of images {listing}: {advice}") from error
-    images = [PurePosixPath(line).name for line in lines if line]
+    images = [line for line in lines if line]
     if not images:
         raise ValueError(f"{listing} names no image: {advice}")
-    ((image, count),) = Counter(images).most_common(1)
+    ((image, count),) = Counter(PurePosixPath(line).name for line in images).most_common(1)
     if count > 1:
         raise ValueError(f"{listing} names image {image} twice: remove one of the lines")
     return images

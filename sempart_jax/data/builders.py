@@ -12,16 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import tensorflow_datasets as tfds  # type: ignore[import-untyped]
+from jaxtyping import UInt8
 
 from sempart_jax.data.archives import BenchmarkFiles, StoredFile, download_archive, find_files
 from sempart_jax.data.benchmarks import BENCHMARKS
-from sempart_jax.data.folder import mask_problem
-from sempart_jax.data.images import (
-    UnreadableImageError,
-    decode_grey,
-    decode_image,
-)
+from sempart_jax.data.folder import OWN_MASK, mask_problem
+from sempart_jax.data.images import UnreadableImageError, decode_grey, decode_image
 from sempart_jax.data.labelled import (
     PREPARED,
     LabelledImage,
@@ -77,6 +75,7 @@ class SaliencyBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
 
     def _generate_examples(self, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         files, left_out, names = self._files[split], self.left_out[split], self.info.metadata[split]
+        has_foreground = False
         masks_of: dict[str, list[StoredFile]] = {}
         for mask in files.masks:
             masks_of.setdefault(mask.stem, []).append(mask)
@@ -88,16 +87,22 @@ class SaliencyBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
                 left_out[image.label] = "has the name of another image"
             else:
                 try:
-                    example = _read_example(image, masks[0])
+                    example, mask_levels = _read_example(image, masks[0])
                 except UnreadableImageError as error:
                     of_image = error.path == image.label
                     left_out[image.label] = error.reason if of_image else str(error)
                     continue
+                has_foreground = has_foreground or bool((mask_levels > 127).any())
                 names.append(image.stem)
                 yield image.stem, example
         if not names:
             reasons = shorten([f"{label}: {reason}" for label, reason in left_out.items()])
             raise ValueError(f"{self.name} {split}: not one image can be used: {reasons}")
+        if not has_foreground:
+            raise ValueError(
+                f"{self.name} {split}: none of {len(names)} masks has foreground, such as that of "
+                f"{names[0]}: put the authors' masks there"
+            )
 
 
 class Duts(SaliencyBuilder):
@@ -148,11 +153,11 @@ def prepare(
 ) -> Preparation:
     """Prepare all splits of a data set to ArrayRecord, in ``data_root/tfds``.
 
-    Pairs that cannot be used are left out: an image without a mask or with several, files that
-    cannot be decoded, a mask of another size than its image. A split whose files are nowhere is
-    left out too, as long as there is another one; a later call adds it. What is there already is
-    only replaced by something complete that has more splits. An interrupted preparation may be run
-    again; two at once of one data set may not.
+    Pairs that cannot be used are left out: an image without a mask, with several or with itself as
+    its mask, files that cannot be decoded, a mask of another size than its image. A split whose
+    files are nowhere is left out too, as long as there is another one; a later call adds it. What
+    is there already is only replaced by something complete that has more splits. An interrupted
+    preparation may be run again; two at once of one data set may not.
 
     Args:
         dataset: duts, dut_omron or ecssd.
@@ -165,7 +170,8 @@ def prepare(
         What there is now.
 
     Raises:
-        ValueError: no data set has this name, an archive is damaged, or no image can be used.
+        ValueError: no data set has this name, an archive is damaged, no image can be used, or no
+            mask has foreground.
         FileNotFoundError: no split's files are there; says which files to put where.
     """
     if dataset not in BUILDERS:
@@ -212,12 +218,17 @@ def prepare(
     return Preparation(folder, prepared_splits(folder), builder.left_out, missing, was_there=False)
 
 
-def _read_example(image: StoredFile, mask: StoredFile) -> dict[str, Any]:
-    """Read a pair and make sure that it can be decoded; the bytes stay as they are."""
+def _read_example(
+    image: StoredFile, mask: StoredFile
+) -> tuple[dict[str, Any], UInt8[np.ndarray, "H W"]]:
+    """Read a pair as it is stored, and decode it to be sure that it can be; give the mask, too."""
     image_bytes, mask_bytes = image.read(), mask.read()
+    if image_bytes == mask_bytes:
+        raise UnreadableImageError(image.label, OWN_MASK)
     decoded = LabelledImage(
         image.stem, decode_image(image_bytes, image.label), decode_grey(mask_bytes, mask.label)
     )
     check_sizes(decoded, image.label, mask.label)
     warn_of_orientation(image.label, image_bytes, mask_bytes)
-    return {"image": io.BytesIO(image_bytes), "mask": io.BytesIO(mask_bytes), "name": image.stem}
+    example = {"image": io.BytesIO(image_bytes), "mask": io.BytesIO(mask_bytes), "name": image.stem}
+    return example, decoded.ground_truth

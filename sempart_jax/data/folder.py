@@ -3,6 +3,7 @@
 Nothing here opens an image: a file that cannot be decoded is found by whoever reads it.
 """
 
+import filecmp
 import functools
 import os
 import types
@@ -32,6 +33,9 @@ PRODUCT_MARKER = "segmentation.json"
 
 PRODUCT_RECORDS = "masks.*jsonl"
 """Pattern of the names of segment's records."""
+
+OWN_MASK = "is its own mask, byte by byte"
+"""What is wrong with an image whose mask is the same file, or a copy of it."""
 
 _IMAGES_BESIDE_MASKS = (
     ("DUTS-TR/DUTS-TR-Image", "."),
@@ -189,10 +193,10 @@ def match_pairs(
     left_out: dict[Path, str] = {}
     for path in find_images(images):
         candidates = masks_of.get(pair_name(path, images), [])
-        if len(candidates) == 1:
-            pairs.append((path, candidates[0]))
+        if problem := pair_problem(path, candidates):
+            left_out[path] = problem
         else:
-            left_out[path] = mask_problem([mask.name for mask in candidates])
+            pairs.append((path, candidates[0]))
     return pairs, left_out
 
 
@@ -232,6 +236,27 @@ def pair_name(path: Path, root: str | os.PathLike[str]) -> str:
 def comparable(name: str) -> str:
     """Return the spelling in which names are compared: NFC, for macOS may write ``é`` in two."""
     return unicodedata.normalize("NFC", name)
+
+
+def pair_problem(image: Path, masks: Sequence[Path]) -> str:
+    """Say why an image and its masks are no pair.
+
+    Args:
+        image: image file.
+        masks: the masks that have its name.
+
+    Returns:
+        The reason, in words; empty where there is one mask, and it is not the image itself.
+    """
+    if len(masks) != 1:
+        return mask_problem([mask.name for mask in masks])
+    try:
+        # Of files of different size, nothing is read.
+        same = image.stat().st_size > 0 and filecmp.cmp(image, masks[0], shallow=False)
+    except OSError:
+        same = False
+    # What is empty or cannot be read is told by whoever reads it.
+    return OWN_MASK if same else ""
 
 
 def mask_problem(candidates: Sequence[str]) -> str:

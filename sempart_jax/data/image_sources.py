@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
+from absl import logging
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -18,6 +19,8 @@ from sempart_jax.data.image_sizes import (
 )
 from sempart_jax.data.images import UnreadableImageError, open_image
 from sempart_jax.data.labelled import PreparedSet, newest_version, prepared_splits
+from sempart_jax.data.masks import FEW_LEVELS
+from sempart_jax.host.shown_names import shorten
 
 
 @runtime_checkable
@@ -100,8 +103,8 @@ def open_images(folder: str | os.PathLike[str]) -> ImageSource:
     """Open the images of a folder of files or of a prepared data set.
 
     Args:
-        folder: any folder of images; or that of a prepared data set, such as ``data/tfds/duts``,
-            whose training split is taken, or the only one that it has.
+        folder: any folder of images, see :func:`training_images`; or that of a prepared data set,
+            such as ``data/tfds/duts``, whose training split is taken, or the only one that it has.
 
     Returns:
         The images; masks of a prepared data set are never read.
@@ -112,11 +115,63 @@ def open_images(folder: str | os.PathLike[str]) -> ImageSource:
     """
     version = newest_version(folder)
     if version is None:
-        return ImageFiles(find_images(folder), folder)
+        return ImageFiles(training_images(folder), folder)
     splits = list(prepared_splits(version))
     if "train" not in splits and len(splits) != 1:
         raise ValueError(f"{folder} holds no split train but several: {', '.join(splits)}")
     return PreparedSet(version, "train" if "train" in splits else splits[0])
+
+
+def training_images(root: str | os.PathLike[str]) -> list[Path]:
+    """Find the images of a folder, without folders of masks that lie beside them.
+
+    A folder counts as one of masks if most of its files have the names of images elsewhere under
+    ``root``, and the first that has is drawn in few colours while that image is not. A warning
+    names it.
+
+    Args:
+        root: see ``sempart_jax.data.folder.find_images``, also for what is raised.
+
+    Returns:
+        The paths, in the order of ``find_images``.
+    """
+    paths = find_images(root)
+    of_name: dict[str, list[Path]] = {}
+    of_folder: dict[Path, list[Path]] = {}
+    for path in paths:
+        of_name.setdefault(path.stem, []).append(path)
+        of_folder.setdefault(path.parent, []).append(path)
+    masks = set()
+    for folder, files in of_folder.items():
+        shared = [
+            path for path in files if any(other.parent != folder for other in of_name[path.stem])
+        ]
+        if 2 * len(shared) > len(files) and _is_mask_of_one(shared[0], of_name[shared[0].stem]):
+            masks.add(folder)
+    if masks:
+        logging.warning(
+            "left out %d pictures that look like masks of the images beside them, in %s: to train "
+            "on them, give their folder alone",
+            sum(len(of_folder[folder]) for folder in masks),
+            shorten([os.fspath(folder) for folder in sorted(masks)]),
+        )
+    return [path for path in paths if path.parent not in masks]
+
+
+def _is_mask_of_one(path: Path, images: Sequence[Path]) -> bool:
+    """Say whether a picture has few colours, and one of some others has many."""
+    few = _count_colours(path)
+    bound = FEW_LEVELS if few <= FEW_LEVELS else 256
+    return 0 < few <= bound and any(_count_colours(image) > bound for image in images)
+
+
+def _count_colours(path: Path) -> int:
+    """Count the colours of a picture, up to 257; 0 if it cannot be read."""
+    try:
+        colours = open_image(path).getcolors(256)
+    except UnreadableImageError:
+        return 0
+    return 257 if colours is None else len(colours)
 
 
 def read_pair(source: ImageSource, index: int) -> tuple[Image.Image, Image.Image | None]:

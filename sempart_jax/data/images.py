@@ -9,14 +9,16 @@ import os
 import stat
 import threading
 import warnings
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePath
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+from absl import logging
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
+from sempart_jax.data.masks import mask_levels
 from sempart_jax.host.errors import ExpectedError
 from sempart_jax.host.shown_names import printable
 
@@ -47,6 +49,10 @@ _COLOUR_SPACES = {"L": b"GRAY", "CMYK": b"CMYK"}
 """What an ICC profile calls the pixels of a mode that becomes RGB by it."""
 
 Result = TypeVar("Result")
+
+# What was told of the masks of a folder, which threads may read at once.
+_told: set[tuple[str, str]] = set()
+_telling = threading.Lock()
 
 # The warning filters belong to the whole process: two threads that change them at once would
 # leave them changed.
@@ -160,6 +166,8 @@ def _decode(
         with _open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()
             return use(image)
+    except UnreadableImageError:
+        raise
     except UnidentifiedImageError as error:
         raise UnreadableImageError(name, _unidentified(source)) from error
     except OSError as error:
@@ -180,17 +188,84 @@ def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
 
 
 def read_grey(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W"]:
-    """Read the grey levels of a mask file, see :func:`open_image`, as uint8 ``[H, W]``, writable.
+    """Read a mask file: the one reader of ground truths, predictions and masks to learn from.
 
-    Colours, of a palette too, count by their luma (ITU-R BT.601), so a grey mask stored as RGB
-    reads as the same mask stored as grey. 16 bits are scaled to 8, one bit gives 0 and 255.
+    See :func:`sempart_jax.data.masks.mask_levels` for the encodings that it takes. Of a mask that
+    is not plain grey, a warning tells what was assumed, once for its folder.
+
+    Args:
+        path: a file in one of :data:`FORMATS`, whatever its extension.
+
+    Returns:
+        uint8 ``[H, W]``, writable; 0 is background, 255 is foreground.
+
+    Raises:
+        UnreadableImageError: it cannot be decoded, or may mean several things.
     """
-    return np.array(open_image(path, mode="L"))
+    return _read_mask(path, os.fsdecode(path))
 
 
-def decode_grey(data: bytes, name: str) -> UInt8[np.ndarray, "H W"]:
-    """Decode the content of a mask file as :func:`read_grey` reads the file."""
-    return np.array(open_image(data, name, "L"))
+def decode_grey(data: bytes, name: str, folder: str | None = None) -> UInt8[np.ndarray, "H W"]:
+    """Decode the content of a mask file as :func:`read_grey` reads the file.
+
+    Args:
+        data: content of the file.
+        name: what to call it in messages.
+        folder: what it lies in; by default, ``name`` without its last part.
+    """
+    return _read_mask(data, name, folder)
+
+
+def _read_mask(
+    source: str | os.PathLike[str] | bytes, name: str, folder: str | None = None
+) -> UInt8[np.ndarray, "H W"]:
+    def read(image: Image.Image) -> tuple[Image.Image, str]:
+        try:
+            levels, assumed = mask_levels(image)
+        except ValueError as error:
+            raise UnreadableImageError(
+                name, f"{error}: store a grey mask with 0 for background and 255 for foreground"
+            ) from error
+        return _upright(Image.fromarray(levels), _orientation(image)), assumed
+
+    levels, assumed = _decode(source, name, read)
+    if assumed:
+        folder = str(PurePath(name).parent) if folder is None else folder
+        with _telling:
+            is_new = (folder, assumed) not in _told
+            _told.add((folder, assumed))
+        if is_new:
+            logging.warning(
+                "the mask %s is not plain grey: %s. Others in %s that are alike are not named",
+                printable(name),
+                assumed,
+                printable(folder),
+            )
+    return np.array(levels)
+
+
+def check_foreground(masks: Iterable[str | os.PathLike[str]]) -> None:
+    """Make sure that there is something to find in a data set: one mask with foreground will do.
+
+    Args:
+        masks: mask files. What cannot be read is passed over: whoever uses it names it.
+
+    Raises:
+        ValueError: some can be read, and none has foreground.
+    """
+    empty = []
+    for path in masks:
+        try:
+            if (read_grey(path) > 127).any():
+                return
+        except UnreadableImageError:
+            continue
+        empty.append(os.fsdecode(path))
+    if empty:
+        raise ValueError(
+            f"none of the {len(empty)} masks that can be read has foreground, such as "
+            f"{printable(empty[0])}: foreground is white, above half of the range of grey levels"
+        )
 
 
 def rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from sempart_jax.data.folder import warn_once
+from sempart_jax.data.folder import OWN_MASK, warn_once
 from sempart_jax.data.images import (
     UnreadableImageError,
     count_pixels,
@@ -162,10 +162,14 @@ class PreparedSet:
     def __getitem__(self, index: int) -> LabelledImage:
         image, record = self.label(index), self._read(index)
         mask = f"{image.removesuffix('image')}mask"
+        if record["image"] == record["mask"]:
+            raise UnreadableImageError(
+                image, f"{OWN_MASK}: remove {self._folder} and prepare the data set again"
+            )
         labelled = LabelledImage(
             self.names[index],
             decode_image(record["image"], image),
-            decode_grey(record["mask"], mask),
+            decode_grey(record["mask"], mask, os.fspath(self._folder)),
         )
         check_sizes(labelled, image, mask)
         warn_of_orientation(image, record["image"], record["mask"])

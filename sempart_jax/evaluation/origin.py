@@ -1,6 +1,7 @@
 """Whose masks are scored: a trained run's, a method's, or saved ones."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
@@ -12,7 +13,7 @@ from jaxtyping import Float, UInt8
 from sempart_jax.baselines.by_name import PRIORS
 from sempart_jax.data.folder import comparable, find_images
 from sempart_jax.data.image_sizes import check_not_turned, resize
-from sempart_jax.data.images import UnreadableImageError, read_grey
+from sempart_jax.data.images import UnreadableImageError, check_foreground, read_grey
 from sempart_jax.metrics.protocols import Protocol
 from sempart_jax.predict.load import load_method_segmenter, load_segmenter
 from sempart_jax.predict.options import METHOD_BACKBONE
@@ -146,19 +147,24 @@ def saved_origin(folder: Path) -> Origin:
     """Find saved masks of any method; whoever saved them has chosen their foreground.
 
     Args:
-        folder: holds a file for each image, named as the image up to the extension. Grey levels
-            are foreground from 0 to 255. A mask covers its whole image; one of another size is
-            stretched to it.
+        folder: holds a file for each image, named as the image up to the extension, in an encoding
+            that ``sempart_jax.data.images.read_grey`` reads. A mask covers its whole image; one of
+            another size is stretched to it.
 
     Raises:
         FileNotFoundError: if there is no folder or no image in it.
-        ValueError: if two files have one name up to the extension.
+        ValueError: if two files have one name up to the extension; by the source, if no mask has
+            foreground.
     """
     paths: dict[str, Path] = {}
     for path in find_images(folder, products=True):
         other = paths.setdefault(comparable(path.stem), path)
         if other != path:
             raise ValueError(f"two masks for one image: {other} and {path}: remove one of them")
+
+    @functools.cache
+    def check() -> None:
+        check_foreground(paths.values())
 
     def read(framed: FramedImage, protocol: Protocol) -> Mask | Failure:
         try:
@@ -167,11 +173,19 @@ def saved_origin(folder: Path) -> Origin:
             check_not_turned(path, grey.shape, framed.original_size)
         except UnreadableImageError as error:
             return Failure(str(error))
-        whole = resize(grey, *framed.original_size)
-        return protocol.frame(whole).astype(np.float32) / 255
+        mask = protocol.frame(resize(grey, *framed.original_size))
+        # A grey photograph; a coloured one is no mask to the reader.
+        if np.ptp(mask) and (mask[..., None] == framed.image).all():
+            return Failure(f"{paths[framed.name]} is no mask of its image, but the image itself")
+        return mask.astype(np.float32) / 255
+
+    def source(images: Sequence[FramedImage], protocol: Protocol) -> list[Mask | Failure]:
+        # Not before it is known that the masks are of these images.
+        check()
+        return [read(framed, protocol) for framed in images]
 
     return Origin(
-        lambda images, protocol: [read(framed, protocol) for framed in images],
+        source,
         {"masks": f"saved in {folder}"},
         frozenset(paths),
         foreground_chosen=True,

@@ -52,7 +52,7 @@ def saliency_section(
     """Score masks against masks.
 
     Raises:
-        ValueError: if no image can be scored.
+        ValueError: if no image can be scored, or no ground truth has foreground.
     """
     names: list[str] = []
     inverted: list[bool] = []
@@ -69,6 +69,11 @@ def saliency_section(
             scores.setdefault(key, SaliencyScores()).merge(one)
         for key, more in further.items():
             extra.setdefault(key, SodScores()).merge(more)
+    if not any(sizes):
+        raise ValueError(
+            f"{dataset}, {protocol.name}: none of {len(names)} ground truths has foreground, such "
+            f"as that of {names[0]}: foreground is white, above half of the range of grey levels"
+        )
     return SaliencySection(
         dataset=dataset,
         protocol=protocol.name,

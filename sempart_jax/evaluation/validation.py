@@ -37,7 +37,7 @@ def validate(
         Scores by post-processing, and those of a box in the middle.
 
     Raises:
-        ValueError: if no image can be scored.
+        ValueError: if no image can be scored, or no ground truth has foreground.
     """
     protocol = Protocol("validation", foreground_rule, resize_size=resize_size, crop_size=crop_size)
     section = saliency_section(

@@ -21,16 +21,14 @@ from sempart_jax.data.folder import (
     PRODUCT_FOLDERS,
     PRODUCT_MARKER,
     comparable,
-    find_images,
     image_folder,
-    mask_problem,
     masks_by_name,
     pair_name,
+    pair_problem,
 )
 from sempart_jax.data.image_sizes import check_not_turned, resize
-from sempart_jax.data.image_sources import ImageFiles
-from sempart_jax.data.images import read_grey
-from sempart_jax.data.labelled import warn_of_orientation
+from sempart_jax.data.image_sources import ImageFiles, training_images
+from sempart_jax.data.images import check_foreground, read_grey
 from sempart_jax.host.shown_names import shorten
 from sempart_jax.segmentation.inputs import name_outputs
 from sempart_jax.segmentation.records import read_records
@@ -82,18 +80,19 @@ def open_pseudo_masks(
     machine where it was written by the records, elsewhere by its name, which is that of the image
     in the folder that segment was given. Masks of other origin have their image's path below its
     folder, up to the extension. Images without a mask, with several, or with one that could as
-    well be another image's (``a`` of ``a.jpg`` and ``a.png``), are left out and named in a warning;
-    masks without an image are ignored.
+    well be another image's (``a`` of ``a.jpg`` and ``a.png``) or is the image itself, are left out
+    and named in a warning; masks without an image are ignored.
 
     Args:
-        images: folder, see ``sempart_jax.data.folder.find_images``: of DUTS the training images.
+        images: folder, see ``sempart_jax.data.image_sources.training_images``: of DUTS the training
+            images.
         masks: folder of masks, or the output folder of segment.
 
     Raises:
         FileNotFoundError: a folder is missing or empty, or no image has a mask.
-        ValueError: a folder is a file, or both are the same.
+        ValueError: a folder is a file, both are the same, or no mask has foreground.
     """
-    paths = find_images(images)
+    paths = training_images(images)
     folder, output = _masks_and_output(Path(masks))
     if image_folder(folder).resolve() == image_folder(images).resolve():
         raise ValueError(f"{folder} holds the images themselves: give the folder of their masks")
@@ -103,17 +102,15 @@ def open_pseudo_masks(
     for path, names in zip(paths, _mask_names(Path(images), paths, output), strict=True):
         spelt = map(comparable, names)
         candidates = next((masks_of[name] for name in spelt if name in masks_of), [])
-        if len(candidates) == 1:
-            pairs.append((path, candidates[0]))
-            if output is None:  # segment sees images upright
-                warn_of_orientation(str(path), *pairs[-1])
+        if problem := pair_problem(path, candidates):
+            left_out[path.relative_to(images).as_posix()] = problem
         else:
-            name = path.relative_to(images).as_posix()
-            left_out[name] = mask_problem([mask.name for mask in candidates])
+            pairs.append((path, candidates[0]))
+    problems = shorten([f"{name} {reason}" for name, reason in left_out.items()])
     if not pairs:
         raise FileNotFoundError(
             f"none of the {len(paths)} images in {images} has a mask in {folder}: "
-            f"{shorten([*left_out])}. Write masks with python -m sempart_jax.segment {images} "
+            f"{problems}. Write masks with python -m sempart_jax.segment {images} "
             "--out OUT and give OUT; or give a folder of masks with the names of their images"
         )
     if left_out:
@@ -122,8 +119,9 @@ def open_pseudo_masks(
             len(left_out),
             len(paths),
             images,
-            shorten([f"{name} {reason}" for name, reason in left_out.items()]),
+            problems,
         )
+    check_foreground(mask for _, mask in pairs)
     return MaskedImages(pairs, images)
 
 

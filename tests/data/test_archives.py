@@ -57,6 +57,31 @@ def test_any_folders_above_the_images(tmp_path, prefix):
     ]
 
 
+@pytest.mark.parametrize("prefix", ["", "DUTS-TE\\"])
+def test_folders_of_windows(tmp_path, prefix):
+    members = {
+        f"{prefix}DUTS-TE-Image\\b.jpg": b"two",
+        f"{prefix}DUTS-TE-Image\\a.jpg": b"one",
+        f"{prefix}DUTS-TE-Mask\\a.png": b"mask",
+        f"{prefix}DUTS-TE-Image\\folder.jpg\\": b"",
+    }
+    write_zip(tmp_path / "DUTS-TE.zip", members)
+    files = find_files("duts_te", tmp_path)
+    assert stems(files) == [["a", "b"], ["a"]]
+    assert [file.read() for role in files for file in role] == [b"one", b"two", b"mask"]
+
+
+@pytest.mark.parametrize("name", ["duts_tr", "duts_te"])
+@pytest.mark.parametrize(("lacking", "told"), [(0, "no images"), (1, "no masks"), (2, "no images")])
+def test_one_archive_for_both_holds_both(tmp_path, name, lacking, told):
+    folders = [archive.folder for archive in ARCHIVES[name]]
+    members = {f"{folder}/a.jpg": b"data" for folder in folders if folder != folders[lacking % 2]}
+    members = {"a.jpg": b"data"} if lacking == 2 else members
+    path = write_zip(tmp_path / ARCHIVES[name][0].name, members)
+    with pytest.raises(FileNotFoundError, match=rf"{told} in {path}: none of its 1 pictures"):
+        find_files(name, tmp_path)
+
+
 def test_junk_and_links_are_passed_over(tmp_path):
     junk = [
         "__MACOSX/images/._a.jpg",

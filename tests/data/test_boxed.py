@@ -159,6 +159,66 @@ def test_boxes_of_coco_are_rounded_corners_without_crowds(tmp_path):
     assert all(type(end) is float for objects in boxes.values() for box in objects for end in box)
 
 
+RLE = {"counts": [5, 4, 3063], "size": [48, 64]}
+
+
+@pytest.mark.parametrize(
+    ("crowd", "counted"),
+    [
+        ({"iscrowd": 1, "segmentation": RLE}, False),
+        ({"iscrowd": 1, "segmentation": RLE | {"counts": "PPYo0"}}, False),
+        ({"iscrowd": True, "segmentation": RLE, "bbox": None}, False),
+        ({"iscrowd": 0, "segmentation": RLE}, True),
+        ({"iscrowd": None}, True),
+    ],
+)
+def test_crowds_are_told_as_by_pycocotools(tmp_path, crowd, counted):
+    write_coco(tmp_path, "b.jpg\n", with_thing(**crowd))
+    assert len(read_boxes("coco20k", tmp_path)["b"]) == 1 + counted
+
+
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("a.jpg", "a.jpg"),
+        ("a.jpg", "deep/er/a.jpg"),
+        ("deep/a.jpg", "deep/a.jpg"),
+        ("train2014/deep/a.jpg", "deep/a.jpg"),
+        ("train2014/a.jpg", "train2014/a.jpg"),
+        ("a.jpg", "train2014/a.jpg"),
+    ],
+)
+def test_images_of_coco_in_folders(tmp_path, line, file):
+    others = [image(2, "other/a.jpg")] if "/" in line else []
+    content = {"images": [image(1, file), *others], "annotations": [thing(1, 0, 0, 1, 1)]}
+    train2014 = write_coco(tmp_path, f"{line}\n", content)
+    path = train2014 / file.removeprefix("train2014/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (12, 10), "red").save(path)
+    boxed = open_boxed_set("coco20k", tmp_path)
+    assert boxed.boxes == {"a": [(0, 0, 1, 1)]}
+    assert boxed.paths["a"].samefile(path)
+
+
+def test_an_image_of_coco_that_may_be_several(tmp_path):
+    content = {"images": [image(1, "x/a.jpg"), image(2, "y/a.jpg")], "annotations": []}
+    write_coco(tmp_path, "a.jpg\n", content)
+    with pytest.raises(ValueError, match=r"are not in .*, or more than once: a\.jpg"):
+        read_boxes("coco20k", tmp_path)
+
+
+def test_files_with_a_byte_order_mark(tmp_path):
+    mark = b"\xef\xbb\xbf"
+    folder = write_voc(tmp_path, "7\n", i7=annotation((3, 4, 3, 4)))
+    write_coco(tmp_path)
+    expected = [read_boxes(name, tmp_path) for name in ("voc07", "coco20k")]
+    marked = ["ImageSets/Main/trainval.txt", "Annotations/7.xml"]
+    listing, *json_files = (tmp_path / "COCO").rglob("*.*")
+    for path in (*(folder / name for name in marked), listing, *json_files):
+        path.write_bytes(mark + path.read_bytes())
+    assert [read_boxes(name, tmp_path) for name in ("voc07", "coco20k")] == expected
+
+
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
@@ -193,7 +253,7 @@ def with_thing(**changes: Any) -> dict[str, Any]:
         (CONTENT | {"images": [{"id": 3}]}, "json is damaged .*'file_name'"),
         (CONTENT | {"images": [{"file_name": ["a.jpg"], "id": 1}]}, "json is damaged"),
         (with_thing(image_id=None), r"json, annotations\[1\] is damaged .*'image_id'"),
-        (with_thing(iscrowd=None), r"json, annotations\[1\] is damaged .*'iscrowd'"),
+        (CONTENT | {"annotations": [5]}, r"json, annotations\[0\] is damaged"),
         (with_thing(bbox=None), r"json, annotations\[1\] is damaged .*'bbox'"),
         (with_thing(bbox=[1, 2, 3]), r"json, annotations\[1\] is damaged"),
         (with_thing(bbox=[1, 2, 3, "4"]), r"json, annotations\[1\] is damaged"),

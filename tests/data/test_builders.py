@@ -1,4 +1,5 @@
 import http.server
+import io
 import json
 import threading
 from collections.abc import Iterator
@@ -55,6 +56,11 @@ def prepare_files(root: Path, files: dict[str, tuple[bytes, bytes | None]]) -> P
     return prepare("ecssd", root, download=False)
 
 
+def unchecked_example(image, mask):
+    files = {"image": io.BytesIO(image.read()), "mask": io.BytesIO(mask.read()), "name": image.stem}
+    return files, np.full((1, 1), 255, np.uint8)
+
+
 @pytest.mark.parametrize("zipped", [True, False])
 def test_every_data_set_is_prepared_from_its_authors_layout(tmp_path, zipped):
     write = write_archives if zipped else write_unpacked
@@ -105,6 +111,7 @@ def test_bad_pairs_are_named_and_left_out(tmp_path):
             "good": (image, mask),
             "cut": (image[: len(image) // 2], mask),
             "lacking": (image, None),
+            "itself": (mask, mask),
             "other_size": (image, encode(photo(0, 9, 6)[..., 0])),
             "text": (b"<html>", mask),
             "text_mask": (image, b"<html>"),
@@ -117,6 +124,7 @@ def test_bad_pairs_are_named_and_left_out(tmp_path):
     for stem, reason in {
         "cut": "Truncated",
         "lacking": "has no mask",
+        "itself": "is its own mask",
         "other_size": "the mask has 6x9 pixels and its image",
         "text": "not an image",
         "text_mask": f"{tmp_path}/ground_truth_mask.zip/ground_truth_mask/text_mask.png",
@@ -165,6 +173,39 @@ def test_not_one_usable_pair_is_refused_and_leaves_nothing(tmp_path):
         prepare_files(tmp_path, {"a": (pair(0)[0], None), "b": (b"", pair(0)[1])})
     assert not list((tmp_path / "tfds").rglob("*.array_record*"))
     assert not (tmp_path / "tfds/ecssd").exists()
+
+
+def test_photographs_alone_are_no_data_set(tmp_path):
+    """Neither in one archive for images and masks, nor in a copy of it for the masks."""
+    images = {f"DUTS-TE/DUTS-TE-Image/{stem}.jpg": pair(k)[0] for k, stem in enumerate(STEMS)}
+    write_zip(tmp_path / "DUTS-TE.zip", images)
+    with pytest.raises(FileNotFoundError, match=r"no masks in .*DUTS-TE\.zip: none of its 3"):
+        prepare("duts", tmp_path, download=False)
+    photographs = {f"images/{stem}.jpg": pair(k)[0] for k, stem in enumerate(STEMS)}
+    for archive in ARCHIVES["ecssd"]:
+        write_zip(tmp_path / archive.name, photographs)
+    with pytest.raises(ValueError, match=r"not one image can be used: .*a\.jpg: is its own mask"):
+        prepare("ecssd", tmp_path, download=False)
+    assert not (tmp_path / "tfds/ecssd").exists()
+
+
+def test_masks_without_foreground_are_refused(tmp_path):
+    empty = encode(np.zeros((6, 9), np.uint8))
+    with pytest.raises(ValueError, match="ecssd test: none of 2 masks has foreground"):
+        prepare_files(tmp_path, {stem: (pair(0)[0], empty) for stem in "ab"})
+    assert not (tmp_path / "tfds/ecssd").exists()
+
+
+def test_images_that_were_prepared_as_their_own_masks_are_named(tmp_path, monkeypatch):
+    grey = pair(0)[1]
+    with monkeypatch.context() as patch:
+        # As versions before this one have done it.
+        patch.setattr(builders, "_read_example", unchecked_example)
+        prepare_files(tmp_path, {"a": (grey, grey), "b": pair(1)})
+    labelled = open_labelled_set("ecssd", tmp_path)
+    with pytest.raises(UnreadableImageError, match=r"test/a/image: is its own mask.*prepare the"):
+        labelled[0]
+    assert labelled[1].name == "b"
 
 
 def test_preparing_again_does_nothing(tmp_path, monkeypatch):

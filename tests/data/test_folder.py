@@ -170,6 +170,29 @@ def test_what_does_not_fit_is_named(tmp_path):
         match_pairs(images, tmp_path / "nowhere")
 
 
+@pytest.mark.parametrize("kind", ["one file", "a copy", "a link", "a hard link"])
+def test_an_image_is_no_mask_of_its_own(tmp_path, kind):
+    images, masks = tmp_path / "images", tmp_path / "masks"
+    touch(images, "a.jpg", "b.jpg")
+    touch(masks, "b.png")
+    (images / "a.jpg").write_bytes(b"one")
+    (images / "b.jpg").write_bytes(b"two")
+    (masks / "b.png").write_bytes(b"2nd")
+    if kind == "one file":
+        masks = images
+    elif kind == "a copy":
+        (masks / "a.png").write_bytes(b"one")
+    elif kind == "a link":
+        (masks / "a.png").symlink_to(images / "a.jpg")
+    else:
+        (masks / "a.png").hardlink_to(images / "a.jpg")
+    pairs, left_out = match_pairs(images, masks)
+    assert left_out[images / "a.jpg"] == "is its own mask, byte by byte"
+    assert pairs == [] if kind == "one file" else [(images / "b.jpg", masks / "b.png")]
+    with pytest.raises(FileNotFoundError, match=r"a\.jpg is its own mask"):
+        find_pairs(images, masks)
+
+
 def test_real_duts_root(reference_data):
     found = find_images(reference_data / "DUTS")
     assert found == find_images(reference_data / "DUTS/DUTS-TR/DUTS-TR-Image")

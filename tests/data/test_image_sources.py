@@ -38,6 +38,60 @@ def test_a_folder_of_files(tmp_path):
         open_images(tmp_path / "nowhere")
 
 
+def picture(path, pixels) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+OBJECT = np.kron(np.eye(2), np.ones((20, 30))).astype(np.uint8)
+PALETTE = Image.fromarray(OBJECT)
+PALETTE.putpalette([0, 0, 0, 128, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "mask", "grey_images"),
+    [
+        ("images", ["masks"], OBJECT * 255, False),
+        ("images", ["masks"], OBJECT, True),
+        ("a/photos", ["a/gt"], photo(2, 40, 60)[..., 0], False),
+        (".", ["masks"], OBJECT * 255, False),
+        ("VOC2012/JPEGImages", ["VOC2012/SegmentationClass", "VOC2012/SegmentationObject"],
+         np.asarray(PALETTE.convert("RGB")), False),
+    ],
+)  # fmt: skip
+def test_folders_of_masks_beside_images_are_left_out(
+    tmp_path, caplog, images, masks, mask, grey_images
+):
+    for seed in range(3):
+        pixels = photo(seed, 40, 60)
+        picture(tmp_path / images / f"{seed}.jpg", pixels[..., 0] if grey_images else pixels)
+        for folder in masks:
+            picture(tmp_path / folder / f"{seed}.png", mask)
+    source = open_images(tmp_path)
+    expected = [(tmp_path / images / f"{seed}.jpg").relative_to(tmp_path) for seed in range(3)]
+    assert list(source.names) == [path.as_posix() for path in expected]
+    (line,) = caplog.messages
+    assert f"left out {3 * len(masks)} pictures that look like masks" in line
+    for folder in masks:
+        assert str(tmp_path / folder) in line
+        # Whoever names their folder wants them.
+        assert len(open_images(tmp_path / folder).names) == 3
+
+
+def test_photographs_of_the_same_names_are_all_trained_on(tmp_path, caplog):
+    for folder in ("cats", "masks"):
+        for seed in range(3):
+            picture(tmp_path / folder / f"{seed}.jpg", photo(seed, 40, 60))
+    # Nor are a few drawings among photographs of other names a folder of masks.
+    picture(tmp_path / "cats/drawing.png", OBJECT * 255)
+    picture(tmp_path / "drawings/drawing.png", OBJECT * 255)
+    picture(tmp_path / "drawings/0.png", OBJECT * 255)
+    picture(tmp_path / "drawings/x.png", OBJECT * 255)
+    picture(tmp_path / "drawings/y.png", OBJECT * 255)
+    assert len(open_images(tmp_path).names) == 11
+    assert not caplog.messages
+
+
 def test_files_lie_under_their_root(tmp_path):
     with pytest.raises(ValueError, match="elsewhere"):
         ImageFiles([tmp_path / "a.jpg"], tmp_path / "elsewhere")

@@ -13,6 +13,7 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from sempart_jax.data.images import (
     UnreadableImageError,
+    check_foreground,
     decode_grey,
     decode_image,
     exif_orientation,
@@ -329,14 +330,43 @@ def test_masks_grey_rgb_palette_and_binary(tmp_path):
         np.testing.assert_array_equal(mask, expected, err_msg=image.mode)
 
 
-def test_grey_levels_of_colours_are_their_luma(tmp_path, photo):
-    # ITU-R BT.601
-    luma = photo.astype(np.float64) @ [0.299, 0.587, 0.114]
-    assert np.abs(read_grey(save(tmp_path / "x.png", photo)) - luma).max() <= 0.51
+def test_masks_in_ink_are_read_and_photographs_are_no_masks(tmp_path, photo):
     ink = np.zeros((2, 2, 4), np.uint8)
     ink[0, :, 3] = 255
     Image.fromarray(ink, "CMYK").save(tmp_path / "x.jpg", quality=100)
     np.testing.assert_array_equal(read_grey(tmp_path / "x.jpg"), [[0, 0], [255, 255]])
+    told = r"x\.png: it has several colours.*: store a grey mask with 0 .* and 255 for foreground"
+    with pytest.raises(UnreadableImageError, match=told):
+        read_grey(save(tmp_path / "x.png", photo))
+
+
+def test_what_is_assumed_of_a_mask_is_told_once_for_its_folder(tmp_path, caplog):
+    mask = np.array([[0, 1], [1, 1]], np.uint8)
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("x.png", "y.png"):
+            read = read_grey(save(tmp_path / folder / name, mask))
+            np.testing.assert_array_equal(read, mask * np.uint8(255))
+            read[0, 0] = 1
+    for name in ("x/mask", "y/mask"):
+        decode_grey((tmp_path / "a/x.png").read_bytes(), name, str(tmp_path / "prepared"))
+    told = [line.split(" is not plain grey: of its two values")[0] for line in caplog.messages]
+    assert told == [
+        f"the mask {name}"
+        for name in (*map(str, [tmp_path / "a/x.png", tmp_path / "b/x.png"]), "x/mask")
+    ]
+
+
+def test_a_data_set_without_foreground_is_an_error(tmp_path):
+    empty = save(tmp_path / "empty.png", np.zeros((4, 4), np.uint8))
+    full = save(tmp_path / "full.png", np.full((4, 4), 255, np.uint8))
+    damaged = tmp_path / "damaged.png"
+    damaged.write_bytes(b"no image")
+    check_foreground([empty, damaged, full])
+    # Whoever reads them names them.
+    check_foreground([damaged])
+    with pytest.raises(ValueError, match=r"none of the 2 masks .*foreground, such as .*empty\.png"):
+        check_foreground([empty, damaged, empty])
 
 
 @pytest.mark.parametrize("extension", ["png", "jpg", "tiff"])
@@ -344,9 +374,12 @@ def test_bytes_decode_as_the_file_does(tmp_path, photo, extension):
     exif = Image.Exif()
     exif[ORIENTATION] = 6
     path = save(tmp_path / f"x.{extension}", photo, exif=exif)
-    image, grey = decode_image(path.read_bytes(), "x"), decode_grey(path.read_bytes(), "x")
+    image = decode_image(path.read_bytes(), "x")
     assert image.shape == (9, 6, 3)
     np.testing.assert_array_equal(image, read_image(path))
+    save(path, np.repeat(photo[..., :1], 3, axis=-1), exif=exif)
+    grey = decode_grey(path.read_bytes(), "x")
+    assert grey.shape == (9, 6)
     np.testing.assert_array_equal(grey, read_grey(path))
     image[0, 0] = grey[0, 0] = 0
 

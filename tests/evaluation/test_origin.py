@@ -134,3 +134,20 @@ def test_a_saved_mask_is_stretched_over_its_image_and_framed_as_it(tmp_path):
     item = framed("b", image, crop)
     (mask,) = source([item], crop)
     np.testing.assert_array_equal(mask, item.image[..., 0].astype(np.float32) / 255)
+
+
+def test_a_photograph_is_no_prediction_of_its_own(tmp_path):
+    grey = np.repeat(noise((8, 12))[0][..., :1], 3, axis=-1)
+    Image.fromarray(grey[..., 0]).save(tmp_path / "a.png")
+    crop = Protocol("crop", "none", resize_size=6, crop_size=6)
+    for protocol in (NATIVE, crop):
+        (failure,) = saved_origin(tmp_path).source([framed("a", grey, protocol)], protocol)
+        assert isinstance(failure, Failure)
+        assert "a.png is no mask of its image, but the image itself" in failure.reason
+
+
+def test_saved_masks_without_foreground_are_refused(tmp_path):
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / name)
+    with pytest.raises(ValueError, match="none of the 2 masks that can be read has foreground"):
+        saved_origin(tmp_path).source([framed("a", ramp(4, 4))], NATIVE)

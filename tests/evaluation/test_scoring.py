@@ -105,8 +105,8 @@ def test_crop_protocol_scores_the_crop_alone(tmp_path):
 
 def test_grey_ground_truth_is_cut_once_after_resizing(tmp_path):
     image, mask = write_pair(tmp_path, "a", np.zeros((4, 4)), np.zeros((4, 4), bool))
-    # Cut first, 100 would be background and the means 127.5 at most; the true means are 177.5.
-    grey = np.tile(np.array([[255, 100], [100, 255]], np.uint8), (2, 2))
+    # Cut first, 100 would be background and the means 127.5 at most; the true means are 175.
+    grey = np.tile(np.array([[250, 100], [99, 251]], np.uint8), (2, 2))
     Image.fromarray(grey).save(mask)
     crop = Protocol("crop", "none", resize_size=2, crop_size=2)
     _, truth = labelled_images(labelled((image, mask)), crop).read(0)

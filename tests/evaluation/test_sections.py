@@ -54,6 +54,16 @@ def test_masks_of_some_images_are_scored_with_a_warning(tmp_path, caplog):
         score_red(pairs, origin=red(names={"00"}))
 
 
+@pytest.mark.parametrize("protocol", ["native", "crop320"])
+def test_ground_truths_without_foreground_have_no_score(tmp_path, protocol):
+    empty = rectangle(0, 0, 0, 0)
+    pairs = [write_pair(tmp_path, f"{i}", rectangle(2, 2, 8, 8), empty) for i in range(2)]
+    with pytest.raises(ValueError, match=f"set, {protocol}: none of 2 ground truths .* that of 0:"):
+        score_red(pairs, protocol=PROTOCOLS[protocol])
+    # One is enough.
+    score_red([*pairs, *write_set(tmp_path)], protocol=PROTOCOLS[protocol])
+
+
 def test_corloc_of_masks_is_of_the_images_that_are_there(tmp_path):
     masks = {"a": rectangle(2, 2, 8, 8), "b": rectangle(12, 12, 4, 4), "e": rectangle(0, 0, 0, 0)}
     paths = {name: write_red(tmp_path / f"{name}.png", mask) for name, mask in masks.items()}

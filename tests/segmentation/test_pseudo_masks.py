@@ -113,7 +113,7 @@ def test_training_images_of_duts(tmp_path, segmented):
 
 def test_ground_truth_of_duts(tmp_path):
     write(tmp_path / "DUTS/DUTS-TR/DUTS-TR-Image", "a.jpg", "b.jpg")
-    write(tmp_path / "DUTS/DUTS-TR/DUTS-TR-Mask", "a.png")
+    write(tmp_path / "DUTS/DUTS-TR/DUTS-TR-Mask", "unused.png", "a.png")
     source = open_pseudo_masks(tmp_path / "DUTS", tmp_path / "DUTS/DUTS-TR/DUTS-TR-Mask")
     assert list(source.names) == ["DUTS-TR/DUTS-TR-Image/a.jpg"]
 
@@ -126,14 +126,14 @@ def test_masks_of_other_origin(tmp_path, caplog):
     for index, mask in enumerate(["A.png", "a.png"]):
         expected = read_grey(tmp_path / "masks" / mask)
         np.testing.assert_array_equal(source.read_mask(index, 16, 24), expected)
-    (warning,) = caplog.messages
+    (warning,) = [line for line in caplog.messages if "left out" in line]
     assert f"8 of 10 images in {tmp_path}/images are left out: 0.jpg has no mask" in warning
     assert warning.endswith("and 3 more")
     write(tmp_path / "images", "b.jpg")
     for number in range(7):
         (tmp_path / f"images/{number}.jpg").unlink()
     open_pseudo_masks(tmp_path / "images", tmp_path / "masks")
-    assert "b.jpg has several masks, b.png and b.webp" in caplog.messages[1]
+    assert "b.jpg has several masks, b.png and b.webp" in caplog.messages[-1]
 
 
 def test_masks_are_resized_named_where_damaged_and_go_to_other_processes(tmp_path):
@@ -172,7 +172,29 @@ def test_no_mask_at_all(tmp_path):
         FileNotFoundError, match=r"none of the 7 images .*sempart_jax\.segment"
     ) as e:
         open_pseudo_masks(tmp_path / "images", tmp_path / "masks")
-    assert "0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 2 more" in str(e.value)
+    assert "0.jpg has no mask, 1.jpg has no mask, " in str(e.value)
+    assert "4.jpg has no mask and 2 more" in str(e.value)
+
+
+def test_images_are_not_masks_of_their_own(tmp_path, caplog):
+    write(tmp_path / "images", "a.png", "b.png")
+    shutil.copytree(tmp_path / "images", tmp_path / "copies")
+    with pytest.raises(FileNotFoundError, match=r"none of the 2 images .*a\.png is its own mask"):
+        open_pseudo_masks(tmp_path / "images", tmp_path / "copies")
+    Image.fromarray(np.eye(4, dtype=np.uint8) * 255).save(tmp_path / "copies/b.png")
+    source = open_pseudo_masks(tmp_path / "images", tmp_path / "copies")
+    assert list(source.names) == ["b.png"]
+    assert "1 of 2 images" in caplog.messages[0]
+    assert "a.png is its own mask" in caplog.messages[0]
+
+
+def test_masks_without_foreground_are_refused(tmp_path):
+    write(tmp_path / "images", "a.png", "b.png")
+    (tmp_path / "masks").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.zeros((16, 24), np.uint8)).save(tmp_path / "masks" / name)
+    with pytest.raises(ValueError, match="none of the 2 masks that can be read has foreground"):
+        open_pseudo_masks(tmp_path / "images", tmp_path / "masks")
 
 
 def test_folders_that_are_none(tmp_path):
