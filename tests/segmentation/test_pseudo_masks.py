@@ -217,7 +217,9 @@ def test_spellings_of_one_name_meet(tmp_path):
     composed, decomposed = (unicodedata.normalize(form, "café") for form in ("NFC", "NFD"))
     write(tmp_path / "images", f"{composed}.png", f"{decomposed}/a.png")
     # As a copy by way of macOS has them.
-    write(tmp_path / "masks", f"{decomposed}.png", f"{composed}/a.png")
+    for name in (f"{decomposed}.png", f"{composed}/a.png"):
+        (tmp_path / "masks" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(np.eye(20, dtype=np.uint8) * 255).save(tmp_path / "masks" / name)
     assert len(open_pseudo_masks(tmp_path / "images", tmp_path / "masks").names) == 2
     run_segment(tmp_path / "out", tmp_path / "images")
     check_all_their_own(open_pseudo_masks(tmp_path / "images", tmp_path / "out"), 2)
