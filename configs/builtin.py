@@ -1,14 +1,14 @@
-r"""A small U-Net without a backbone, trained from scratch on masks of the method priors.
+r"""The built-in model: a small U-Net, trained from scratch on masks of the head over DINOv2.
 
-    python -m sempart_jax.segment data/DUTS/DUTS-TR/DUTS-TR-Image --method priors --mask soft \
-        --out pseudo --outputs mask
-    python -m sempart_jax.train --config configs/builtin.py \
-        --config.data.train=data/DUTS --config.pseudo_masks=pseudo
+    python -m sempart_jax.segment IMAGES --resolution 224 --mask soft --outputs mask --out pseudo
+    python -m sempart_jax.train --config configs/builtin.py --workdir runs/builtin \
+        --config.data.train=IMAGES --config.pseudo_masks=pseudo
     python scripts/write_model.py runs/builtin sempart_jax/builtin/model.safetensors \
         --dtype bfloat16
 
-No weights are downloaded. A step takes 0.9 s of one CPU core, all 13,191 of them three and a half
-hours. Expected IoU: near that of its pseudo-masks.
+A step takes 1.1 s of one CPU core, all of them 75 minutes. Masks by `--method priors` serve as
+well, and need no download. Expected IoU on 300 images each, after the guided filter: ECSSD .620,
+DUTS-TE .489; see docs/models.md.
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +21,8 @@ def get_config() -> ConfigDict:
     config.network = "unet"
     config.backbone.name = "none"
     config.batch_size = 16
-    config.epochs = 20
+    config.steps = 4000
+    config.epochs = 0
     config.data.image_size = 128
     config.data.resize_size = 128
     config.augmentation.brightness = 0.2

@@ -19,7 +19,7 @@ from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.evaluation.results import CENTRE_BOX
 from sempart_jax.host.command_line import expand_home
 from sempart_jax.metrics.saliency import SaliencyResult
-from sempart_jax.networks.builtin_model import NAME, find_builtin_model
+from sempart_jax.networks.builtin_model import NAME
 from sempart_jax.report.panels import save_png
 from sempart_jax.train import train
 
@@ -89,14 +89,12 @@ def main() -> None:
     print(format_row("fine mask after training", after["fine"]))
     print(format_row("... and after the guided filter", after["refined"]))
     photographs = workdir / "photographs.png"
-    if find_builtin_model():
-        show_photographs(REPOSITORY / "examples/photographs", photographs)
+    show_photographs(REPOSITORY / "examples/photographs", photographs)
     print(f"{time.monotonic() - started:.0f} s in all\n")
     print(f"Look at {workdir / 'panels'}/step_{max(scores):07d}.png (image, masks, filtered mask)")
     print(f"    and {workdir / 'curves.png'} (every loss term)")
-    if photographs.exists():
-        print(f"    and {photographs} (by the built-in model, which has never seen them)")
-    print("\nNext, with photographs of your own in a folder PHOTOS (downloads DINOv2 once):")
+    print(f"    and {photographs} (by the built-in model, which has never seen them)\n")
+    print("Next, with photographs of your own in a folder PHOTOS (downloads DINOv2 once):")
     print(f"    {sys.executable} -m sempart_jax.segment PHOTOS --out masks")
     print(
         f"    {sys.executable} -m sempart_jax.train --config configs/dinov2_head.py "

@@ -56,7 +56,7 @@ def test_filter_example_runs():
 def test_training_example_runs(tmp_path, monkeypatch):
     def small_config(default=fields.default_config):
         config = default()
-        config.update_from_flattened_dict({**SMALL, "steps": 2})
+        config.update_from_flattened_dict({**SMALL, "steps": 2, "batch_size": 8})
         return config
 
     monkeypatch.setattr(fields, "default_config", small_config)
