@@ -29,6 +29,7 @@ from sempart_jax.data.folder import (
 from sempart_jax.data.image_sizes import check_not_turned, resize
 from sempart_jax.data.image_sources import ImageFiles, training_images
 from sempart_jax.data.images import check_foreground, read_grey
+from sempart_jax.data.labelled import warn_of_orientation
 from sempart_jax.host.shown_names import shorten
 from sempart_jax.segmentation.inputs import name_outputs
 from sempart_jax.segmentation.records import read_records
@@ -106,6 +107,8 @@ def open_pseudo_masks(
             left_out[path.relative_to(images).as_posix()] = problem
         else:
             pairs.append((path, candidates[0]))
+            if output is None:  # segment sees images upright
+                warn_of_orientation(str(path), *pairs[-1])
     problems = shorten([f"{name} {reason}" for name, reason in left_out.items()])
     if not pairs:
         raise FileNotFoundError(
