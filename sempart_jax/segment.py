@@ -12,6 +12,10 @@ a line with box, area, confidence and seconds in OUT/masks.jsonl. Run the same c
 segment only images that are new, changed or failed. Images that cannot be read are listed at the
 end, and the exit status is then 1.
 
+With `--objects 3`, or `--objects all`, masks are index pictures of the largest objects, 0 being
+background, and OUT/masks.jsonl has a line for each object. `--method maskcut` looks for objects by
+repeated cuts; the masks of networks and other methods are taken apart into connected parts.
+
 Use `--method tokencut` instead of `--workdir` to segment without training, over `--backbone`; see
 `sempart_jax.baselines.by_name`. `--method priors` needs no backbone either.
 
@@ -44,7 +48,7 @@ from sempart_jax.predict.options import (
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 from sempart_jax.runs.source import find_source
 from sempart_jax.segmentation.inputs import Shard, find_inputs, parse_shard
-from sempart_jax.segmentation.outputs import MASKS, check_settings
+from sempart_jax.segmentation.outputs import MASKS, check_settings, parse_objects
 
 if TYPE_CHECKING:
     from sempart_jax.segmentation.collection import Summary
@@ -76,6 +80,14 @@ def define_flags() -> None:
     flags.DEFINE_enum("mask", "binary", MASKS, "0 and 255 only, or all grey levels.")
     flags.DEFINE_float("threshold", 0.5, "Mask value above which a pixel is foreground.")
     flags.DEFINE_bool("largest_component", False, "Keep only the largest connected part.")
+    flags.DEFINE_string(
+        "objects",
+        "1",
+        "Most objects of an image, or all: an index picture, a row for each. 1: one foreground.",
+    )
+    flags.DEFINE_float(
+        "least_confidence", 0.0, "A foreground or object with less confidence is left out."
+    )
     flags.DEFINE_enum("refine", "guided", list(POSTPROCESSINGS), "How to sharpen the masks.")
     flags.DEFINE_enum(
         "invert",
@@ -112,7 +124,10 @@ def _main(arguments: Sequence[str]) -> None:
     # Files that are too large are listed with all that cannot be read.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     shard = None if given.shard is None else parse_shard(given.shard)
-    check_settings(given.outputs, given.mask, given.threshold)
+    check_settings(
+        *(given.outputs, given.mask, given.threshold, parse_objects(given.objects)),
+        *(given.largest_component, given.least_confidence),
+    )
     find_inputs(arguments)
     _segment(arguments, shard)
 
@@ -167,6 +182,8 @@ def _segment(arguments: Sequence[str], shard: Shard | None) -> None:
             mask=given.mask,
             threshold=given.threshold,
             largest_component=given.largest_component,
+            objects=parse_objects(given.objects),
+            least_confidence=given.least_confidence,
             shard=shard,
             overwrite=given.overwrite,
             summary=summary,

@@ -140,6 +140,31 @@ def test_priors_segment_without_a_network(tmp_path):
 
 
 @pytest.mark.slow
+def test_objects_have_a_row_each_and_other_numbers_of_them_are_refused(tmp_path):
+    write_scenes(tmp_path / "scenes", 2, size=48)
+    out = tmp_path / "out"
+    common = ("--backbone=handcrafted", "--resolution=48", "--outputs=mask", "--out", out)
+
+    def run(*arguments):
+        return run_module("segment", tmp_path / "scenes/images", *common, *arguments)
+
+    first = run("--method=maskcut", "--objects=all")
+    assert first.returncode == 0, first.stderr
+    rows = [json.loads(line) for line in (out / "masks.jsonl").read_text().splitlines()]
+    assert len({row["image"] for row in rows}) == 2
+    for row in rows:
+        with Image.open(out / row["mask"]) as mask:
+            assert mask.mode == "P"
+            assert np.asarray(mask).max() == row["objects"]
+    assert "2 skipped" in run("--method=maskcut", "--objects=all").stdout
+    other = run("--method=maskcut", "--objects=2")
+    assert other.returncode == 1
+    assert "was written with objects = 254, now it is 2" in other.stderr
+    wrong = run("--method=tokencut", "--objects=few")
+    assert "--objects is a number from 1 to 254, or all, got 'few'" in wrong.stderr
+
+
+@pytest.mark.slow
 def test_a_method_segments_without_a_run(tmp_path):
     write_scenes(tmp_path / "scenes", 2, size=48)
     images, out = tmp_path / "scenes/images", tmp_path / "out"

@@ -64,7 +64,7 @@ def test_help_lists_a_programs_own_flags_at_once(module, tmp_path):
     [
         (SEGMENT, ["DIR/photo.png", "--refime=none"], "flag 'refime'"),
         (SEGMENT, ["DIR/photo.png", "--refine=guidde"], "should be one of <none|guided|"),
-        (SEGMENT, ["DIR/photo.png", "--method=losst"], "should be one of <tokencut|lost|"),
+        (SEGMENT, ["DIR/photo.png", "--method=losst"], "should be one of <tokencut|maskcut|lost|"),
         (SEGMENT, ["--out=DIR/out"], "give images, folders or patterns"),
         (SEGMENT, ["DIR/photo.png"], "give an output folder"),
         (SEGMENT, ["DIR/no.png", "--out=DIR/out", "--method=lost"], "no file or folder"),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 COLOR_WEIGHT = 10.0
 """Weight of colour in Deep Spectral Methods, as its authors set it."""
@@ -32,13 +32,20 @@ class Features:
     decoder: tuple[np.ndarray, float] | None = None
 
 
-Method = Callable[[Features], Bool[np.ndarray, "B h w"]]
+Method = Callable[[Features], Bool[np.ndarray, "B h w"] | Int[np.ndarray, "B h w"]]
+"""Gives foreground, or objects that are numbered from 1."""
 
 
 def _tokencut(features: Features) -> np.ndarray:
     from sempart_jax.baselines.tokencut import tokencut
 
     return tokencut(features.keys)["mask"]
+
+
+def _maskcut(features: Features) -> np.ndarray:
+    from sempart_jax.baselines.maskcut import maskcut
+
+    return maskcut(features.keys)["objects"]
 
 
 def _lost(features: Features) -> np.ndarray:
@@ -72,17 +79,21 @@ def _found_single(features: Features) -> np.ndarray:
     return np.stack([largest_component(mask) for mask in _found_multi(features)])
 
 
+MASKCUT = "maskcut"
+"""The method whose masks hold the numbers of objects."""
+
 METHODS: Mapping[str, Method] = MappingProxyType(
     {
         "tokencut": _tokencut,
+        MASKCUT: _maskcut,
         "lost": _lost,
         "deep_spectral": _deep_spectral,
         "found_multi": _found_multi,
         "found_single": _found_single,
     }
 )
-"""TokenCut (arXiv 2202.11539), LOST (arXiv 2109.14279), Deep Spectral Methods (arXiv 2205.07839)
-and FOUND (arXiv 2212.07834), each with its authors' settings.
+"""TokenCut (arXiv 2202.11539), MaskCut (arXiv 2301.11320), LOST (arXiv 2109.14279), Deep Spectral
+Methods (arXiv 2205.07839) and FOUND (arXiv 2212.07834), each with its authors' settings.
 
 All choose their foreground themselves. FOUND takes all of what is not background, or its largest
 component; by its trained decoder where one is given, else as the decoder's training targets are

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from absl import logging
 
-from sempart_jax.baselines.by_name import METHODS, PRIORS, is_found
+from sempart_jax.baselines.by_name import MASKCUT, METHODS, PRIORS, is_found
 from sempart_jax.baselines.found import decoder_weights
 from sempart_jax.kernels.tensor_tree import fingerprint_params
 from sempart_jax.networks import builtin_model
@@ -141,9 +141,9 @@ def load_method_segmenter(
     >>> mask = segmenter(PIL.Image.open("photo.jpg"))  # doctest: +SKIP
 
     Args:
-        method: ``tokencut``, ``lost``, ``deep_spectral``, ``found_multi`` or ``found_single``, see
-            ``sempart_jax.baselines.by_name.METHODS``; or ``priors``, which has no backbone, and
-            soft masks.
+        method: ``tokencut``, ``maskcut``, ``lost``, ``deep_spectral``, ``found_multi`` or
+            ``found_single``, see ``sempart_jax.baselines.by_name.METHODS``; or ``priors``, which
+            has no backbone, and soft masks. The foreground of ``maskcut`` is all of its objects.
         backbone: one of ``sempart_jax.networks.names.BACKBONES``, or ``handcrafted``, which FOUND
             cannot do with; ``dino_vits8`` by default.
         weights: file of the backbone's weights; by default they are downloaded.
@@ -189,6 +189,7 @@ def load_method_segmenter(
         module,
         class_attention=is_found(method) and read_decoder is None,
         decoder=read_decoder,
+        numbered=method == MASKCUT,
     )
 
     def origin() -> Mapping[str, str]:

@@ -20,8 +20,8 @@ from sempart_jax.two_tricks.features import patch_features
 def enlarge(
     mask: Float[np.ndarray, "rows columns"], height: int, width: int
 ) -> Float[np.ndarray, "H W"]:
-    """Bring a mask on patches to the size of its image, pixel by pixel: it stays 0 or 1."""
-    picture = Image.fromarray(mask)
+    """Bring a mask on patches to the size of its image: 0, or 1 for foreground or any object."""
+    picture = Image.fromarray(np.minimum(mask, 1))
     return np.array(picture.resize((width, height), Image.Resampling.NEAREST))
 
 
@@ -35,6 +35,7 @@ class MethodStep:
         *,
         class_attention: bool = False,
         decoder: tuple[np.ndarray, float] | None = None,
+        numbered: bool = False,
     ) -> None:
         """Choose method and backbone.
 
@@ -44,8 +45,9 @@ class MethodStep:
             class_attention: whether the method is shown the class token's attention, which a
                 vision transformer alone has.
             decoder: kernel and bias of FOUND's decoder.
+            numbered: whether the method numbers objects.
         """
-        self._method, self._decoder = method, decoder
+        self._method, self._decoder, self._numbered = method, decoder, numbered
         self._patch_size: int = backbone.patch_size
         options: dict[str, Any] = {"class_attention": True} if class_attention else {}
 
@@ -84,6 +86,7 @@ class MethodStep:
             patch_size=self._patch_size,
             batch_size=batch_size,
             fit=enlarge,
+            numbered=self._numbered,
         )
 
 

@@ -85,6 +85,7 @@ class Predictor:
         fit: brings a mask to the height and width of its image.
         short_side: short side in pixels at which an image is seen, before it is rounded.
         batch_size: images that are processed together.
+        numbered: whether its masks on patches hold the numbers of objects, from 1.
     """
 
     def __init__(
@@ -95,11 +96,12 @@ class Predictor:
         patch_size: int,
         batch_size: int,
         fit: Fit = stretch,
+        numbered: bool = False,
     ) -> None:
         """Choose what predicts; ``patch_size`` is the side of its patches in pixels."""
         self.start, self.fit = start, fit
         self.short_side, self._patch_size = short_side, patch_size
-        self.batch_size = batch_size
+        self.batch_size, self.numbered = batch_size, numbered
 
     def input_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the height and width at which an image is seen, see :func:`input_size`."""

@@ -51,6 +51,8 @@ def segment(
     mask: str = "binary",
     threshold: float = 0.5,
     largest_component: bool = False,
+    objects: int = 1,
+    least_confidence: float = 0.0,
     shard: Shard | None = None,
     overwrite: bool = False,
     summary: Summary | None = None,
@@ -65,6 +67,9 @@ def segment(
         mask: ``binary`` or ``soft``.
         threshold: foreground is above it, in [0, 1).
         largest_component: whether only the component of the largest box is kept.
+        objects: how many objects an image may have, the largest; see ``objects.split`` and
+            ``objects.choose``. 1 for one foreground, whatever it is made of.
+        least_confidence: a foreground, or an object, with less is left out.
         shard: this process of several; that of the jax.distributed cluster if None.
         overwrite: whether all is done anew, and an output folder of other settings is taken.
         summary: counts, kept up to date for whoever catches an error.
@@ -77,7 +82,11 @@ def segment(
     """
     summary = summary or Summary()
     shard = shard or Shard(jax.process_index(), jax.process_count())
-    check_settings(outputs, mask, threshold)
+    check_settings(outputs, mask, threshold, objects, largest_component, least_confidence)
+    if objects != 1 and segmenter.predictor.numbered and segmenter.invert != "never":
+        raise ValueError(
+            "objects that a method has numbered cannot be inverted: leave --invert out"
+        )
     wanted = find_inputs(arguments)
     settings = {
         **segmenter.settings(),
@@ -85,6 +94,9 @@ def segment(
         "mask": mask,
         "threshold": threshold,
         "largest_component": largest_component,
+        # Not where they change nothing: folders from before they were settings can be continued.
+        **({} if objects == 1 else {"objects": objects}),
+        **({} if least_confidence == 0 else {"least_confidence": least_confidence}),
     }
     digest = digest_of(settings)
     part = "" if shard.count == 1 else f".{shard.label}"
@@ -103,9 +115,11 @@ def segment(
         ]
         again = {file.path for file in todo}
         kept = [
-            lines[-1]
+            line
             for path, lines in read_records(out, shard.record_name).items()
-            if path not in again and lines[-1]["settings"] == digest
+            if path not in again
+            for line in lines
+            if (line["stamp"], line["settings"]) == (lines[-1]["stamp"], digest)
         ]
         summary.skipped = len(files) - len(todo)
         finisher = Finisher(
@@ -116,6 +130,8 @@ def segment(
             soft=mask == "soft",
             threshold=threshold,
             only_largest=largest_component,
+            most_objects=objects,
+            least_confidence=least_confidence,
             settings=digest,
         )
         bar = tqdm(

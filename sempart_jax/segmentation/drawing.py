@@ -1,11 +1,24 @@
 """What people look at: overlay and cut-out of an image and its mask."""
 
+import colorsys
+
 import numpy as np
 import scipy.ndimage
 from jaxtyping import Bool, Float, UInt8
 from PIL import Image
 
 TINT = (255, 32, 140)
+# Hues a golden section apart: of any few that follow each other, no two are alike.
+COLOURS = np.array(
+    [(0, 0, 0), TINT]
+    + [
+        [round(255 * c) for c in colorsys.hsv_to_rgb(0.92 + 0.618 * k, 0.87, 1)]
+        for k in range(1, 255)
+    ],
+    np.uint8,
+)
+"""Colours ``[256, 3]`` of objects by their numbers; 0 is black, for the background."""
+
 _STRENGTH = 0.42
 _GROUND = 0.8
 _BAND = 256
@@ -21,6 +34,7 @@ def overlay(
     image: UInt8[np.ndarray, "H W 3"],
     mask: Float[np.ndarray, "H W"],
     binary: Bool[np.ndarray, "H W"],
+    rims: UInt8[np.ndarray, "H W"] | None = None,
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Tint the foreground of an image, dim the rest, and draw the mask's outline.
 
@@ -31,6 +45,8 @@ def overlay(
         image: RGB ``[H, W, 3]``.
         mask: soft mask in [0, 1]: how strong the tint is.
         binary: the mask that is outlined.
+        rims: objects with their soft rims, each outlined and tinted in a colour of its own; the
+            foreground is one if None.
     """
     picture = np.empty_like(image)
     tint = np.array(TINT, np.float32)
@@ -38,12 +54,18 @@ def overlay(
     for start in range(0, len(image), _BAND):
         rows = slice(start, start + _BAND)
         soft = mask[rows, :, None]
+        if rims is not None:
+            tint = COLOURS[rims[rows]].astype(np.float32)
         tinted = np.float32(_STRENGTH) * tint + np.float32(1 - _STRENGTH) * image[rows]
         dimmed = np.float32(_GROUND) * image[rows]
         picture[rows] = np.rint(soft * tinted + (1 - soft) * dimmed)
     line = max(1, round(min(binary.shape) / 240))
     rim = max(1, line // 2)
     inner = binary & ~_shrunk(binary, line)
+    if rims is not None:
+        width = 2 * line + 1
+        highest = scipy.ndimage.maximum_filter(rims, width)
+        inner |= binary & (highest != scipy.ndimage.minimum_filter(rims, width))
     outer = _shrunk(~binary, rim)
     outer |= binary
     picture[~outer] = picture[~outer] // 3
@@ -85,4 +107,11 @@ def as_file(pixels: UInt8[np.ndarray, "H W *C"], profile: bytes | None) -> Image
     picture = Image.fromarray(pixels)
     if profile is not None:
         picture.info["icc_profile"] = profile
+    return picture
+
+
+def index_file(labels: UInt8[np.ndarray, "H W"]) -> Image.Image:
+    """Make an index picture to save, with :data:`COLOURS` as its palette."""
+    picture = Image.fromarray(labels)
+    picture.putpalette(COLOURS.tobytes())
     return picture

@@ -8,17 +8,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import scipy.ndimage
-from jaxtyping import Bool, Float
+from absl import logging
+from jaxtyping import Bool, Float, UInt8
 
 from sempart_jax.data.images import Photograph
 from sempart_jax.host.pixel_budget import PixelBudget
 from sempart_jax.host.shown_names import printable
-from sempart_jax.kernels.host_guided_filter import guided_radius
 from sempart_jax.metrics.localization import largest_box
 from sempart_jax.predict.postprocessing import BILATERAL_PIXELS
 from sempart_jax.predict.segmenter import Segmenter
-from sempart_jax.segmentation.drawing import as_file, cutout, eight_bits, overlay
+from sempart_jax.segmentation.drawing import as_file, cutout, eight_bits, index_file, overlay
 from sempart_jax.segmentation.inputs import ImageFile
+from sempart_jax.segmentation.objects import choose, combine, expected_iou, split, territories
 from sempart_jax.segmentation.outputs import OutputFolder
 from sempart_jax.segmentation.records import Record, RecordFile
 
@@ -48,6 +49,8 @@ class Finisher:
         threshold: foreground is above it.
         only_largest: whether only the largest component is kept.
         settings: digest of the settings.
+        most_objects: how many objects an image may have; the foreground is one whole if 1.
+        least_confidence: a foreground, or object, with less is left out.
         budget: pixels that are worked on at a time.
     """
 
@@ -59,6 +62,8 @@ class Finisher:
     threshold: float
     only_largest: bool
     settings: str
+    most_objects: int = 1
+    least_confidence: float = 0.0
     budget: PixelBudget = dataclasses.field(default_factory=lambda: PixelBudget(_WORKING_PIXELS))
 
     def __call__(
@@ -69,7 +74,7 @@ class Finisher:
         predicted: Float[np.ndarray, "h w"],
         seconds: float,
     ) -> None:
-        """Write all of an image, its record last.
+        """Write all of an image, its records last.
 
         Args:
             file: the image's.
@@ -89,9 +94,13 @@ class Finisher:
         try:
             with self.budget.taken(height * width + solver):
                 started = time.perf_counter()
-                record = self._finish(file, photograph, predicted)
-                record["seconds"] = round(seconds + time.perf_counter() - started, 4)
-                self.records.add({**record, "stamp": stamp, "settings": self.settings})
+                records = self._finish(file, photograph, predicted)
+                more = {
+                    "seconds": round(seconds + time.perf_counter() - started, 4),
+                    "stamp": stamp,
+                    "settings": self.settings,
+                }
+                self.records.add(*({**record, **more} for record in records))
         except MemoryError as error:
             raise UnfinishedImageError(f"not enough memory for {width}x{height} pixels") from error
         except OSError as error:
@@ -108,32 +117,90 @@ class Finisher:
         file: ImageFile,
         photograph: Photograph,
         predicted: Float[np.ndarray, "h w"],
-    ) -> Record:
+    ) -> list[Record]:
         image, alpha, profile = photograph
-        fitted = self.segmenter.predictor.fit(predicted, *image.shape[:2])
-        mask = self.segmenter.finish(image, fitted)
-        binary = mask > self.threshold
-        if self.only_largest:
-            component = largest_component(binary)
-            mask, binary = keep_component(mask, binary, component), component
+        labels: UInt8[np.ndarray, "H W"] | None = None
+        rims: UInt8[np.ndarray, "H W"] | None = None
+        found: list[Record]
+        if self.most_objects == 1:
+            fitted = self.segmenter.predictor.fit(predicted, *image.shape[:2])
+            mask = self.segmenter.finish(image, fitted)
+            binary = mask > self.threshold
+            if self.only_largest:
+                component = largest_component(binary)
+                mask, binary = keep_component(mask, binary, component), component
+            confidence = expected_iou(mask, binary)
+            if confidence < self.least_confidence:
+                mask, binary = np.zeros_like(mask), np.zeros_like(binary)
+            box = largest_box(binary)
+            found = [_measures(box, float(binary.mean()), confidence)]
+            sure = confidence >= self.least_confidence
+        else:
+            chosen = choose(
+                *self._objects(image, predicted), self.most_objects, self.least_confidence
+            )
+            mask, labels, rims = chosen.mask, chosen.labels, chosen.rims
+            binary = labels > 0
+            measures = zip(chosen.boxes, chosen.areas, chosen.confidences, strict=True)
+            found = [
+                {"object": number, "objects": len(chosen.boxes), **_measures(*each)}
+                for number, each in enumerate(measures, 1)
+            ]
+            confidence, sure = chosen.best, bool(found)
+            found = found or [{"object": 0, "objects": 0, **_measures(None, 0.0, confidence)}]
+        if not sure:
+            logging.warning(
+                "%s: no object, the mask is empty (confidence %.3f, --least_confidence=%g)",
+                printable(file.path),
+                confidence,
+                self.least_confidence,
+            )
         draw = {
-            "mask": lambda: as_file(
-                eight_bits(mask) if self.soft else binary.view(np.uint8) * 255, None
+            "mask": lambda: (
+                index_file(labels)
+                if labels is not None
+                else as_file(eight_bits(mask) if self.soft else binary.view(np.uint8) * 255, None)
             ),
-            "overlay": lambda: as_file(overlay(image, mask, binary), profile),
+            "overlay": lambda: as_file(overlay(image, mask, binary, rims), profile),
             "cutout": lambda: as_file(cutout(image, mask, alpha), profile),
         }
-        box = largest_box(binary)
-        return {
+        common = {
             "image": os.fspath(file.path),
             "name": file.name,
             **{kind: self.outputs.save(kind, file.name, draw[kind]()) for kind in self.kinds},
             "height": image.shape[0],
             "width": image.shape[1],
-            "box": None if box is None else list(box),
-            "area": round(float(binary.mean()), 6),
-            "confidence": round(expected_iou(mask, binary), 6),
         }
+        return [{**common, **each} for each in found]
+
+    def _objects(
+        self, image: UInt8[np.ndarray, "H W 3"], predicted: Float[np.ndarray, "h w"]
+    ) -> tuple[Float[np.ndarray, "H W"], Bool[np.ndarray, "H W"], UInt8[np.ndarray, "H W"]]:
+        """Return the soft mask, the foreground and its objects."""
+        predictor = self.segmenter.predictor
+
+        def refined(mask: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "H W"]:
+            return self.segmenter.finish(image, predictor.fit(mask, *image.shape[:2]))
+
+        if not predictor.numbered:
+            mask = refined(predicted)
+            binary = mask > self.threshold
+            return mask, binary, split(binary)
+        numbers = range(1, int(predicted.max()) + 1)
+        mask, labels = combine(
+            (refined((predicted == number).astype(np.float32)) for number in numbers),
+            image.shape[:2],
+            self.threshold,
+        )
+        return mask, labels > 0, labels
+
+
+def _measures(box: Sequence[int] | None, area: float, confidence: float) -> Record:
+    return {
+        "box": None if box is None else list(box),
+        "area": round(area, 6),
+        "confidence": round(confidence, 6),
+    }
 
 
 def largest_component(binary: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
@@ -155,30 +222,5 @@ def keep_component(
     binary: Bool[np.ndarray, "H W"],
     component: Bool[np.ndarray, "H W"],
 ) -> Float[np.ndarray, "H W"]:
-    """Set a soft mask to 0 outside of one component of its foreground and its soft rim.
-
-    The rim is what is not foreground itself within the radius of the guided filter, which is as far
-    as that smears an edge.
-    """
-    width = 2 * guided_radius(*mask.shape) + 1
-    near = scipy.ndimage.maximum_filter(component.view(np.uint8), width).view(bool)
-    near &= ~binary
-    near |= component
-    return np.where(near, mask, np.float32(0))
-
-
-def expected_iou(mask: Float[np.ndarray, "H W"], binary: Bool[np.ndarray, "H W"]) -> float:
-    """Say how decided a mask is: the IoU that it promises itself.
-
-    If the soft values p were probabilities that a pixel is foreground, the cut mask b would have
-    this IoU with the truth, as a ratio of expected areas: 1 where p is 0 or 1 everywhere, about
-    one half where foreground is barely above, and background barely below 0.5. No ground truth is
-    involved, and the values are not calibrated.
-
-    Returns:
-        In [0, 1]; 0 for an empty mask.
-    """
-    # E|b ∩ y| / E|b ∪ y| = sum_b p / (|b| + sum_not-b p)
-    inside = float(np.sum(mask, where=binary, dtype=np.float64))
-    union = np.count_nonzero(binary) + float(np.sum(mask, dtype=np.float64)) - inside
-    return inside / union if inside else 0.0
+    """Set a soft mask to 0 outside of one component of its foreground and its soft rim."""
+    return np.where(territories(component.view(np.uint8), binary) > 0, mask, np.float32(0))

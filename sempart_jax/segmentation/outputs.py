@@ -19,13 +19,34 @@ from sempart_jax.segmentation.inputs import EXTENSIONS
 MASKS = ("binary", "soft")
 """How values of mask files can be."""
 
+MOST_OBJECTS = 254
+"""Of an image: the values of 8 bits but for 0, background, and 255, border of objects in VOC."""
+
+ALL_OBJECTS = "all"
+
 _LONGEST_JPEG_SIDE = 65_500
 _JPEG: Mapping[str, Any] = {"format": "JPEG", "quality": 92, "subsampling": 0}
 # Twice as fast as the default level, and about a tenth larger.
 _PNG: Mapping[str, Any] = {"format": "PNG", "compress_level": 3}
 
 
-def check_settings(outputs: Sequence[str], mask: str, threshold: float) -> None:
+def parse_objects(text: str) -> int:
+    """Read a number of objects, or ``all``; ValueError if it is neither."""
+    if text == ALL_OBJECTS:
+        return MOST_OBJECTS
+    if not (text.isdecimal() and 1 <= int(text) <= MOST_OBJECTS):
+        raise ValueError(f"--objects is a number from 1 to {MOST_OBJECTS}, or all, got {text!r}")
+    return int(text)
+
+
+def check_settings(
+    outputs: Sequence[str],
+    mask: str,
+    threshold: float,
+    objects: int = 1,
+    largest_component: bool = False,
+    least_confidence: float = 0.0,
+) -> None:
     """Refuse what makes no sense, by a ValueError."""
     if not outputs or len(set(outputs)) != len(outputs) or not set(outputs) <= set(PRODUCT_FOLDERS):
         raise ValueError(
@@ -36,6 +57,13 @@ def check_settings(outputs: Sequence[str], mask: str, threshold: float) -> None:
         raise ValueError(f"unknown mask {mask!r}: choose one of {', '.join(MASKS)}")
     if not 0 <= threshold < 1:
         raise ValueError(f"--threshold lies in [0, 1), got {threshold}")
+    if not 0 <= least_confidence <= 1:
+        raise ValueError(f"--least_confidence lies in [0, 1], got {least_confidence}")
+    parse_objects(str(objects))
+    if objects != 1 and mask != "binary":
+        raise ValueError("--mask=soft is for one foreground: leave it out, or --objects")
+    if objects != 1 and largest_component:
+        raise ValueError("--largest_component is for one foreground: leave it out, or --objects")
 
 
 def digest_of(settings: Mapping[str, Any]) -> str:
@@ -82,6 +110,8 @@ def claim_folder(root: Path, settings: Mapping[str, Any], *, overwrite: bool) ->
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "not given"
     return ",".join(value) if isinstance(value, list) else str(value)
 
 

@@ -34,7 +34,8 @@ def read_records(root: Path, pattern: str = PRODUCT_RECORDS) -> dict[Path, list[
             except ValueError:
                 continue
             names = ("image", "name", "stamp", "settings")
-            if isinstance(record, dict) and all(isinstance(record.get(n), str) for n in names):
+            whole = isinstance(record, dict) and isinstance(record.get("objects", 1), int)
+            if whole and all(isinstance(record.get(n), str) for n in names):
                 records.setdefault(Path(record["image"]), []).append(record)
             else:
                 logging.warning("%s: line %d is no record, and is left out", path, number)
@@ -48,9 +49,13 @@ class RecordFile:
     ``os.fsencode`` turns back), ``name`` and the paths of the written files under the output folder
     by kind (``mask``, ``overlay``, ``cutout``); ``height`` and ``width``; of the cut mask ``box``
     (``[x_min, y_min, x_max, y_max]`` of its largest component, ends exclusive, or null) and
-    ``area`` (share of the pixels); ``confidence`` (see ``finishing.expected_iou``); ``seconds``
+    ``area`` (share of the pixels); ``confidence`` (see ``objects.expected_iou``); ``seconds``
     (reading, a share of the time from its batch's turn until its masks arrived, post-processing and
     writing); and ``stamp`` of the file and ``settings``, by which outdated lines are known.
+
+    Where an image may have several objects, it has a line for each, with its ``object`` (value in
+    the mask, from 1 on), how many ``objects`` there are, and box, area and confidence of that one.
+    An image without objects has one line, with both 0.
     """
 
     def __init__(self, path: Path, kept: Iterable[Record]) -> None:
@@ -71,13 +76,13 @@ class RecordFile:
         """Close the file."""
         self._file.close()
 
-    def add(self, record: Record) -> None:
-        """Append a line.
+    def add(self, *records: Record) -> None:
+        """Append the lines of one image.
 
         Raises:
-            OSError: if it cannot be written; the file then ends with the line before.
+            OSError: if they cannot be written; the file then ends with the line before.
         """
-        line = _line(record).encode("ascii")
+        line = "".join(map(_line, records)).encode("ascii")
         with self._lock:
             end = self._file.seek(0, 2)
             written = 0
@@ -101,13 +106,16 @@ def is_done(
         settings: digest of the settings, now.
         kinds: files that are wanted.
     """
-    return any(
-        (record["stamp"], record["settings"]) == (stamp, settings)
+    found = [
+        record
+        for record in records
+        if (record["stamp"], record["settings"]) == (stamp, settings)
         and all(
             isinstance(name := record.get(kind), str) and (root / name).is_file() for kind in kinds
         )
-        for record in records
-    )
+    ]
+    # A killed process may have left lines of some objects alone.
+    return bool(found) and len(found) >= found[0].get("objects", 1)
 
 
 def drop_records(root: Path, shard: Shard) -> None:

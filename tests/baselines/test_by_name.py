@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.ndimage
 
-from sempart_jax.baselines.by_name import METHODS, Features
+from sempart_jax.baselines.by_name import MASKCUT, METHODS, Features
 from sempart_jax.baselines.deep_spectral import deep_spectral
 from sempart_jax.baselines.found import background_mask
 from sempart_jax.baselines.lost import lost
@@ -25,6 +25,14 @@ def test_methods_have_their_authors_settings(name, function):
     images = rng.random((2, 12, 12, 3)).astype(np.float32)
     masks = METHODS[name](Features(keys, images))
     np.testing.assert_array_equal(masks, function(keys, images)["mask"])
+
+
+def test_maskcut_numbers_its_objects():
+    keys = np.zeros((1, 6, 8, 3), np.float32)
+    keys[..., 0] = 1
+    keys[0, 1:3, 1:3], keys[0, 3:6, 5:7] = np.eye(3)[1], np.eye(3)[2]
+    objects = METHODS[MASKCUT](Features(keys, keys))
+    assert set(np.unique(objects)) == {0, 1, 2}
 
 
 def draw_found():

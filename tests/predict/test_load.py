@@ -151,7 +151,12 @@ def test_decoder_of_found_is_applied_to_the_keys(vit, tmp_path):
 def test_what_does_not_go_together_is_refused_before_the_first_image(asked, tmp_path):
     decoder = write_decoder(tmp_path / "decoder.npz", np.ones(384))
     for method, backbone, given, message in (
-        ("move", "handcrafted", None, "unknown method 'move': choose one of tokencut, lost"),
+        (
+            "move",
+            "handcrafted",
+            None,
+            "unknown method 'move': choose one of tokencut, maskcut, lost",
+        ),
         ("lost", "dino_vits8", decoder, "lost has no decoder: leave it out"),
         ("found_single", "handcrafted", None, "backbone handcrafted has no class token: choose"),
         ("found_multi", "dino_vits8", decoder, "width 384, but those of dino_vits8 have 24"),

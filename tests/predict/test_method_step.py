@@ -50,6 +50,18 @@ def test_masks_are_those_of_the_grid_at_the_size_of_each_image():
         np.testing.assert_array_equal(masks[index], images[index][..., 0] > 0)
 
 
+def test_the_mask_of_numbered_objects_is_all_of_them():
+    def numbered(features):
+        return reddest(features) * np.arange(1, 1 + features.image.shape[2])
+
+    step = MethodStep(numbered, HandcraftedBackbone(), numbered=True)
+    predictor = step.predictor({}, short_side=32)
+    assert predictor.numbered
+    assert not red_predictor().numbered
+    image = left_half_red(64, 64)
+    np.testing.assert_array_equal(predictor([image])[0], image[..., 0] > 0)
+
+
 @pytest.mark.parametrize("size", [(40, 40), (37, 53), (8, 9), (5, 3), (1, 1), (1, 200)])
 def test_pixels_have_the_value_of_the_patch_that_they_lie_in(size):
     mask = (np.random.default_rng(0).random((8, 10)) > 0.5).astype(np.float32)

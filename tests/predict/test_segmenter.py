@@ -145,7 +145,7 @@ def test_files_hold_the_masks_that_are_scored(tmp_path):
     # Neither another method nor a network goes on in this folder.
     for wrong, message in (
         (load_method_segmenter("lost", **options), "with method = tokencut, now it is lost"),
-        (red_segmenter(), "was written with method = tokencut, now it is None"),
+        (red_segmenter(), "was written with method = tokencut, now it is not given"),
     ):
         with pytest.raises(ValueError, match=message):
             segment([str(photos)], tmp_path / "out", wrong, outputs=["mask"])

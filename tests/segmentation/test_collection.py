@@ -7,13 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from sempart_jax.data.images import read_grey
 from sempart_jax.host.errors import WriteError
 from sempart_jax.host.folder_lock import FolderInUseError, locked
 from sempart_jax.segmentation.collection import Summary, segment
 from sempart_jax.segmentation.inputs import Shard
-from tests.segmentation.red_images import red_segmenter, write_red
+from tests.segmentation.red_images import red_segmenter, red_square, write_red
 
 
 @pytest.fixture
@@ -104,6 +105,8 @@ def test_other_settings_are_refused_unless_all_is_done_again(photos, tmp_path):
         "outputs": {"outputs": ["mask"]},
         "threshold": {"threshold": 0.25},
         "largest_component": {"largest_component": True},
+        "objects": {"objects": 3},
+        "least_confidence": {"least_confidence": 0.6},
         "refine": {"segmenter": red_segmenter(refine="guided")},
         "invert": {"segmenter": red_segmenter(invert="auto")},
         "resolution": {"segmenter": seen},
@@ -116,6 +119,41 @@ def test_other_settings_are_refused_unless_all_is_done_again(photos, tmp_path):
     assert len(records(out)) == 10
     # The batch size is no setting.
     assert run(out, photos, mask="soft", segmenter=red_segmenter(batch_size=3)) == (0, 10, 0)
+
+
+def test_objects_are_counted_by_their_rows_when_a_run_continues(photos, tmp_path):
+    out, two = tmp_path / "out", red_square(60, 90, (10, 40), (5, 35))
+    two[20:50, 50:80] = two[20, 20]
+    Image.fromarray(two).save(photos / "two.png")
+    assert run(out, photos, objects=3) == (11, 0, 0)
+    lines = (out / "masks.jsonl").read_text().splitlines()
+    assert len(lines) == 12
+    assert [json.loads(line)["objects"] for line in lines].count(2) == 2
+    assert run(out, photos, objects=3) == (0, 11, 0)
+    assert (out / "masks.jsonl").read_text().splitlines() == lines
+    with pytest.raises(ValueError, match="was written with objects = 3, now it is not given"):
+        run(out, photos)
+    # Killed between two of its rows.
+    last = max(k for k, line in enumerate(lines) if json.loads(line)["objects"] == 2)
+    (out / "masks.jsonl").write_text(
+        "".join(f"{each}\n" for each in lines[:last] + lines[last + 1 :])
+    )
+    assert run(out, photos, objects=3) == (1, 10, 0)
+    assert len((out / "masks.jsonl").read_text().splitlines()) == 12
+
+
+def test_the_default_writes_no_word_of_objects(photos, tmp_path):
+    run(tmp_path / "out", photos)
+    settings = json.loads((tmp_path / "out/segmentation.json").read_text())
+    assert not {"objects", "least_confidence"} & set(settings)
+    assert not {"object", "objects"} & set(next(iter(records(tmp_path / "out").values())))
+
+
+def test_numbered_objects_are_not_inverted(photos, tmp_path):
+    segmenter = red_segmenter(invert="auto")
+    segmenter.predictor.numbered = True
+    with pytest.raises(ValueError, match="cannot be inverted: leave --invert out"):
+        run(tmp_path / "out", photos, segmenter=segmenter, objects=3)
 
 
 def test_shards_together_are_the_whole(photos, tmp_path):

@@ -16,17 +16,18 @@ from sempart_jax.data.folder import PRODUCT_FOLDERS
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.images import Photograph, read_grey, read_image, read_photograph
 from sempart_jax.metrics.localization import largest_box
+from sempart_jax.predict.method_step import enlarge
 from sempart_jax.predict.postprocessing import postprocess
-from sempart_jax.segmentation.drawing import cutout, overlay
+from sempart_jax.segmentation.drawing import COLOURS, cutout, overlay
 from sempart_jax.segmentation.finishing import (
     Finisher,
     UnfinishedImageError,
     UnwritableOutputError,
-    expected_iou,
     keep_component,
     largest_component,
 )
 from sempart_jax.segmentation.inputs import ImageFile
+from sempart_jax.segmentation.objects import expected_iou
 from sempart_jax.segmentation.outputs import OutputFolder
 from sempart_jax.segmentation.records import RecordFile
 from tests.segmentation.red_images import red_segmenter, red_square
@@ -45,9 +46,19 @@ def soft_mask():
 
 
 def finish(
-    root, mask=None, image=IMAGE, file=FILE, refine="guided", error=None, more=(), **options
+    root,
+    mask=None,
+    image=IMAGE,
+    file=FILE,
+    refine="guided",
+    error=None,
+    more=(),
+    numbered=False,
+    **options,
 ):
     segmenter = red_segmenter(refine=refine)
+    if numbered:
+        segmenter.predictor.numbered, segmenter.predictor.fit = True, enlarge
     if error is not None:
 
         def fail(image, mask):
@@ -64,8 +75,8 @@ def finish(
         finisher = Finisher(segmenter, outputs, records, **options)
         photograph = Photograph(image, *more)
         finisher(file, "1 2", photograph, soft_mask() if mask is None else mask, 0.5)
-    (line,) = (root / "masks.jsonl").read_text().splitlines()
-    return json.loads(line)
+    lines = [json.loads(line) for line in (root / "masks.jsonl").read_text().splitlines()]
+    return lines[0] if options.get("most_objects", 1) == 1 else lines
 
 
 def refined():
@@ -193,11 +204,58 @@ def test_other_components_and_their_rims_are_removed():
     assert kept.dtype == np.float32
 
 
-def test_confidence_is_the_iou_to_be_expected():
-    mask = np.array([[0.9, 0.8, 0.3], [0.7, 0.1, 0.0]], np.float32)
-    # (0.9 + 0.8 + 0.7) / (3 + 0.3 + 0.1)
-    assert expected_iou(mask, mask > 0.5) == pytest.approx(2.4 / 3.4)
-    assert expected_iou(mask, mask > 0.75) == pytest.approx(1.7 / (2 + 1.1))
-    sure = (mask > 0.5).astype(np.float32)
-    assert expected_iou(sure, sure > 0.5) == 1
-    assert expected_iou(np.zeros((2, 3), np.float32), np.zeros((2, 3), bool)) == 0
+def index_picture(path):
+    with Image.open(path) as picture:
+        assert picture.mode == "P"
+        np.testing.assert_array_equal(np.reshape(picture.getpalette(), (-1, 3))[:3], COLOURS[:3])
+        return np.asarray(picture)
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_objects_have_an_index_in_the_mask_and_a_row_each(tmp_path, numbered):
+    predicted = soft_mask()
+    if numbered:
+        # Two that touch, and that no shape would tell apart.
+        predicted = np.zeros((30, 45), np.float32)
+        predicted[5:20, 10:25] = 2
+        predicted[5:20, 25:32] = 1
+    rows = finish(tmp_path, predicted, most_objects=5, numbered=numbered)
+    labels = index_picture(tmp_path / "masks/sub/a.png")
+    assert set(np.unique(labels)) == {0, 1, 2}
+    assert [(row["object"], row["objects"]) for row in rows] == [(1, 2), (2, 2)]
+    for row in rows:
+        own = labels == row["object"]
+        assert row["box"] == list(largest_box(own))
+        assert row["area"] == pytest.approx(own.mean(), abs=1e-6)
+        assert 0.5 < row["confidence"] < 1
+        assert (row["mask"], row["stamp"], row["settings"]) == ("masks/sub/a.png", "1 2", "s")
+    assert rows[0]["area"] > rows[1]["area"]
+    # To learn from, all objects are foreground.
+    np.testing.assert_array_equal(read_grey(tmp_path / "masks/sub/a.png") > 0, labels > 0)
+    drawn = read_image(tmp_path / "overlays/sub/a.jpg").astype(int)
+    for (x_min, y_min, x_max, y_max), colour in zip(
+        (r["box"] for r in rows), COLOURS[1:], strict=False
+    ):
+        place = (y_min + y_max) // 2, (x_min + x_max) // 2
+        expected = 0.42 * colour + 0.58 * IMAGE[place].astype(int)
+        assert np.abs(drawn[place] - expected).max() < 25
+
+
+@pytest.mark.parametrize("most_objects", [1, 3])
+def test_no_object_is_told_and_written_as_an_empty_mask(tmp_path, caplog, most_objects):
+    rows = finish(tmp_path, most_objects=most_objects, least_confidence=0.99)
+    (row,) = [rows] if most_objects == 1 else rows
+    assert (row["box"], row["area"]) == (None, 0)
+    assert 0.5 < row["confidence"] < 0.99
+    assert row.get("objects", 0) == row.get("object", 0) == 0
+    assert not read_grey(tmp_path / "masks/sub/a.png").any()
+    with Image.open(tmp_path / "cutouts/sub/a.png") as picture:
+        assert not np.asarray(picture)[..., 3].any()
+    told = "/photos/a.jpg: no object, the mask is empty (confidence {:.3f}, --least_confidence={})"
+    assert told.format(row["confidence"], 0.99) in caplog.text
+    caplog.clear()
+    finish(tmp_path, most_objects=most_objects, least_confidence=row["confidence"] - 0.01)
+    assert not caplog.text
+    # One foreground is empty without a word, as nobody has asked whether there is one.
+    finish(tmp_path, np.zeros((8, 8), np.float32), most_objects=most_objects)
+    assert bool(caplog.text) is (most_objects > 1)

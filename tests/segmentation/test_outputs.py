@@ -12,6 +12,7 @@ from sempart_jax.segmentation.outputs import (
     check_settings,
     claim_folder,
     digest_of,
+    parse_objects,
 )
 
 SETTINGS = {"refine": "guided", "threshold": 0.5, "outputs": ["mask", "overlay"]}
@@ -27,11 +28,23 @@ PICTURE = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4))
         ({"mask": "grey"}, "unknown mask 'grey': choose one of binary, soft"),
         ({"threshold": 1.0}, r"--threshold lies in \[0, 1\), got 1.0"),
         ({"threshold": float("nan")}, "got nan"),
+        ({"objects": 0}, "--objects is a number from 1 to 254, or all, got '0'"),
+        ({"objects": 255}, "got '255'"),
+        ({"objects": 2, "mask": "soft"}, "--mask=soft is for one foreground"),
+        ({"objects": 2, "largest_component": True}, "--largest_component is for one foreground"),
+        ({"least_confidence": 1.5}, r"--least_confidence lies in \[0, 1\], got 1.5"),
     ],
 )
 def test_settings_that_make_no_sense_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         check_settings(**{"outputs": ["mask"], "mask": "binary", "threshold": 0.5, **options})
+
+
+def test_numbers_of_objects():
+    assert [parse_objects(text) for text in ("1", "254", "all")] == [1, 254, 254]
+    for text in ("", "-1", "few", "1.5"):
+        with pytest.raises(ValueError, match="--objects is a number from 1 to 254, or all"):
+            parse_objects(text)
 
 
 def test_other_settings_are_named_and_refused(tmp_path):

@@ -95,6 +95,14 @@ def test_what_is_done(tmp_path):
         assert not is_done(tmp_path, stamp, some, settings, kinds)
 
 
+def test_an_image_with_some_of_its_objects_is_not_done(tmp_path):
+    (tmp_path / "a.png").touch()
+    rows = [record("a", mask="a.png", object=k, objects=2) for k in (1, 2)]
+    none = [record("a", mask="a.png", object=0, objects=0)]
+    for some, done in ((rows, True), (rows[:1], False), (none, True), ([], False)):
+        assert is_done(tmp_path, "1 2", some, "s", ["mask"]) is done
+
+
 def test_only_what_is_done_again_is_forgotten(tmp_path):
     for shard in (Shard(), Shard(0, 2), Shard(1, 2), Shard(0, 3)):
         write(tmp_path, shard, record(shard.label))
