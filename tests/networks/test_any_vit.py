@@ -41,7 +41,9 @@ def state():
     return dino_reference.seeded_state_dict(patch_size=4, width=64, depth=2, grid=3)
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    "family", [pytest.param(f, marks=pytest.mark.slow) if f == "dino" else f for f in FAMILIES]
+)
 def test_a_head_over_any_vit_is_written_read_and_segments(family, tmp_path):
     weights = tmp_path / "backbone.safetensors"
     write_tensors(weights, DESCRIPTION, flatten(drawn(FAMILIES[family]), BACKBONE))

@@ -82,7 +82,12 @@ def in_new_process(code, *arguments):
 
 
 @pytest.mark.parametrize(
-    "name", ["tiny", "selfmask", "unet", pytest.param("handcrafted", marks=pytest.mark.slow)]
+    "name",
+    [
+        "tiny",
+        "unet",
+        *(pytest.param(n, marks=pytest.mark.slow) for n in ("handcrafted", "selfmask")),
+    ],
 )
 def test_masks_are_those_of_the_segmenter(name, tmp_path, request):
     network = request.getfixturevalue(name)

@@ -110,6 +110,7 @@ def test_found_learns_a_decoder_on_a_frozen_backbone(vit):
     assert "block_11" in experiment.frozen_params
 
 
+@pytest.mark.slow
 def test_selfmask_starts_from_the_weights_of_its_encoder(vit):
     vit.network = "selfmask"
     vit.pseudo_masks = "masks"

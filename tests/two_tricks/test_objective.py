@@ -219,7 +219,7 @@ def test_equivariance_gradient_is_that_of_a_constant_target(small):
         np.testing.assert_allclose(gradient, expected, rtol=1e-3, atol=1e-6)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", [jnp.float32, pytest.param(jnp.bfloat16, marks=pytest.mark.slow)])
 def test_batches_that_show_nothing_give_finite_losses_and_gradients(small, dtype):
     """Images that are all black, white, of one colour or noise, alone and beside each other."""
     network, backbone_params, head_variables, _ = small
