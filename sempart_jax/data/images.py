@@ -14,7 +14,6 @@ from pathlib import Path, PurePath
 from typing import NamedTuple, TypeVar
 
 import numpy as np
-from absl import logging
 from jaxtyping import UInt8
 from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
 
@@ -235,6 +234,9 @@ def _read_mask(
             is_new = (folder, assumed) not in _told
             _told.add((folder, assumed))
         if is_new:
+            # Only here: an exported network runs without it.
+            from absl import logging
+
             logging.warning(
                 "the mask %s is not plain grey: %s. Others in %s that are alike are not named",
                 printable(name),
