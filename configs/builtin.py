@@ -6,7 +6,7 @@ r"""The built-in model: a small U-Net, trained from scratch on masks of the head
     python scripts/write_model.py runs/builtin sempart_jax/builtin/model.safetensors \
         --dtype bfloat16
 
-A step takes 1.1 s of one CPU core, all of them 75 minutes. Masks by `--method priors` serve as
+A step takes 1.2 s of one CPU core, all of them 78 minutes. Masks by `--method priors` serve as
 well, and need no download. Expected IoU on 300 images each, after the guided filter: ECSSD .620,
 DUTS-TE .489; see docs/models.md.
 """

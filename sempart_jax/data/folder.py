@@ -16,6 +16,7 @@ from pathlib import Path
 from absl import logging
 
 from sempart_jax.host.shown_names import printable, shorten
+from sempart_jax.host.warn_once import warn_once
 
 EXTENSIONS = (
     *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".gif", ".tif", ".tiff"),
@@ -295,12 +296,6 @@ def _tell_others(folder: Path, names: Iterable[str]) -> None:
             f"left out {len(others)} files under {printable(folder)}, which are no images by their "
             f"suffix: {shorten(listed)}"
         )
-
-
-@functools.cache
-def warn_once(text: str) -> None:
-    """Log a warning, but no second time: files are looked at again and again."""
-    logging.warning("%s", text)
 
 
 def _visible_files(folder: Path) -> list[Path]:

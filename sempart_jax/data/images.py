@@ -20,6 +20,7 @@ from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageErr
 from sempart_jax.data.masks import mask_levels
 from sempart_jax.host.errors import ExpectedError
 from sempart_jax.host.shown_names import printable
+from sempart_jax.host.warn_once import warn_once
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """Formats by content, whatever the file is called. Those that run other programs are left out."""
@@ -48,10 +49,6 @@ _COLOUR_SPACES = {"L": b"GRAY", "CMYK": b"CMYK"}
 """What an ICC profile calls the pixels of a mode that becomes RGB by it."""
 
 Result = TypeVar("Result")
-
-# What was told of the masks of a folder, which threads may read at once.
-_told: set[tuple[str, str]] = set()
-_telling = threading.Lock()
 
 # The warning filters belong to the whole process: two threads that change them at once would
 # leave them changed.
@@ -111,9 +108,7 @@ class Photograph(NamedTuple):
     profile: bytes | None = None
 
 
-def open_image(
-    source: str | os.PathLike[str] | bytes, name: str | None = None, mode: str = "RGB"
-) -> Image.Image:
+def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) -> Image.Image:
     """Decode an image file as it is meant to be seen.
 
     The EXIF orientation is applied. Grey, palette and CMYK images become RGB, those with an ICC
@@ -124,10 +119,9 @@ def open_image(
     Args:
         source: a file in one of :data:`FORMATS`, whatever its extension, or the content of one.
         name: what to call it in an error; required for bytes, and by default the path.
-        mode: ``RGB`` or ``L``.
 
     Returns:
-        The image, decoded, its file closed; without metadata, so that nothing applies them again.
+        The image in RGB, its file closed; without metadata, so that nothing applies them again.
 
     Raises:
         UnreadableImageError: the file is missing, forbidden, truncated, no image, too large, or has
@@ -135,7 +129,7 @@ def open_image(
     """
 
     def convert(image: Image.Image) -> Image.Image:
-        picture = _upright(_convert(image, mode), _orientation(image))
+        picture = _upright(_to_rgb(image), _orientation(image))
         picture.info.clear()
         return picture
 
@@ -149,7 +143,7 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
         orientation, alpha = _orientation(image), _alpha(image)
         profile = _profile(image)
         return Photograph(
-            np.array(_upright(_convert(image, "RGB"), orientation)),
+            np.array(_upright(_to_rgb(image), orientation)),
             None if alpha is None else np.array(_upright(alpha, orientation)),
             profile if profile is not None and _colour_space(profile) == b"RGB " else None,
         )
@@ -230,19 +224,11 @@ def _read_mask(
     levels, assumed = _decode(source, name, read)
     if assumed:
         folder = str(PurePath(name).parent) if folder is None else folder
-        with _telling:
-            is_new = (folder, assumed) not in _told
-            _told.add((folder, assumed))
-        if is_new:
-            # Only here: an exported network runs without it.
-            from absl import logging
-
-            logging.warning(
-                "the mask %s is not plain grey: %s. Others in %s that are alike are not named",
-                printable(name),
-                assumed,
-                printable(folder),
-            )
+        warn_once(
+            f"the mask {printable(name)} is not plain grey: {assumed}. Others in "
+            f"{printable(folder)} that are alike are not named",
+            (folder, assumed),
+        )
     return np.array(levels)
 
 
@@ -285,7 +271,7 @@ def rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
         ValueError: its pixels have no fixed range, as those of modes I and F, or no way to RGB.
     """
     image.load()
-    return np.array(_upright(_convert(image, "RGB"), _orientation(image)))
+    return np.array(_upright(_to_rgb(image), _orientation(image)))
 
 
 def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
@@ -419,19 +405,16 @@ def _alpha(image: Image.Image) -> Image.Image | None:
     return None if alpha.getextrema()[0] == 255 else alpha
 
 
-def _convert(image: Image.Image, mode: str) -> Image.Image:
-    """Bring a loaded image to ``RGB`` or ``L``."""
+def _to_rgb(image: Image.Image) -> Image.Image:
     pixels = _to_eight_bits(image)
     if "transparency" in pixels.info:
         # Alpha is dropped either way, and PIL warns where a palette has some.
         pixels = pixels.copy()
         del pixels.info["transparency"]
-    if mode == "RGB" and (profile := _profile(image)) is not None:
+    if (profile := _profile(image)) is not None:
         pixels = _to_srgb(pixels, profile)
     # To the mode that it has already, PIL converts by a copy.
-    for wanted in ("RGB", mode):
-        pixels = pixels if pixels.mode == mode else pixels.convert(wanted)
-    return pixels
+    return pixels if pixels.mode == "RGB" else pixels.convert("RGB")
 
 
 def _to_srgb(pixels: Image.Image, profile: bytes) -> Image.Image:

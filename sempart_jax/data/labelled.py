@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
 
-from sempart_jax.data.folder import OWN_MASK, warn_once
+from sempart_jax.data.folder import OWN_MASK
 from sempart_jax.data.images import (
     UnreadableImageError,
     count_pixels,
@@ -25,6 +25,7 @@ from sempart_jax.data.images import (
     read_image,
 )
 from sempart_jax.host.shown_names import printable
+from sempart_jax.host.warn_once import warn_once
 
 PREPARED = "tfds"
 """Folder under the data root that holds the prepared data sets."""
