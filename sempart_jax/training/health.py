@@ -165,8 +165,14 @@ FLAT_NCUT = 0.99
 """A mask that is the same everywhere has an N-cut of exactly 1, and no gradient to leave it."""
 
 
+LEAST_STEPS = 60
+"""Steps that any training may take to leave the plateau."""
+
+
 def plateau_advice(first_step: int, ncuts: Sequence[float], last_step: int) -> str | None:
     """Return what helps a training that is flat after a tenth of its steps; ``None`` otherwise.
+
+    In short trainings, :data:`LEAST_STEPS` count instead, or their end.
 
     The steps of a run are passed in order and without gaps, so it advises at most once.
 
@@ -175,13 +181,13 @@ def plateau_advice(first_step: int, ncuts: Sequence[float], last_step: int) -> s
         ncuts: N-cut of this and of the following steps.
         last_step: steps at the end of the run.
     """
-    tenth = math.ceil(last_step / 10)
-    if not first_step <= tenth < first_step + len(ncuts):
+    told_at = min(last_step, max(LEAST_STEPS, math.ceil(last_step / 10)))
+    if not first_step <= told_at < first_step + len(ncuts):
         return None
-    if min(ncuts[tenth - first_step :]) < FLAT_NCUT:
+    if min(ncuts) < FLAT_NCUT:
         return None
     return (
-        "after a tenth of the steps the N-cut is still 1: the masks are flat. It may fall later. "
+        f"after {told_at} steps the N-cut is still 1: the masks are flat. It may fall later. "
         f"If not, try --config.loss.consistency_warmup_steps={max(1, last_step // 3)}, a higher "
         "--config.optimizer.learning_rate (up to 1e-3), more steps, or another --config.loss.tau. "
         "See docs/training.md"

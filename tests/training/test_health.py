@@ -170,18 +170,28 @@ def test_a_flat_run_is_told_once(every, last_step):
     assert len([advice for advice in said if advice is not None]) == 1
 
 
-@pytest.mark.parametrize("left_at", [0, 5, 9])
-def test_a_run_that_has_left_by_then_is_told_nothing(left_at):
-    ncuts = [1.0] * left_at + [0.6] * (100 - left_at)
-    assert advise(ncuts, 100, 5) == [None] * 20
+@pytest.mark.parametrize(("left_at", "steps"), [(0, 100), (59, 100), (59, 600), (99, 1000)])
+def test_a_run_that_has_left_by_then_is_told_nothing(left_at, steps):
+    assert not any(advise([1.0] * left_at + [0.6] * (steps - left_at), steps, 5))
+
+
+@pytest.mark.parametrize(("steps", "told_at"), [(30, 30), (100, 60), (600, 60), (1000, 100)])
+def test_a_run_is_told_after_a_tenth_of_the_steps_and_not_too_soon(steps, told_at):
+    said = advise([1.0] * steps, steps, 1)
+    assert [step for step, advice in enumerate(said, 1) if advice] == [told_at]
+    assert f"after {told_at} steps" in said[told_at - 1]
+
+
+def test_a_single_flat_step_is_no_plateau():
+    assert not any(advise([0.8] * 59 + [1.0] + [0.8] * 40, 100, 5))
 
 
 def test_a_resumed_run_is_not_told_again():
-    assert plateau_advice(11, [1.0] * 50, 100) is None
+    assert plateau_advice(61, [1.0] * 40, 100) is None
 
 
 def test_the_advice_names_fields_that_there_are():
-    advice = plateau_advice(1, [1.0] * 50, 300)
+    advice = plateau_advice(1, [1.0] * 60, 300)
     fields = re.findall(r"--config\.([a-z_.]*[a-z_])", advice)
     assert len(fields) == 3
     assert set(fields) <= set(flatten(default_config()))
