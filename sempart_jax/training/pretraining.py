@@ -28,6 +28,7 @@ from sempart_jax.training.health import CollapseMonitor
 from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.multi_crop import Crops, MultiCrop, multi_crop_batch
 from sempart_jax.training.task import TrainingTask, read_views
+from sempart_jax.two_tricks.augment import Augmentation
 from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.train_step import Metrics, unreplicate, zero_state
 
@@ -197,8 +198,8 @@ def _crops(config: ConfigDict) -> MultiCrop:
         local_crops=crops.local_count,
         global_area=(crops.global_smallest_area, 1.0),
         local_area=(crops.local_smallest_area, crops.local_largest_area),
-        blur_sigma=sigma,
-        **augmentation,
+        solarize_probability=augmentation.pop("solarize_probability"),
+        augmentation=Augmentation(blur_sigma=sigma, **augmentation),
     )
 
 
