@@ -187,11 +187,11 @@ def make_network(dtype: str = "float32", axis_name: str | None = None) -> tuple[
 class MiddleObjective(objective.SempartObjective):
     """Zooms into the middle of each image instead of a random region, so that both sides agree."""
 
-    def evaluate(self, network: Any, frozen: Any, variables: Any, examples: Any, **_: Any) -> Any:
+    def evaluate(self, *arguments: Any, **options: Any) -> Any:
         """Compute all terms."""
-        corners = jnp.full((len(examples.image), 2), examples.image.shape[1] // 4)
-        of_network = (network, frozen, variables)
-        return objective.evaluate_objective(self, *of_network, examples.image, corners)
+        image = arguments[3].image
+        corners = jnp.full((len(image), 2), image.shape[1] // 4)
+        return super().evaluate(*arguments, **options, corners=corners)
 
 
 def training_work(size: Size, dtype: str, compared: bool = False, tricks: bool = True) -> Any:
