@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -175,22 +175,11 @@ def read_description(path: str | os.PathLike[str]) -> Description:
             f"{path} has the format version {version}, and this program reads {VERSION}: install "
             "the sempart_jax that wrote it, or a newer one"
         )
-    parsers: dict[str, Callable[[str], Any]] = {
-        "patch_size": int,
-        "short_side": int,
-        "filter_radius": int,
-        "filter_eps": float,
-        "queries": int,
-        "decoder_layers": int,
-        "head_channels": int,
-        "position_directions": int,
-        "unet_channels": int,
-        "foreground_chosen": _truth,
-    }
+    parse: dict[Any, Any] = {str: str, int: int, float: float, bool: _truth}
     try:
         return Description(
             **{
-                field.name: parsers.get(field.name, str)(metadata[field.name])
+                field.name: parse[field.type](metadata[field.name])
                 for field in dataclasses.fields(Description)
                 if field.name in metadata or field.name not in LATER_FIELDS
             }
