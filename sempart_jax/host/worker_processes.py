@@ -19,11 +19,7 @@ class WorkerKilledError(ChildProcessError):
     """The system has ended a worker process; the message says what to do."""
 
     def __init__(self, exit_code: int) -> None:
-        """Say what it was.
-
-        Args:
-            exit_code: of the process; negative is the number of a signal.
-        """
+        """Say what it was."""
         self.exit_code = exit_code
         how = f"was killed (signal {-exit_code})" if exit_code < 0 else f"ended ({exit_code})"
         probably = ", probably for memory" if exit_code == -signal.SIGKILL else ""
@@ -34,11 +30,7 @@ class WorkerKilledError(ChildProcessError):
 
 
 def check_guarded(workers: int) -> None:
-    """End a program that does its work again in each worker process, which imports its file.
-
-    Args:
-        workers: how many processes the work is to start.
-    """
+    """End a program that does its work again in each worker process, which imports its file."""
     if workers and getattr(multiprocessing.current_process(), "_inheriting", False):
         print(
             "error: each worker process imports the program and must not run it: put what it does "
@@ -92,15 +84,7 @@ def signals_blocked() -> Iterator[None]:
 
 
 def start_worker(worker: int, worker_count: int) -> None:
-    """Tie a worker process to the run that started it; to be called in the worker.
-
-    Args:
-        worker: its number.
-        worker_count: how many there are.
-
-    Raises:
-        RuntimeError: this process was started by no other.
-    """
+    """Tie a worker process to the run that started it; to be called in the worker."""
     # Where signals cannot be blocked.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -117,11 +101,7 @@ def start_worker(worker: int, worker_count: int) -> None:
 
 @contextlib.contextmanager
 def killed_workers_told() -> Iterator[None]:
-    """Say what to do where Grain finds inside that a worker has not ended by itself.
-
-    Raises:
-        WorkerKilledError: in place of what it raises.
-    """
+    """Say what to do where Grain finds inside that a worker has not ended by itself."""
     try:
         yield
     except RuntimeError as error:

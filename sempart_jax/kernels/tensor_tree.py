@@ -76,14 +76,7 @@ def check_tensors(
     shapes: Mapping[str, tuple[int, ...]],
     what: str,
 ) -> None:
-    """Raise ValueError if :func:`tensor_problems` of a file finds any.
-
-    Args:
-        path: the file, for the message.
-        tensors: what was found, by name.
-        shapes: what is expected.
-        what: the network in words.
-    """
+    """Raise ValueError if :func:`tensor_problems` of a file finds any."""
     if problems := tensor_problems(tensors, shapes):
         raise ValueError(f"{path} does not hold {what}; tensors\n{problems}")
 

@@ -153,15 +153,7 @@ def is_model_file(path: str | os.PathLike[str]) -> bool:
 
 
 def read_description(path: str | os.PathLike[str]) -> Description:
-    """Read what the tensors of a model file belong to.
-
-    Args:
-        path: the file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, no model file, of another version, or lacks a field.
-    """
+    """Read what the tensors of a model file belong to."""
     path = Path(path)
     metadata = _metadata(path)
     if metadata.get("format") != FORMAT:

@@ -65,15 +65,7 @@ class DownloadError(FileNotFoundError):
 
 
 def create_backbone(name: str, dtype: DTypeLike = jnp.float32) -> VisionTransformer:
-    """Return the module of a backbone in ``BACKBONES``.
-
-    Args:
-        name: one of the names in ``BACKBONES``.
-        dtype: type of the matrix products, float32 or bfloat16.
-
-    Raises:
-        ValueError: there is no such backbone.
-    """
+    """Return the module of a backbone in ``BACKBONES``."""
     if name not in BACKBONES:
         raise ValueError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
     return VisionTransformer(**dataclasses.asdict(BACKBONES[name]), dtype=dtype)
@@ -125,20 +117,7 @@ def load_backbone_params(
 def load_any_vit(
     weights: str | os.PathLike[str] | None, cache_dir: str | Path | None = None
 ) -> tuple[VisionTransformer, dict[str, Any]]:
-    """Load a vision transformer whose shape is read off its weights.
-
-    Args:
-        weights: see :func:`load_backbone_params`; needed.
-        cache_dir: folder of the download cache instead of the hub's own.
-
-    Returns:
-        The module and its parameters.
-
-    Raises:
-        FileNotFoundError: the file is not there, could not be had, or is not named.
-        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
-        ValueError: the file is no weight file, or holds no vision transformer of this family.
-    """
+    """Load a vision transformer whose shape is read off its weights."""
     path = find_weights(ANY_VIT, weights, cache_dir)
     if not is_model_file(path):
         module, params = read_released_vit(path)

@@ -103,11 +103,7 @@ class Checkpoints:
         error: BaseException | None,
         traceback: types.TracebackType | None,
     ) -> None:
-        """Wait for pending writes and close.
-
-        Raises:
-            WriteError: if a write has failed, unless there is an error already.
-        """
+        """Wait for pending writes and close."""
         # Of two errors the first is told: it is why the run ends.
         with suppress(WriteError) if error else nullcontext(), self._writing():
             self._writer.close()
@@ -149,11 +145,7 @@ class Checkpoints:
             )
 
     def wait(self) -> None:
-        """Wait until all is written.
-
-        Raises:
-            WriteError: if it cannot be written.
-        """
+        """Wait until all is written."""
         with self._writing():
             self._writer.wait_until_finished()
         self._being_written = None
@@ -194,15 +186,7 @@ class Checkpoints:
         return None
 
     def restore(self, like: State, step: int | None = None) -> State:
-        """Read a checkpoint as a whole, see :meth:`restore_fields`.
-
-        Args:
-            like: state of the same structure and shapes, such as a fresh one.
-            step: which; by default the newest, or the best where the best are kept.
-
-        Returns:
-            State on the host.
-        """
+        """Read a checkpoint as a whole, see :meth:`restore_fields`."""
         _, fields = self.restore_fields(vars(like), step)
         return dataclasses.replace(like, **fields)
 
@@ -339,17 +323,7 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a damaged checkpoint.
-
-    Args:
-        path: the checkpoint.
-
-    Returns:
-        Its new name.
-
-    Raises:
-        WriteError: if it cannot be renamed.
-    """
+    """Rename a damaged checkpoint."""
     aside, count = path.with_name(f"{path.name}.damaged"), 1
     while aside.exists():
         count += 1

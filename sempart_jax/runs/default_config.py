@@ -297,15 +297,7 @@ def check_config(config: ConfigDict) -> None:
 
 
 def resumable_fields(config: ConfigDict) -> tuple[str, ...]:
-    """Return the fields that a run may be resumed with other values of.
-
-    Args:
-        config: configuration asked for now.
-
-    Returns:
-        :data:`RESUMABLE_FIELDS`; how long the run is stands not among them where the learning rate
-        of every step follows from how many there will be.
-    """
+    """Return :data:`RESUMABLE_FIELDS`, less the length where every learning rate depends on it."""
     if config.optimizer.schedule == "polynomial" and not config.optimizer.decay_steps:
         fixed = run_config.RUN_LENGTH_FIELDS
         return tuple(field for field in RESUMABLE_FIELDS if field not in fixed)

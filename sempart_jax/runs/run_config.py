@@ -44,11 +44,7 @@ PATH_FIELDS = (
 
 
 def run_config(task: str) -> ConfigDict:
-    """Return the fields that every run has, with their defaults.
-
-    Args:
-        task: what is trained, in a word; runs of different tasks are told apart by it.
-    """
+    """Return the fields that every run has, with their defaults."""
     config = ConfigDict()
     config.task = task
     config.seed = 0
@@ -141,12 +137,7 @@ class FieldChecks:
 
 
 def check_run_fields(config: ConfigDict, checks: FieldChecks) -> None:
-    """Check the fields of :func:`run_config`.
-
-    Args:
-        config: configuration that has them.
-        checks: what is told of them.
-    """
+    """Check the fields of :func:`run_config`."""
     checks.at_least(
         1,
         "batch_size",
@@ -188,16 +179,7 @@ def check_run_fields(config: ConfigDict, checks: FieldChecks) -> None:
 
 
 def check_task(config: ConfigDict, task: str, program: str) -> None:
-    """Refuse a configuration of another task.
-
-    Args:
-        config: any configuration of this project.
-        task: what ``program`` trains.
-        program: name of the entry point.
-
-    Raises:
-        ValueError: it is of another task.
-    """
+    """Refuse a configuration of another task."""
     if config.get("task") != task:
         raise ValueError(
             f"config.task is {config.get('task')!r}, but sempart_jax.{program} needs {task!r}: "
@@ -206,12 +188,7 @@ def check_task(config: ConfigDict, task: str, program: str) -> None:
 
 
 def last_step(config: ConfigDict, image_count: int) -> int:
-    """Return the steps at the end of a run.
-
-    Args:
-        config: configuration of the run.
-        image_count: number of training images.
-    """
+    """Return the steps at the end of a run."""
     return int(config.steps or math.ceil(config.epochs * image_count / config.batch_size))
 
 

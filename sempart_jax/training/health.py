@@ -25,15 +25,7 @@ START_ANEW = (
 
 
 def check_finite(step: int, metrics: Mapping[str, float]) -> None:
-    """Look for NaN and infinity.
-
-    Args:
-        step: number of the step, for the message.
-        metrics: scalars by name.
-
-    Raises:
-        UnhealthyRunError: if one is not finite.
-    """
+    """Look for NaN and infinity."""
     broken = [name for name, value in metrics.items() if not math.isfinite(value)]
     if broken:
         raise UnhealthyRunError(f"step {step}: not finite: {', '.join(broken)}. {START_ANEW}")
@@ -55,16 +47,7 @@ class HealthMonitor:
         self._bad_steps = 0
 
     def check(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Look at the metrics of one step; steps come in order.
-
-        Args:
-            step: number of the step, for the message.
-            metrics: scalars by name, ``mean_fine`` among them.
-
-        Raises:
-            UnhealthyRunError: if a metric is not finite.
-            CollapsedRunError: if the masks have collapsed.
-        """
+        """Look at the metrics of one step; steps come in order."""
         check_finite(step, metrics)
         mean = metrics["mean_fine"]
         self._bad_steps = 0 if self._lowest <= mean <= self._highest else self._bad_steps + 1
@@ -124,16 +107,7 @@ class CollapseMonitor:
         self._uniform_steps = self._single_steps = 0
 
     def check(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Look at the metrics of one step; steps come in order.
-
-        Args:
-            step: number of the step.
-            metrics: scalars by name, ``teacher_entropy``, ``kl`` and ``mean_entropy`` among them.
-
-        Raises:
-            UnhealthyRunError: if a metric is not finite.
-            CollapsedRunError: if the teacher has collapsed.
-        """
+        """Look at the metrics of one step; steps come in order."""
         check_finite(step, metrics)
         if step < self._first_step:
             return

@@ -100,13 +100,7 @@ class TrainingLog:
         self._progress.update(self._batch_size)
 
     def scalars(self, step: int, values: Mapping[str, float], prefix: str = "train") -> None:
-        """Write numbers of a step.
-
-        Args:
-            step: number of the step.
-            values: numbers by name.
-            prefix: group of the numbers.
-        """
+        """Write numbers of a step."""
         row: dict[str, Any] = {"step": step}
         for name, value in values.items():
             row[f"{prefix}/{name}"] = value
@@ -152,11 +146,7 @@ class SilentLog:
     """Log of a process that leaves the files to another; in place of :class:`TrainingLog`."""
 
     def __init__(self, process: int) -> None:
-        """Open nothing.
-
-        Args:
-            process: number of this process.
-        """
+        """Open nothing."""
         self._process = process
 
     def advance(self) -> None:

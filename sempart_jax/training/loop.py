@@ -42,23 +42,7 @@ def registered_run(
     resumable_fields: Container[str],
     process_fields: Container[str],
 ) -> Iterator[None]:
-    """Hold the folder of a run, and check that this is the run that was begun there.
-
-    Args:
-        workdir: directory of the run; that of process 0 is the one that counts.
-        config: configuration of the run, checked.
-        fingerprints: hashes of what the configuration points to, by name.
-        last_step: steps at the end of the run.
-        default: the configuration of the task with nothing changed.
-        resumable_fields: fields that may differ when the run is resumed.
-        process_fields: fields that may differ between its processes.
-
-    Raises:
-        ValueError: if no run can be in ``workdir``; if the configuration or a fingerprint is not
-            that of the run there, or not the same in all processes; if another process trains
-            there.
-        WriteError: if ``workdir`` cannot be written to.
-    """
+    """Hold the folder of a run, and check that this is the run that was begun there."""
     shared = {f"config.{name}": value for name, value in without(config, process_fields).items()}
     distributed.check_agreement(shared | dict(fingerprints))
     if not distributed.is_writer():
@@ -83,24 +67,7 @@ def fit(
     """Train, or continue to train, to the end; all processes of a run call it.
 
     SIGTERM and SIGINT end a process that is alone after its step, which is kept. A second SIGINT
-    ends it at once.
-
-    Args:
-        task: what is trained.
-        config: configuration of the run, which is registered.
-        images: training images.
-        workdir: directory of the run.
-        end: steps at the end of the run.
-
-    Raises:
-        ValueError: if the checkpoints of the run are damaged or gone.
-        FileNotFoundError: if weights are missing.
-        NoReadableImageError: if no training image can be read.
-        UnhealthyRunError: if the loss is no longer finite or what is trained has collapsed. The
-            last good checkpoint stays; where there is none yet, a collapse leaves one, for it may
-            be a false alarm.
-        StoppedRunError: if this process, or one of several, was told to end; what is done is kept.
-        WriteError: if ``workdir`` cannot be written to. Older checkpoints stay.
+    ends it at once. Where no checkpoint is yet, a collapse leaves one, for it may be a false alarm.
     """
     with contextlib.ExitStack() as stack:
         state = task.empty_state()
@@ -296,14 +263,7 @@ class _Keeper(Generic[State]):
 
 
 def check_finite_state(state: State) -> None:
-    """Refuse a state that the last update has broken: its loss has been finite still.
-
-    Args:
-        state: unreplicated state.
-
-    Raises:
-        UnhealthyRunError: if an array holds NaN or infinity.
-    """
+    """Refuse a state that the last update has broken: its loss has been finite still."""
     state = jax.device_get(state)
     broken = [
         jax.tree_util.keystr(path, simple=True, separator=".")

@@ -108,16 +108,7 @@ def multi_crop_batch(
     images: UInt8[Array, "B H W 3"] | Float[Array, "B H W 3"],
     settings: MultiCrop,
 ) -> Crops:
-    """Apply :func:`multi_crop` to every image with a key of its own.
-
-    Args:
-        keys: one an image; what becomes of an image depends on its key, not on its place.
-        images: RGB, uint8 in 0..255 or float32 in [0, 1].
-        settings: sizes, probabilities and strengths.
-
-    Returns:
-        ``[2, B, G, G, 3]`` and ``[n, B, L, L, 3]``: a network takes all images of a crop together.
-    """
+    """Apply :func:`multi_crop` to every image with a key of its own."""
     if images.dtype == jnp.uint8:
         images = images.astype(jnp.float32) / 255.0
     return jax.vmap(lambda key, image: multi_crop(key, image, settings), out_axes=1)(keys, images)

@@ -37,16 +37,7 @@ class PretrainingTask(TrainingTask[DinoState]):
     """DINO (arXiv 2104.14294) for a vision transformer."""
 
     def __init__(self, config: ConfigDict, images: ImageSource, last_step: int) -> None:
-        """Build what the configuration names.
-
-        Args:
-            config: checked configuration.
-            images: training images.
-            last_step: steps at the end of the run.
-
-        Raises:
-            ValueError: if the learning rate warms up for longer than the run.
-        """
+        """Build what the configuration names."""
         self.described = f"DINO of {config.backbone.name}"
         self._config, self._images = config, images
 
@@ -206,15 +197,7 @@ def _crops(config: ConfigDict) -> MultiCrop:
 def crop_columns(
     images: UInt8[np.ndarray, "B S S 3"], crops: Crops
 ) -> dict[str, Float[np.ndarray, "B _ _ 3"]]:
-    """Lay the crops of images out as a panel.
-
-    Args:
-        images: RGB images.
-        crops: theirs, before they are normalised.
-
-    Returns:
-        Columns: images, then each global and each local crop at its own size.
-    """
+    """Lay the crops of images out as a panel."""
     columns = {"image": images.astype(np.float32) / 255}
     columns |= {f"global {number}": crop for number, crop in enumerate(crops.global_, 1)}
     columns |= {f"local {number}": crop for number, crop in enumerate(crops.local, 1)}

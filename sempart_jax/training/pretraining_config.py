@@ -90,14 +90,7 @@ def pretrained_backbones() -> list[str]:
 
 
 def check_pretraining_config(config: ConfigDict) -> None:
-    """Check the values of a configuration.
-
-    Args:
-        config: as :func:`pretraining_config` returns it, with other values.
-
-    Raises:
-        ValueError: names every bad field, its value and what it may be.
-    """
+    """Check the values of a configuration."""
     run_config.check_task(config, PRETRAINING, "pretrain")
     checks = run_config.FieldChecks(config)
     run_config.check_run_fields(config, checks)

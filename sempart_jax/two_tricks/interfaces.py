@@ -62,15 +62,7 @@ class MaskNetwork(abc.ABC):
         """
 
     def shapes(self, frozen_params: Variables, image_size: int) -> Variables:
-        """Tell what :meth:`init` draws without drawing it, which would compile for long.
-
-        Args:
-            frozen_params: parameters that are not trained.
-            image_size: see :meth:`init`.
-
-        Returns:
-            ``{"params", "batch_stats"}``, trees of ``jax.ShapeDtypeStruct``.
-        """
+        """Tell what :meth:`init` draws without drawing it, which would compile for long."""
         return dict(jax.eval_shape(lambda: self.init(jax.random.key(0), frozen_params, image_size)))
 
     @abc.abstractmethod
