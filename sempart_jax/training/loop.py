@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import sys
 import time
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from sempart_jax.runs.run_config import without
 from sempart_jax.runs.run_record import check_nothing_lost, note_kept_step, register_run
 from sempart_jax.training import distributed
 from sempart_jax.training.health import START_ANEW, CollapsedRunError, UnhealthyRunError
-from sempart_jax.training.log import SilentLog, TrainingLog
+from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.task import TrainingTask
 from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.train_step import Metrics, replicate, shard, unreplicate
@@ -76,10 +77,10 @@ def fit(
             state = _resume(workdir, checkpoints, task, state)
         state = distributed.broadcast_from_writer(state)
         step = int(state.step)
-        log: TrainingLog | SilentLog = SilentLog(jax.process_index())
+        log: TrainingLog | None = None
         keeper: _Keeper[State] | None = None
         if distributed.is_writer():
-            log = training_log = stack.enter_context(
+            log = stack.enter_context(
                 TrainingLog(workdir, first_step=step, last_step=end, batch_size=config.batch_size)
             )
             log.say(
@@ -87,7 +88,7 @@ def fit(
                 f"{config.batch_size} images, on {_describe_devices()}; the first step is slow, "
                 "because it compiles"
             )
-            keeper = _Keeper(task, config, workdir, checkpoints, training_log)
+            keeper = _Keeper(task, config, workdir, checkpoints, log)
             stack.enter_context(keeper.best)
         signals = StopSignals()
         if not config.distributed:  # jax.distributed takes SIGTERM, and tells all processes
@@ -156,7 +157,7 @@ class _Steps(Generic[State]):
         self,
         task: TrainingTask[State],
         config: ConfigDict,
-        log: TrainingLog | SilentLog,
+        log: TrainingLog | None,
         end: int,
     ) -> None:
         self._task, self._config, self._log, self._end = task, config, log, end
@@ -167,15 +168,18 @@ class _Steps(Generic[State]):
     def take(self, state: State, batch: Batch) -> State:
         for path, reason in batch.unreadable:
             self._unreadable += 1
-            self._log.warn(
-                f"skipped {printable(path)}: {reason} ({self._unreadable} unreadable so far)"
-            )
+            skipped = f"skipped {printable(path)}: {reason} ({self._unreadable} unreadable so far)"
+            if self._log:
+                self._log.say(skipped)
+            else:  # this process may be the only one to know
+                print(f"process {jax.process_index()}: {skipped}", file=sys.stderr)
         examples = Examples(*shard((batch.image, batch.mask), jax.local_device_count()))
         state, metrics = self._task.take_step(state, examples)
         self.unlogged.append(metrics)
         if len(self.unlogged) > _STEPS_IN_FLIGHT:
             jax.block_until_ready(self.unlogged[-1 - _STEPS_IN_FLIGHT])
-        self._log.advance()
+        if self._log:
+            self._log.advance()
         return state
 
     def log_mean(self, step: int) -> None:
@@ -188,13 +192,19 @@ class _Steps(Generic[State]):
         self.unlogged.clear()
         for offset, row in enumerate(rows):
             self._task.check_health(first + offset, row)
-        if distributed.is_writer() and (advice := self._task.advise(first, rows)):
-            self._log.warn(advice)
+        if self._log:
+            self._log_rows(self._log, step, first, rows)
+        self._started = time.monotonic()
+
+    def _log_rows(
+        self, log: TrainingLog, step: int, first: int, rows: list[dict[str, float]]
+    ) -> None:
+        if advice := self._task.advise(first, rows):
+            log.say(advice)
         mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         seconds = time.monotonic() - self._started
         mean["images_per_second"] = len(rows) * self._config.batch_size / seconds
-        self._log.scalars(step, mean)
-        self._started = time.monotonic()
+        log.scalars(step, mean)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
