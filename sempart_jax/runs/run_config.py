@@ -66,6 +66,20 @@ def run_config(task: str) -> ConfigDict:
     config.data.train = "data/DUTS"  # any folder of images, or DUTS as its authors lay it out
     config.data.workers = 0  # processes; 0: threads of this one
 
+    config.augmentation = ConfigDict()
+    config.augmentation.flip_probability = 0.5
+    config.augmentation.jitter_probability = 0.8
+    config.augmentation.brightness = 0.4
+    config.augmentation.contrast = 0.4
+    config.augmentation.saturation = 0.2
+    config.augmentation.hue = 0.1
+    config.augmentation.grayscale_probability = 0.2
+
+    config.validation = ConfigDict()
+    config.validation.images = ""  # folder; empty: no validation
+    config.validation.masks = ""
+    config.validation.every_steps = 0  # 0: before the first and after the last step
+
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1000
     config.checkpoint.keep = 3
@@ -155,10 +169,31 @@ def check_run_fields(config: ConfigDict, checks: FieldChecks) -> None:
         "log.panels_every_steps",
         "log.panel_images",
         "seed",
+        "validation.every_steps",
+        "augmentation.brightness",
+        "augmentation.contrast",
+        "augmentation.saturation",
+    )
+    checks.at_least(1, "data.image_size")
+    checks.fractions(
+        "augmentation.flip_probability",
+        "augmentation.jitter_probability",
+        "augmentation.grayscale_probability",
     )
     checks.finite()
     checks.require("seed", config.seed < 2**63, "below 2**63")
     checks.require("steps", bool(config.steps or config.epochs), "above 0 if config.epochs is 0")
+    checks.require("augmentation.hue", 0 <= config.augmentation.hue <= 0.5, "between 0 and 0.5")
+    checks.require(
+        "data.resize_size",
+        config.data.resize_size >= config.data.image_size,
+        f"at least data.image_size ({config.data.image_size})",
+    )
+    checks.require(
+        "validation.masks",
+        bool(config.validation.images) == bool(config.validation.masks),
+        "set if and only if config.validation.images is",
+    )
     checks.require("backbone.dtype", config.backbone.dtype in DTYPES, "'float32' or 'bfloat16'")
     unset = {"coordinator_address": "", "num_processes": 0, "process_id": -1}
     for field, value in unset.items():
