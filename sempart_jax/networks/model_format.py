@@ -109,14 +109,7 @@ def write_tensors(
     tensors: Mapping[str, Any],
     dtype: str = "float32",
 ) -> None:
-    """Write a model file; it is whole or as before.
-
-    Args:
-        path: file to write, ending in ``.safetensors``.
-        description: what the tensors belong to.
-        tensors: arrays by name, see ``tensor_tree.flatten``.
-        dtype: ``float32``, or ``bfloat16`` for half the size. Vectors (biases, norms, running
-            averages) stay float32: they are less than a hundredth of the numbers.
+    """Write a model file, see ``model_file.write_model``; it is whole or as before.
 
     Raises:
         ValueError: if the file's name ends otherwise, the type is unknown, or tensors have names

@@ -106,13 +106,7 @@ class FieldChecks:
         self._problems: list[str] = []
 
     def require(self, field: str, holds: bool, wanted: str) -> None:
-        """Note a problem unless a condition holds.
-
-        Args:
-            field: dotted name.
-            holds: whether the value is good.
-            wanted: what it must be, in words.
-        """
+        """Note a problem unless a condition holds."""
         if not holds:
             value = self._lookup(field)
             self._problems.append(f"config.{field} must be {wanted}, got {value!r}")
@@ -228,16 +222,7 @@ def last_step(config: ConfigDict, image_count: int) -> int:
 
 
 def changed_fields(old: ConfigDict, new: ConfigDict, resumable_fields: Container[str]) -> list[str]:
-    """Name the fields that stand against resuming a run under another configuration.
-
-    Args:
-        old: configuration that the run was started with.
-        new: configuration asked for now.
-        resumable_fields: dotted names of fields, or of groups of fields, that may differ.
-
-    Returns:
-        Lines ``field: old -> new``.
-    """
+    """List the fields that stand against resuming a run, as ``field: old -> new``."""
     before, after = flatten(old), flatten(new)
     return [
         f"{field}: {before.get(field)!r} -> {after.get(field)!r}"

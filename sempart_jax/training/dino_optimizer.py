@@ -60,9 +60,6 @@ def clip_each_by_norm(largest: float) -> optax.GradientTransformation:
     """Scale the gradient of each tensor that is longer down to a norm.
 
     As in the released code, by min(1, largest / (norm + 1e-6)).
-
-    Args:
-        largest: norm, positive.
     """
 
     def clip(gradient: Array) -> Array:

@@ -288,15 +288,7 @@ def check_finite_state(state: State) -> None:
 
 
 def check_devices(config: ConfigDict) -> None:
-    """Refuse what the devices of all processes cannot share evenly.
-
-    Args:
-        config: configuration of a run.
-
-    Raises:
-        ValueError: they do not divide the batch, or ``config.accumulation`` does not divide the
-            images of each; or ``config.distributed`` is set and this process is alone.
-    """
+    """Refuse what the devices of all processes cannot share evenly."""
     if config.distributed and not jax.distributed.is_initialized():
         raise ValueError(
             "config.distributed is set, but no other process has been joined: train within "
@@ -316,14 +308,7 @@ def check_devices(config: ConfigDict) -> None:
 
 
 def check_workdir(workdir: Path) -> None:
-    """Refuse at once what checkpoints could not be written to, hours later.
-
-    Args:
-        workdir: directory of a run, which need not exist.
-
-    Raises:
-        ValueError: it is a file, lies in one, or its path is no UTF-8 or a pattern to orbax.
-    """
+    """Refuse at once what checkpoints could not be written to, hours later."""
     for path in (workdir, *workdir.parents):
         if path.exists() and not path.is_dir():
             raise ValueError(

@@ -110,15 +110,7 @@ class MultiscaleObjective(Objective[Network]):
     filtered_teacher: bool = dataclasses.field(default=True, kw_only=True)
 
     def crop_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width in pixels of the zoomed region.
-
-        Args:
-            height: height of the image in pixels.
-            width: width of the image in pixels.
-
-        Raises:
-            ValueError: if the objective has no trick 2 or the fraction is not in (0, 1].
-        """
+        """Height and width in pixels of the zoomed region."""
         if self.crop_fraction is None:
             raise ValueError("an objective without crop_fraction zooms into no region")
         if not 0 < self.crop_fraction <= 1:

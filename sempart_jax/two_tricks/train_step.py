@@ -123,18 +123,7 @@ def unreplicate(tree: Any) -> Any:
 
 
 def shard(batch: Any, device_count: int) -> Any:
-    """Split the leading axis of arrays over devices.
-
-    Args:
-        batch: tree of arrays ``[B, ...]``.
-        device_count: number of devices, a divisor of ``B``.
-
-    Returns:
-        Tree of arrays ``[devices, B / devices, ...]``.
-
-    Raises:
-        ValueError: if the devices do not divide the batch.
-    """
+    """Split the leading axis of arrays over devices."""
 
     def split(x: Any) -> Any:
         if x.shape[0] % device_count:
