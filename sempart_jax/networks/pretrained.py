@@ -22,12 +22,10 @@ from sempart_jax.networks.model_format import (
     read_tensors,
 )
 from sempart_jax.networks.names import ANY_VIT, BACKBONES
-from sempart_jax.networks.porting import HEAD_SIZE, make_vit, port_head, port_vit
+from sempart_jax.networks.porting import HEAD_SIZE, make_vit
 from sempart_jax.networks.released import describe_vit, is_of, read_released_vit
 from sempart_jax.networks.weight_files import INDEX_SUFFIX, shard_names
 from sempart_jax.two_tricks.vit import VisionTransformer
-
-__all__ = ["HUB_REPOSITORIES", "load_backbone_params", "port_head", "port_vit"]
 
 HUB_REPOSITORIES: Mapping[str, str] = {
     "dino_vits8": "timm/vit_small_patch8_224.dino",

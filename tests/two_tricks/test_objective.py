@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from sempart_jax.kernels.normalization import denormalize, normalize
-from sempart_jax.networks.pretrained import port_head, port_vit
+from sempart_jax.networks.porting import port_head, port_vit
 from sempart_jax.two_tricks.head import SegmentationHead
 from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.losses import cross_entropy
