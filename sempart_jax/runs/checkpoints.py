@@ -270,11 +270,12 @@ class Checkpoints:
 
     def _noted(self, step: int) -> dict[str, Any]:
         """Read what was noted of a checkpoint beside its arrays."""
-        description = json.loads((self.directory / str(step) / _DESCRIPTION).read_text())
-        noted = description["custom_metadata"]
-        if not isinstance(noted, dict | None):
-            raise TypeError("its description is of another kind")
-        return noted or {}
+        try:
+            path = self.directory / str(step) / _DESCRIPTION
+            noted = json.loads(path.read_text())["custom_metadata"]
+            return {} if noted is None else dict(noted.items())
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError("its metadata is missing or damaged") from error
 
     def _set_aside_without_score(self) -> None:
         for step in self._steps():
