@@ -106,10 +106,12 @@ lock:
 	printf 'torch\ntorchvision\n' | $(LOCK) --extra ports --excludes - --output-file requirements-ports.lock >/dev/null
 
 # Known vulnerabilities of what the locks install; wants the network.
-audit:
+audit: $(VENV)-audit/bin/pip-audit
+	for lock in requirements*.lock; do $< --disable-pip --require-hashes --requirement $$lock || exit 1; done
+
+$(VENV)-audit/bin/pip-audit:
 	$(PYTHON) -m venv $(VENV)-audit
 	$(VENV)-audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
-	$(VENV)-audit/bin/python scripts/audit_lock.py
 
 # A long run: 2,000 steps each in float32 and bfloat16, on the photographs of SOAK_IMAGES if that is set.
 soak: $(INSTALLED)

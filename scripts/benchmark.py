@@ -8,7 +8,7 @@ rounding, the run ends with an error. Then they run in turns, ours, theirs, ours
 Shown are median times and the median of the ratios of neighbours with quartiles. The machine should
 be idle: other load slows PyTorch's threads more than ours. What is not installed is left out.
 
---only=ncut,vit picks rows. "memory" and "gpu" run in processes of their own: time and peak memory
+--only=ncut,mask picks rows. "memory" and "gpu" run in processes of their own: time and peak memory
 of a mask and of a training step, and on a GPU, in float32 and bfloat16, with the batch doubled
 until it does not fit.
 """
@@ -37,12 +37,9 @@ import numpy as np
 import optax
 from absl import flags, logging
 
-from sempart_jax.baselines.bilateral import bilateral_solver
-from sempart_jax.baselines.tokencut import tokencut
-from sempart_jax.data import folder, image_sources, pipeline, synthetic
+from sempart_jax.data import image_sources, pipeline, synthetic
 from sempart_jax.host import atomic_write, command_line, out_of_memory
 from sempart_jax.kernels import host_guided_filter
-from sempart_jax.kernels.normalization import normalize
 from sempart_jax.networks import backbones, by_name, trained
 from sempart_jax.predict import load, network_step
 from sempart_jax.two_tricks import augment, filters, interfaces, losses, objective, train_step
@@ -73,11 +70,10 @@ class Size(NamedTuple):
 
 
 class Side(NamedTuple):
-    """One side of a row: its work, which returns when done, and what comes before it untimed."""
+    """One side of a row: its work, which returns when done."""
 
     label: str
     run: Callable[[], Any]
-    prepare: Callable[[], Any] = lambda: None
 
 
 class Row(NamedTuple):
@@ -178,28 +174,6 @@ def opencv_filter(image: np.ndarray, mask: np.ndarray) -> np.ndarray:
     return cv2.ximgproc.guidedFilter(guide, mask, RADIUS, 1e-3)
 
 
-def bilateral_solvers(size: Size) -> Iterator[Row]:
-    """Bilateral solver of a mask, on the host."""
-    image = draw_scenes(size)[0]
-    mask = image[..., 0] / np.float32(255)
-    name = f"bilateral solver, {size.side}x{size.side}"
-    solve = functools.partial(bilateral_solver, image, mask)
-    yield Row(name, ours(solve), in_torch(size, "bilateral", image, mask))
-
-
-def tokencuts(size: Size) -> Iterator[Row]:
-    """TokenCut of keys on the host."""
-    grid = size.side // 8
-    keys = draw_keys(size.batch, grid)
-
-    def run() -> Any:
-        cut = tokencut(keys)
-        return cut["eigenvector"], cut["mask"]
-
-    name = f"TokenCut, {grid}x{grid} patches, batch {size.batch}"
-    yield Row(name, ours(run), in_torch(size, "tokencut", keys), size.batch)
-
-
 @functools.cache
 def make_network(dtype: str = "float32", axis_name: str | None = None) -> tuple[Any, Any, Any]:
     """Make Sempart with random weights: the network, its frozen parameters and its variables."""
@@ -210,46 +184,14 @@ def make_network(dtype: str = "float32", axis_name: str | None = None) -> tuple[
     return network, *jax.device_get((frozen, network.init(jax.random.key(0), frozen, 32)))
 
 
-def vit(size: Size) -> Iterator[Row]:
-    """Keys of the backbone."""
-    network, frozen, _ = make_network()
-    images = draw_scenes(size)
-    arguments = jax.device_put((frozen, images.astype(np.float32) / 255))
-    forward = jax.jit(lambda frozen, image: network.features(frozen, normalize(image))["keys"])
-    side = in_torch(size, "vit", frozen, images, size.plain)
-    name = f"ViT-S/8, forward, {size.side} px, batch {size.batch}"
-    yield Row(name, ours(lambda: forward(*arguments)), side, size.batch)
-
-
-def head(size: Size) -> Iterator[Row]:
-    """Mean of both masks, and the norm of its gradient."""
-    network, _, variables = make_network()
-    images, keys = draw_scenes(size), draw_keys(size.batch, size.side // 8)
-
-    def loss(params: Any, keys: jax.Array, image: jax.Array) -> jax.Array:
-        changed = {**variables, "params": params}
-        logits, _ = network.logits(changed, keys, normalize(image), train=True)
-        return sum(jnp.mean(jax.nn.sigmoid(logit)) for logit in logits.values())
-
-    @jax.jit
-    def gradient(*arguments: Any) -> tuple[jax.Array, jax.Array]:
-        value, gradients = jax.value_and_grad(loss)(*arguments)
-        return value, optax.tree.norm(gradients)
-
-    arguments = jax.device_put((variables["params"], keys, images.astype(np.float32) / 255))
-    side = in_torch(size, "head", variables["params"], keys, images, size.plain)
-    name = f"head, forward and backward, {size.side} px, batch {size.batch}"
-    yield Row(name, ours(lambda: gradient(*arguments)), side, size.batch)
-
-
 class MiddleObjective(objective.SempartObjective):
     """Zooms into the middle of each image instead of a random region, so that both sides agree."""
 
-    def evaluate(self, network: Any, frozen: Any, variables: Any, examples: Any, **_: Any) -> Any:
+    def evaluate(self, *arguments: Any, **options: Any) -> Any:
         """Compute all terms."""
-        corners = jnp.full((len(examples.image), 2), examples.image.shape[1] // 4)
-        of_network = (network, frozen, variables)
-        return objective.evaluate_objective(self, *of_network, examples.image, corners)
+        image = arguments[3].image
+        corners = jnp.full((len(image), 2), image.shape[1] // 4)
+        return super().evaluate(*arguments, **options, corners=corners)
 
 
 def training_work(size: Size, dtype: str, compared: bool = False, tricks: bool = True) -> Any:
@@ -311,34 +253,20 @@ def input_pipeline(size: Size) -> Iterator[Row]:
     """Training batches of 8 from a folder of images: decoded, resized, cropped at random."""
     if size.images is None:
         raise ValueError("the input pipeline is measured on a folder of images: give --images")
-    paths, source = folder.find_images(size.images), image_sources.open_images(size.images)
+    source = image_sources.open_images(size.images)
     sizes = {"image_size": size.side, "resize_size": math.ceil(size.side * 355 / 320)}
-
-    def side(label: str, batches: Iterator[Any]) -> Side:
-        def take(count: int) -> None:
-            for _ in range(count):
-                next(batches)
-
-        # What may have been made while the other side ran is taken before the clock starts.
-        return Side(label, lambda: take(12), lambda: take(5))
-
     for name, workers in (("1 thread", 0), ("1 worker", 1)):
         batches = pipeline.training_batches(
             source, batch_size=8, seed=0, threads=1, workers=workers, **sizes
         )
-        twin = optional("benchmark_torch")
-        other = side("PyTorch", twin.loader(paths, *sizes.values(), workers)) if twin else None
-        yield Row(f"input pipeline, {name}", side("ours", batches), other, 8 * 12)
+        take = functools.partial(lambda batches: [next(batches) for _ in range(12)], batches)
+        yield Row(f"input pipeline, {name}", ours(take), items=8 * 12)
         batches.close()
 
 
 ROWS: dict[str, Callable[[Size], Iterator[Row]]] = {
     "ncut": ncut,
     "guided_filter": guided_filters,
-    "bilateral_solver": bilateral_solvers,
-    "tokencut": tokencuts,
-    "vit": vit,
-    "head": head,
     "training": training,
     "mask": masks,
     "input": input_pipeline,
@@ -364,7 +292,6 @@ def check_agreement(row: Row, other: Side) -> None:
 
 def sample(side: Side, calls: int) -> float:
     """Return the seconds of a call, averaged over some."""
-    side.prepare()
     started = time.perf_counter()
     for _ in range(calls):
         side.run()

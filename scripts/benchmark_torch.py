@@ -6,17 +6,13 @@ The first functions make one side of a row each. Parameters are Flax's trees, im
 
 import contextlib
 import math
-import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
 import numpy as np
-import scipy.ndimage
 import torch
 import torch.nn.functional as F  # noqa: N812
-from PIL import Image
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -81,61 +77,6 @@ def guided(image: np.ndarray, mask: np.ndarray, radius: int) -> Run:
     return run
 
 
-def bilateral(image: np.ndarray, mask: np.ndarray) -> Run:
-    """Bilateral solver."""
-    return lambda: [bilateral_solver(image, mask)]
-
-
-def tokencut(keys: np.ndarray, tau: float = 0.2, eps: float = 1e-5) -> Run:
-    """TokenCut (arXiv 2202.11539) of keys ``[B, h, w, D]``: eigenvectors and masks."""
-
-    def run() -> list[Any]:
-        unit = F.normalize(torch.tensor(keys).flatten(1, 2), dim=-1)
-        affinity = torch.where(unit @ unit.transpose(1, 2) > tau, 1.0, eps)
-        # (D - W) y = lambda D y by the eigenvectors of D^(-1/2) W D^(-1/2) but the first
-        root = affinity.sum(-1).sqrt()
-        first = F.normalize(root, dim=-1)
-        matrix = affinity / (root[:, :, None] * root[:, None]) - first[:, :, None] * first[:, None]
-        y = torch.linalg.eigh(matrix)[1][..., -1] / root
-        seed = y.abs().argmax(-1, keepdim=True)
-        y = torch.where(y.gather(-1, seed) > y.mean(-1, keepdim=True), y, -y)
-        foreground = (y > y.mean(-1, keepdim=True)).reshape(keys.shape[:3]).cpu().numpy()
-        masks = []
-        for side, place in zip(foreground, seed[:, 0].tolist(), strict=True):
-            parts, _ = scipy.ndimage.label(side)
-            masks.append(parts == parts.flat[place])
-        return [y.reshape(keys.shape[:3]).cpu(), np.stack(masks)]
-
-    return run
-
-
-def vit(frozen: Any, images: np.ndarray, plain: bool) -> Run:
-    """Keys of the backbone ``[B, h, w, D]``."""
-    backbone = from_flax(frozen, plain)
-    image = from_images(images)
-    grid = image.shape[2] // 8
-
-    def run() -> list[Tensor]:
-        return [vit_keys(backbone, normalize(image)).unflatten(1, (grid, grid))]
-
-    return run
-
-
-def head(params: Any, keys: np.ndarray, images: np.ndarray, plain: bool) -> Run:
-    """Mean of both masks, and the norm of its gradient."""
-    parameters = from_flax(params, plain)
-    leaves = [leaf.requires_grad_() for leaf in jax.tree.leaves(parameters)]
-    on_device, image = torch.tensor(keys).flatten(1, 2), from_images(images)
-
-    def run() -> list[Tensor]:
-        tokens = head_tokens(parameters, on_device)
-        fine = fine_mask(parameters, None, tokens, normalize(image), train=True)
-        total = coarse_mask(parameters, tokens).mean() + fine.mean()
-        return [total.detach(), norm(torch.autograd.grad(total, leaves))]
-
-    return run
-
-
 def training(frozen: Any, variables: Any, images: np.ndarray, tricks: bool, plain: bool) -> Run:
     """A step of AdamW: the loss and the norm of its gradient."""
     backbone, trained = from_flax(frozen, plain), from_flax(variables, plain)
@@ -168,43 +109,6 @@ def masks(frozen: Any, variables: Any, images: np.ndarray, plain: bool) -> Run:
         return [filtered[:, 0].clamp(0, 1).cpu()]
 
     return run
-
-
-class Files(torch.utils.data.Dataset[Tensor]):
-    """Image files: decoded, resized by their short side, cropped at random."""
-
-    def __init__(self, paths: Sequence[Path], crop: int, resize: int) -> None:
-        self.paths, self.crop, self.resize = paths, crop, resize
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    def __getitem__(self, index: int) -> Tensor:
-        with Image.open(self.paths[index]) as file:
-            image = file.convert("RGB")
-        scale = self.resize / min(image.size)
-        width, height = (max(self.resize, int(scale * side)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.BILINEAR)
-        left, top = (random.randrange(side - self.crop + 1) for side in (width, height))
-        cropped = image.crop((left, top, left + self.crop, top + self.crop))
-        return torch.from_numpy(np.array(cropped))
-
-
-def loader(paths: Sequence[Path], crop: int, resize: int, workers: int) -> Iterator[Tensor]:
-    """Yield training batches of 8 from image files without end."""
-    batches = torch.utils.data.DataLoader(
-        Files(paths, crop, resize),
-        batch_size=8,
-        shuffle=True,
-        drop_last=True,
-        num_workers=workers,
-        persistent_workers=workers > 0,
-        # JAX's threads forbid a fork.
-        multiprocessing_context="spawn" if workers else None,
-        generator=torch.Generator(torch.get_default_device()),
-    )
-    while True:
-        yield from batches
 
 
 def norm(tensors: Iterable[Tensor]) -> Tensor:
@@ -422,72 +326,3 @@ def guided_filter(guide: Tensor, src: Tensor, radius: int, eps: float = 1e-3) ->
     fits = torch.cat([slope, src_mean - slope * guide_mean], dim=1)
     slope, intercept = window_mean(fits, radius).split(1, dim=1)
     return slope * guide + intercept
-
-
-def bilateral_solver(image: np.ndarray, target: np.ndarray) -> Tensor:
-    """Smooth a mask by the fast bilateral solver (arXiv 1511.03296), with our default settings.
-
-    Args:
-        image: RGB uint8 ``[H, W, 3]``.
-        target: mask ``[H, W]``.
-    """
-    height, width = target.shape
-    mask = torch.tensor(target, dtype=torch.float64).flatten()
-    # Luma and chroma in millionths: whole numbers, which are exact.
-    to_yuv = torch.tensor(
-        [[299_000, 587_000, 114_000], [-168_736, -331_264, 500_000], [500_000, -418_688, -81_312]],
-        dtype=torch.float64,
-    )
-    yuv = torch.tensor(image, dtype=torch.float64).reshape(-1, 3) @ to_yuv.T
-    yuv = (yuv + torch.tensor([0.0, 128e6, 128e6], dtype=torch.float64)) / 1_000_000
-    places = torch.cartesian_prod(torch.arange(height), torch.arange(width)).flip(1)
-    cells = torch.cat([places // 24, (yuv / 4).floor().long()], dim=1)
-    extents = [1, *(cells.max(0).values[:-1] + 2).tolist()]
-    strides = torch.tensor(extents).cumprod(0)
-    vertices, of_pixel = (cells * strides).sum(1).unique(return_inverse=True)
-    count = len(vertices)
-    rows, columns = [torch.arange(count)], [torch.arange(count)]
-    for stride in strides:
-        found = torch.searchsorted(vertices, vertices + stride).clamp(max=count - 1)
-        lower = (vertices[found] == vertices + stride).nonzero()[:, 0]
-        rows += [lower, found[lower]]
-        columns += [found[lower], lower]
-    values = torch.ones(sum(map(len, rows)), dtype=torch.float64)
-    values[:count] = 10
-    # B, the sum over five axes of [1 2 1]
-    indices = torch.stack([torch.cat(rows), torch.cat(columns)])
-    shape = (count, count)
-    blur = torch.sparse_coo_tensor(indices, values, shape, check_invariants=False).coalesce()
-
-    def splat(x: Tensor) -> Tensor:
-        return torch.bincount(of_pixel, x, count)
-
-    mass = splat(torch.ones_like(mask))
-    scale = torch.ones_like(mass)
-    for _ in range(10):
-        scale = (scale * mass / (blur @ scale)).sqrt()
-    smoothness, confidence = 256, 0.999
-    weights = confidence * mass
-    diagonal = smoothness * scale * (blur @ scale) + weights
-    target_sums = confidence * splat(mask)
-
-    def apply(x: Tensor) -> Tensor:
-        # A x = lambda (D_m - D_n B D_n) x + diag(S c) x
-        return diagonal * x - smoothness * scale * (blur @ (scale * x))
-
-    # Conjugate gradients, by the inverse of the diagonal of A
-    inverse = 1 / (diagonal - 10 * smoothness * scale * scale).clamp(min=1e-5)
-    x = target_sums / weights
-    residual = target_sums - apply(x)
-    direction, last = torch.zeros_like(x), 1.0
-    for _ in range(25):
-        if residual.norm() <= 1e-5 * target_sums.norm():
-            break
-        scaled = inverse * residual
-        energy = float(residual @ scaled)
-        direction = scaled + energy / last * direction
-        image_of_direction = apply(direction)
-        step = energy / float(direction @ image_of_direction)
-        x, residual = x + step * direction, residual - step * image_of_direction
-        last = energy
-    return x[of_pixel].reshape(height, width)

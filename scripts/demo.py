@@ -4,7 +4,7 @@ Then segment photographs by the built-in model.
 """
 
 import argparse
-import importlib.util
+import runpy
 import shutil
 import sys
 import time
@@ -28,12 +28,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 
 def read_demo_config(workdir: Path) -> ConfigDict:
     """Read ``configs/demo.py`` and point it at the scenes of this run."""
-    spec = importlib.util.spec_from_file_location("demo_config", REPOSITORY / "configs/demo.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    config: ConfigDict = module.get_config()
+    config: ConfigDict = runpy.run_path(str(REPOSITORY / "configs/demo.py"))["get_config"]()
     config.data.train = str(workdir / "scenes/train/images")
     config.validation.images = str(workdir / "scenes/test/images")
     config.validation.masks = str(workdir / "scenes/test/masks")

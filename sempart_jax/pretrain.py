@@ -12,7 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from sempart_jax.data.image_sources import open_images
-from sempart_jax.host.worker_processes import check_workers_can_start
+from sempart_jax.host.worker_processes import check_guarded
 from sempart_jax.runs.run_config import last_step
 from sempart_jax.training import program
 from sempart_jax.training.pretraining_config import (
@@ -50,7 +50,7 @@ def pretrain(config: ConfigDict, workdir: Path) -> None:
     from sempart_jax.training.pretraining import PretrainingTask
 
     # Before anything is read or written, for a worker may be here.
-    check_workers_can_start(config.data.workers)
+    check_guarded(config.data.workers)
     check_pretraining_config(config)
     check_devices(config)
     images = open_images(config.data.train)

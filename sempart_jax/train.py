@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from sempart_jax.data.image_sources import ImageSource, open_images
 from sempart_jax.evaluation.results import Validations
-from sempart_jax.host.worker_processes import check_workers_can_start
+from sempart_jax.host.worker_processes import check_guarded
 from sempart_jax.runs.default_config import (
     PROCESS_FIELDS,
     check_config,
@@ -56,7 +56,7 @@ def train(config: ConfigDict, workdir: Path) -> Validations:
     from sempart_jax.training.segmentation import SegmentationTask
 
     # Before anything is read or written, for a worker may be here.
-    check_workers_can_start(config.data.workers)
+    check_guarded(config.data.workers)
     check_config(config)
     config = with_whole_patches(config)
     check_devices(config)

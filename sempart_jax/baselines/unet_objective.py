@@ -10,7 +10,7 @@ from jaxtyping import Float
 from sempart_jax.baselines.unet import UNetNetwork
 from sempart_jax.two_tricks.interfaces import Evaluation, Examples, Variables
 from sempart_jax.two_tricks.losses import Scalar, cross_entropy
-from sempart_jax.two_tricks.multiscale import MultiscaleObjective, random_corners
+from sempart_jax.two_tricks.multiscale import MultiscaleObjective
 
 
 def soft_iou_loss(
@@ -78,10 +78,8 @@ class UNetObjective(MultiscaleObjective[UNetNetwork]):
         }
         total = self.cross_entropy_weight * terms["cross_entropy"] + self.iou_weight * terms["iou"]
         if self.crop_fraction is not None:
-            height, width = examples.image.shape[1:3]
-            corners = random_corners(keys, height, width, *self.crop_size(height, width))
             terms["equivariance"], _ = self.teach(
-                network, frozen_params, variables, examples.image, student.fine, corners, self.eps
+                network, frozen_params, variables, examples.image, student.fine, keys, self.eps
             )
             total = total + self.equivariance_weight * terms["equivariance"]
         return Evaluation(total, terms, student)

@@ -24,8 +24,8 @@ from sempart_jax.data.image_sizes import resized_crop, short_side_shape
 from sempart_jax.data.image_sources import ImageSource, MaskedSource, read_pair
 from sempart_jax.data.images import NoReadableImageError, UnreadableImageError
 from sempart_jax.host.worker_processes import (
+    check_guarded,
     check_shared_memory,
-    check_workers_can_start,
     killed_workers_told,
     signals_blocked,
     start_worker,
@@ -99,9 +99,8 @@ def training_batches(
         A generator of batches of ``batch_size // process_count`` images.
 
     Raises:
-        ValueError: at once, where the arguments make no sense together, the workers' batches do
-            not fit into the machine's shared memory, or the program lacks the guard
-            ``if __name__ == "__main__":`` that workers need.
+        ValueError: at once, where the arguments make no sense together, or the workers' batches do
+            not fit into the machine's shared memory.
         NoReadableImageError: from the first batch, where no file can be read.
         WorkerKilledError: from any batch.
     """
@@ -121,7 +120,7 @@ def training_batches(
             raise ValueError(f"{name} must not be negative, got {value}")
 
     local_size = batch_size // process_count
-    check_workers_can_start(workers)
+    check_guarded(workers)
     if workers:
         # Each worker makes one batch and buffers some; for each, a thread here does the same.
         held = 2 * (BUFFERED + 1) * workers + 1

@@ -19,15 +19,7 @@ def flatten(config: ConfigDict, prefix: str = "") -> dict[str, object]:
 
 
 def describe_unknown_fields(arguments: Sequence[str], default: ConfigDict) -> str:
-    """Say which fields on a command line a configuration lacks, and which may have been meant.
-
-    Args:
-        arguments: command line.
-        default: the configuration.
-
-    Returns:
-        A line for each unknown ``--config.FIELD``; empty if all are known.
-    """
+    """Say which fields on a command line a configuration lacks, and which may have been meant."""
     known = list(flatten(default))
     lines = []
     for argument in arguments:

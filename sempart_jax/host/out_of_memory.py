@@ -9,14 +9,7 @@ _LONGEST_REASON = 200
 
 
 def describe_out_of_memory(error: BaseException) -> str | None:
-    """Say in a line what to do about an error.
-
-    Args:
-        error: one of :data:`MEMORY_ERRORS`.
-
-    Returns:
-        The line; ``None`` where memory was not the problem.
-    """
+    """Say in a line what to do about an error; ``None`` where memory was not the problem."""
     if not isinstance(error, MemoryError) and "RESOURCE_EXHAUSTED" not in str(error):
         return None
     lines = str(error).strip().splitlines() or ["the system gives no more"]

@@ -7,27 +7,12 @@ _SHOWN = 5
 
 
 def printable(path: str | os.PathLike[str]) -> str:
-    """Show a path on one line, in quotes if it holds what would break it or no stream can take.
-
-    Args:
-        path: any path, or a name.
-
-    Returns:
-        The path, or its ``repr`` where it has line breaks, control characters or bytes that are no
-        UTF-8.
-    """
+    """Show a path on one line, in quotes if it holds what would break it or no stream can take."""
     text = os.fspath(path)
     return text if text.isprintable() else repr(text)
 
 
 def shorten(names: Sequence[str]) -> str:
-    """List the first few names and count the others.
-
-    Args:
-        names: any number of names.
-
-    Returns:
-        The names separated by commas.
-    """
+    """List the first few names and count the others."""
     more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
     return ", ".join(map(printable, names[:_SHOWN])) + more

@@ -18,12 +18,7 @@ class StoppedRunError(RuntimeError):
     """
 
     def __init__(self, message: str, number: int | None = None) -> None:
-        """Say what is kept.
-
-        Args:
-            message: one line.
-            number: signal that has asked.
-        """
+        """Say what is kept."""
         super().__init__(message)
         self.exit_status = 128 + number if number == signal.SIGINT else 0
 

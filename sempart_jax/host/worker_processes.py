@@ -1,7 +1,6 @@
 """What worker processes need of their machine, and how they end."""
 
 import contextlib
-import functools
 import multiprocessing
 import os
 import re
@@ -14,18 +13,13 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 
 _SHARED_MEMORY = Path("/dev/shm")
-_TRIAL = "sempart_jax-trial"
 
 
 class WorkerKilledError(ChildProcessError):
     """The system has ended a worker process; the message says what to do."""
 
     def __init__(self, exit_code: int) -> None:
-        """Say what it was.
-
-        Args:
-            exit_code: of the process; negative is the number of a signal.
-        """
+        """Say what it was."""
         self.exit_code = exit_code
         how = f"was killed (signal {-exit_code})" if exit_code < 0 else f"ended ({exit_code})"
         probably = ", probably for memory" if exit_code == -signal.SIGKILL else ""
@@ -35,49 +29,18 @@ class WorkerKilledError(ChildProcessError):
         )
 
 
-def check_workers_can_start(workers: int) -> None:
-    """Refuse to start workers of a program that would do its work in each of them, too.
-
-    A worker imports the program's own file before it reads what it is to do. One that fails in the
-    meantime may leave this process waiting for it for ever, so a process that has nothing to do is
-    tried first; in that one, this function ends it.
-
-    Args:
-        workers: how many processes are to be started.
-
-    Raises:
-        ValueError: the program has no guard against being imported, or fails when it is.
-        WorkerKilledError: the system has ended the process.
-    """
-    if multiprocessing.current_process().name == _TRIAL:
-        sys.exit(1)
-    if workers:
-        _try_to_start()
-
-
-@functools.cache
-def _try_to_start() -> None:
-    program = sys.modules["__main__"]
-    # Those of this package have their guards.
-    if getattr(program.__spec__, "name", "").partition(".")[0] == __name__.partition(".")[0]:
-        return
-    with signals_blocked():
-        trial = multiprocessing.get_context("spawn").Process(target=_do_nothing, name=_TRIAL)
-        trial.start()
-    trial.join()
-    code = trial.exitcode or 0
-    if code < 0:
-        raise WorkerKilledError(code)
-    if code:
-        raise ValueError(
-            f"each worker process imports {getattr(program, '__file__', 'the program')} and must "
-            'not run it: put what it does under `if __name__ == "__main__":`, or set '
-            "config.data.workers to 0"
+def check_guarded(workers: int) -> None:
+    """End a program that does its work again in each worker process, which imports its file."""
+    if workers and getattr(multiprocessing.current_process(), "_inheriting", False):
+        print(
+            "error: each worker process imports the program and must not run it: put what it does "
+            'under `if __name__ == "__main__":`, or set config.data.workers to 0',
+            file=sys.stderr,
+            flush=True,
         )
-
-
-def _do_nothing() -> None:
-    pass
+        # By a signal: it may be waiting to hand over to this process what it is to do, for ever.
+        os.kill(os.getppid(), signal.SIGKILL)
+        os._exit(1)
 
 
 def check_shared_memory(needed: int) -> None:
@@ -121,15 +84,7 @@ def signals_blocked() -> Iterator[None]:
 
 
 def start_worker(worker: int, worker_count: int) -> None:
-    """Tie a worker process to the run that started it; to be called in the worker.
-
-    Args:
-        worker: its number.
-        worker_count: how many there are.
-
-    Raises:
-        RuntimeError: this process was started by no other.
-    """
+    """Tie a worker process to the run that started it; to be called in the worker."""
     # Where signals cannot be blocked.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
@@ -146,11 +101,7 @@ def start_worker(worker: int, worker_count: int) -> None:
 
 @contextlib.contextmanager
 def killed_workers_told() -> Iterator[None]:
-    """Say what to do where Grain finds inside that a worker has not ended by itself.
-
-    Raises:
-        WorkerKilledError: in place of what it raises.
-    """
+    """Say what to do where Grain finds inside that a worker has not ended by itself."""
     try:
         yield
     except RuntimeError as error:

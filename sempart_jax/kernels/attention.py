@@ -112,15 +112,7 @@ def attend_by_rows(
 def attention_of_first(
     query: Float[Array, "B N heads d"], key: Float[Array, "B M heads d"]
 ) -> Float[Array, "B heads M"]:
-    """Compute the attention of the first token to all: softmax(q₁ kᵀ / √d), float32.
-
-    Args:
-        query: ``[B, N, heads, d]``.
-        key: ``[B, M, heads, d]``, of the same type.
-
-    Returns:
-        ``[B, heads, M]``, which sums to one.
-    """
+    """Compute the attention of the first token to all: softmax(q₁ kᵀ / √d), float32."""
     scores = jnp.einsum("bhd,bkhd->bhk", query[:, 0], key, preferred_element_type=jnp.float32)
     return _weights(scores, query.shape[-1])
 

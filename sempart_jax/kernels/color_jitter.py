@@ -66,14 +66,7 @@ def adjust_hue(
 
 
 def solarize(image: Float[Array, "*B H W 3"]) -> Float[Array, "*B H W 3"]:
-    """Invert the values that are 0.5 or more, as Pillow does with bytes of 128 and more.
-
-    Args:
-        image: RGB in [0, 1].
-
-    Returns:
-        RGB in [0, 0.5].
-    """
+    """Invert the values that are 0.5 or more, as Pillow does with bytes of 128 and more."""
     return jnp.where(image >= 0.5, 1.0 - image, image)
 
 

@@ -69,14 +69,6 @@ def cudnn_attends(
     What it takes differs between its versions and cards, and some of it shows only when a program
     runs; so it attends over one made-up image, and is compared with ``reference``. Where it
     refuses or differs, that is logged.
-
-    Args:
-        queries: N.
-        keys: M.
-        heads: number of heads.
-        width: channels of a head.
-        dtype: type of the inputs; cuDNN takes 16 bits alone.
-        reference: another way to attend.
     """
     if jax.default_backend() != "gpu" or jnp.dtype(dtype).itemsize != 2:
         return False

@@ -34,15 +34,7 @@ def fan_in_dense(
     use_bias: bool = True,
     dtype: DTypeLike = jnp.float32,
 ) -> nn.Dense:
-    """Return a linear layer whose float32 kernel and bias start by :func:`fan_in_uniform`.
-
-    Args:
-        features: outputs.
-        fan_in: inputs.
-        name: of the layer among the parameters of the module that it is made in.
-        use_bias: whether it has a bias.
-        dtype: type that it computes in and gives.
-    """
+    """Return a linear layer whose float32 kernel and bias start by :func:`fan_in_uniform`."""
     initialiser = fan_in_uniform(fan_in)
     return nn.Dense(
         features,

@@ -44,12 +44,5 @@ def normalize(image: Float[Array, "*batch H W 3"]) -> Float[Array, "*batch H W 3
 
 
 def denormalize(image: Float[Array, "*batch H W 3"]) -> Float[Array, "*batch H W 3"]:
-    """Undo :func:`normalize`.
-
-    Args:
-        image: normalised RGB ``[..., H, W, 3]``.
-
-    Returns:
-        RGB ``[..., H, W, 3]`` in [0, 1].
-    """
+    """Undo :func:`normalize`."""
     return image * _per_channel(IMAGENET_STD, image) + _per_channel(IMAGENET_MEAN, image)

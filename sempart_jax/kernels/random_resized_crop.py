@@ -117,21 +117,7 @@ def random_resized_crop(
     area: tuple[float, float],
     aspect_ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Float[Array, "size size 3"]:
-    """Cut out a random box (:func:`draw_box`) and resize it (:func:`resize_box`).
-
-    Args:
-        key: decides the box.
-        image: RGB in [0, 1].
-        size: sides of the crop in pixels.
-        area: smallest and largest share of the image's area, in (0, 1].
-        aspect_ratio: smallest and largest width over height before resizing, positive.
-
-    Returns:
-        RGB, clipped to [0, 1].
-
-    Raises:
-        ValueError: a range is empty or leaves what is allowed.
-    """
+    """Cut out a random box (:func:`draw_box`) and resize it (:func:`resize_box`)."""
     box = draw_box(key, image.shape[0], image.shape[1], area, aspect_ratio)
     return jnp.clip(resize_box(image, box, size), 0.0, 1.0)
 

@@ -38,12 +38,5 @@ def _double(x: Array, axis: int) -> Array:
 
 
 def double_bilinear(x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C"]:
-    """Enlarge images to twice their sides; equals :func:`resize_bilinear`, by additions alone.
-
-    Args:
-        x: images ``[B, H, W, C]``.
-
-    Returns:
-        Images ``[B, 2 H, 2 W, C]`` of the same dtype.
-    """
+    """Enlarge images to twice their sides; equals :func:`resize_bilinear`, by additions alone."""
     return _double(_double(x, 1), 2)

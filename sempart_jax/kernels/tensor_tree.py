@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -19,26 +19,55 @@ def flatten(tree: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     Returns:
         Leaves by names joined with ``/``.
     """
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}/")
-        else:
-            flat[f"{prefix}{name}"] = value
-    return flat
+    # Only here, and below: an exported network runs without Flax.
+    from flax.traverse_util import flatten_dict
+
+    return {f"{prefix}{name}": leaf for name, leaf in flatten_dict(tree, sep="/").items()}
 
 
 def unflatten(tensors: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     """Undo :func:`flatten` for the names that begin with ``prefix``."""
-    tree: dict[str, Any] = {}
-    for name, tensor in tensors.items():
-        if name.startswith(prefix):
-            *parents, leaf = name.removeprefix(prefix).split("/")
-            node = tree
-            for parent in parents:
-                node = node.setdefault(parent, {})
-            node[leaf] = tensor
-    return tree
+    from flax.traverse_util import unflatten_dict
+
+    chosen = {n.removeprefix(prefix): x for n, x in tensors.items() if n.startswith(prefix)}
+    return dict(unflatten_dict(chosen, sep="/"))
+
+
+def tensor_problems(
+    tensors: Mapping[str, Any],
+    shapes: Mapping[str, tuple[int, ...]],
+    called: Callable[[str], str] = str,
+) -> str:
+    """Say what is wrong with the tensors of a file, which must be all of a network's and no others.
+
+    Args:
+        tensors: what was found, by name.
+        shapes: what is expected.
+        called: from the name of a tensor to that for the message.
+
+    Returns:
+        A line a kind of problem, that names all tensors which are missing, left over, misshapen or
+        not finite, and running variances of batch norm that are negative: a root of them would be
+        NaN. Empty if there is none.
+    """
+    present = {name: np.asarray(tensors[name]) for name in shapes if name in tensors}
+    problems = {
+        "missing": [f"{called(n)} {shape}" for n, shape in shapes.items() if n not in tensors],
+        "not known": [f"{called(n)} {np.shape(t)}" for n, t in tensors.items() if n not in shapes],
+        "of another shape": [
+            f"{called(n)}: expected {shapes[n]}, found {t.shape}"
+            for n, t in present.items()
+            if t.shape != shapes[n]
+        ],
+        "with NaN or infinity": [called(name) for name in not_finite(present)],
+        "of negative variances": [
+            called(n)
+            for n, t in present.items()
+            if ("batch_stats/" in n and n.endswith("/var")) or n.endswith(".running_var")
+            if np.any(t < 0) and not not_finite({n: t})
+        ],
+    }
+    return "\n".join(f"  {kind}: {'; '.join(names)}" for kind, names in problems.items() if names)
 
 
 def check_tensors(
@@ -47,38 +76,9 @@ def check_tensors(
     shapes: Mapping[str, tuple[int, ...]],
     what: str,
 ) -> None:
-    """Check that a file holds the tensors of a network, all of them and no others.
-
-    Args:
-        path: the file, for the message.
-        tensors: what was found, by name.
-        shapes: what is expected.
-        what: the network in words.
-
-    Raises:
-        ValueError: names all tensors that are missing, left over, misshapen or not finite, and
-            running variances of batch norm that are negative: a root of them would be NaN.
-    """
-    problems = {
-        "missing": [f"{n} {shape}" for n, shape in shapes.items() if n not in tensors],
-        "not known": [f"{n} {t.shape}" for n, t in tensors.items() if n not in shapes],
-        "of another shape": [
-            f"{n}: expected {shapes[n]}, found {t.shape}"
-            for n, t in tensors.items()
-            if n in shapes and t.shape != shapes[n]
-        ],
-        "with NaN or infinity": not_finite(tensors),
-        "of negative variances": [
-            n
-            for n, t in tensors.items()
-            if "batch_stats/" in n and n.endswith("/var") and t.size and t.min() < 0
-        ],
-    }
-    if any(problems.values()):
-        listing = "\n".join(
-            f"  {kind}: {'; '.join(names)}" for kind, names in problems.items() if names
-        )
-        raise ValueError(f"{path} does not hold {what}; tensors\n{listing}")
+    """Raise ValueError if :func:`tensor_problems` of a file finds any."""
+    if problems := tensor_problems(tensors, shapes):
+        raise ValueError(f"{path} does not hold {what}; tensors\n{problems}")
 
 
 def not_finite(tensors: Mapping[str, np.ndarray]) -> list[str]:

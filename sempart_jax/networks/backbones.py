@@ -81,16 +81,7 @@ def load_backbone(
 
 
 def backbone_module(name: str, dtype: str = "float32") -> nn.Module:
-    """Make a backbone without its parameters.
-
-    Args:
-        name: one of ``sempart_jax.networks.names.BACKBONES``, or ``handcrafted``.
-        dtype: type of the matrix products, ``float32`` or ``bfloat16``.
-
-    Raises:
-        ValueError: the name is unknown, or the handcrafted backbone is asked for another type than
-            float32.
-    """
+    """Make a backbone without its parameters."""
     check_backbone(name)
     if name == ANY_VIT:
         raise ValueError("the backbone vit takes its shape from its weights: name one by its name")

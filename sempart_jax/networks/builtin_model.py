@@ -23,14 +23,7 @@ def find_builtin_model(name: str = NAME) -> Path | None:
 
 
 def builtin_model_path(name: str | None = None) -> Path:
-    """Return the file of a model.
-
-    Args:
-        name: one of :data:`FILES`; the first that there is if None.
-
-    Raises:
-        FileNotFoundError: if this installation has none.
-    """
+    """Return the file of a model."""
     for wanted in FILES if name is None else (name,):
         path = find_builtin_model(wanted)
         if path is not None:

@@ -90,23 +90,7 @@ def name_network(network: MaskNetwork) -> str:
 def load_frozen(
     network: str, backbone: str, weights: str = "", dtype: str = "float32", **options: Any
 ) -> tuple[nn.Module | None, dict[str, Any]]:
-    """Make the backbone of a network, if it has one, and load what stays frozen of it.
-
-    Args:
-        network: one of ``networks.names.NETWORKS``.
-        backbone: name of the backbone, or ``networks.names.NO_BACKBONE``.
-        weights: see ``load_backbone``.
-        dtype: see ``load_backbone``.
-        options: choice of features, see ``load_backbone``.
-
-    Returns:
-        The module, ``None`` without a backbone; and its parameters, none where the network trains
-        them itself.
-
-    Raises:
-        ValueError: if the network has no backbone and one is given, or as ``load_backbone`` raises.
-        FileNotFoundError: if the weights cannot be had.
-    """
+    """Make the backbone of a network, if it has one, and load what stays frozen of it."""
     if network == UNET:
         if backbone != NO_BACKBONE or weights:
             raise ValueError(f"{network} has no backbone: leave out {weights or backbone}")

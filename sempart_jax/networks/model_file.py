@@ -89,19 +89,9 @@ def describe(network: TrainedNetwork) -> Description:
 def read_model(
     path: str | os.PathLike[str], weights: str | os.PathLike[str] | None = None
 ) -> TrainedNetwork:
-    """Read a network that :func:`write_model` has written.
+    """Read a network that :func:`write_model` has written, see ``runs.load_network``.
 
-    Args:
-        path: the file.
-        weights: file of the backbone's weights for a file without backbone; without it they are
-            loaded, and if need be downloaded, by the backbone's name. Where they are not those
-            that the head was trained on, a warning says so.
-
-    Raises:
-        FileNotFoundError: if there is no such file, or the backbone's weights cannot be had.
-        ModuleNotFoundError: if the weights are a PyTorch file, and PyTorch is not installed.
-        ValueError: if the file is damaged, of another version, or holds no head; if its tensors are
-            not those of its network (all are named); or if there are two backbones.
+    Warns where the weights of the backbone are not those that the head was trained on.
     """
     path = Path(path)
     description = read_description(path)

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -109,14 +109,7 @@ def write_tensors(
     tensors: Mapping[str, Any],
     dtype: str = "float32",
 ) -> None:
-    """Write a model file; it is whole or as before.
-
-    Args:
-        path: file to write, ending in ``.safetensors``.
-        description: what the tensors belong to.
-        tensors: arrays by name, see ``tensor_tree.flatten``.
-        dtype: ``float32``, or ``bfloat16`` for half the size. Vectors (biases, norms, running
-            averages) stay float32: they are less than a hundredth of the numbers.
+    """Write a model file, see ``model_file.write_model``; it is whole or as before.
 
     Raises:
         ValueError: if the file's name ends otherwise, the type is unknown, or tensors have names
@@ -153,15 +146,7 @@ def is_model_file(path: str | os.PathLike[str]) -> bool:
 
 
 def read_description(path: str | os.PathLike[str]) -> Description:
-    """Read what the tensors of a model file belong to.
-
-    Args:
-        path: the file.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if it is damaged, no model file, of another version, or lacks a field.
-    """
+    """Read what the tensors of a model file belong to."""
     path = Path(path)
     metadata = _metadata(path)
     if metadata.get("format") != FORMAT:
@@ -175,22 +160,11 @@ def read_description(path: str | os.PathLike[str]) -> Description:
             f"{path} has the format version {version}, and this program reads {VERSION}: install "
             "the sempart_jax that wrote it, or a newer one"
         )
-    parsers: dict[str, Callable[[str], Any]] = {
-        "patch_size": int,
-        "short_side": int,
-        "filter_radius": int,
-        "filter_eps": float,
-        "queries": int,
-        "decoder_layers": int,
-        "head_channels": int,
-        "position_directions": int,
-        "unet_channels": int,
-        "foreground_chosen": _truth,
-    }
+    parse: dict[Any, Any] = {str: str, int: int, float: float, bool: _truth}
     try:
         return Description(
             **{
-                field.name: parsers.get(field.name, str)(metadata[field.name])
+                field.name: parse[field.type](metadata[field.name])
                 for field in dataclasses.fields(Description)
                 if field.name in metadata or field.name not in LATER_FIELDS
             }

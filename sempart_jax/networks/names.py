@@ -109,11 +109,7 @@ BACKBONES: Mapping[str, Architecture] = {
 
 
 def check_backbone(name: str) -> None:
-    """Refuse a name that is neither in :data:`BACKBONES` nor ``handcrafted`` nor ``vit``.
-
-    Raises:
-        ValueError: as said.
-    """
+    """Refuse a name that is neither in :data:`BACKBONES` nor ``handcrafted`` nor ``vit``."""
     known = [*BACKBONES, ANY_VIT, HANDCRAFTED]
     if name not in known:
         raise ValueError(f"unknown backbone {name!r}: choose one of {', '.join(known)}")

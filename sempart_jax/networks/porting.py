@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from sempart_jax.kernels.tensor_tree import tensor_problems, unflatten
 from sempart_jax.networks.backbone_names import source_name, to_original_names
 from sempart_jax.two_tricks.vit import (
     LEARNED,
@@ -137,62 +138,18 @@ def _port(
     what: str,
     sources: Mapping[str, str] = MappingProxyType({}),
 ) -> dict[str, Any]:
-    _check(state_dict, tensors, what, sources)
-    tree: dict[str, Any] = {}
-    for name, (path, _, convert) in tensors.items():
-        *parents, leaf = path.split("/")
-        node = tree
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = jnp.asarray(convert(np.asarray(state_dict[name], np.float32)))
-    return tree
-
-
-def _check(
-    state_dict: Mapping[str, np.ndarray],
-    tensors: Mapping[str, _Tensor],
-    what: str,
-    sources: Mapping[str, str],
-) -> None:
-    """Raise one error that names everything wrong, so that a file is judged in one go."""
+    shapes = {name: tensor.shape for name, tensor in tensors.items()}
 
     def called(name: str) -> str:
         return sources.get(name) or source_name(name, sources)
 
-    missing = [f"{called(name)} {t.shape}" for name, t in tensors.items() if name not in state_dict]
-    extra = [
-        f"{called(name)} {np.shape(t)}" for name, t in state_dict.items() if name not in tensors
-    ]
-    present = [name for name in tensors if name in state_dict]
-    misshapen = [
-        f"{called(name)}: expected {tensors[name].shape}, found {np.shape(state_dict[name])}"
-        for name in present
-        if np.shape(state_dict[name]) != tensors[name].shape
-    ]
-    infinite = [
-        called(name)
-        for name in present
-        if not np.isfinite(np.asarray(state_dict[name], np.float32)).all()
-    ]
-    negative = [
-        called(name)
-        for name in present
-        if name.endswith(".running_var")
-        and name not in infinite
-        and np.any(np.asarray(state_dict[name]) < 0)
-    ]
-    problems = {
-        "missing": missing,
-        "not known": extra,
-        "of another shape": misshapen,
-        "with NaN or infinity": infinite,
-        "of negative variances": negative,
+    if problems := tensor_problems(state_dict, shapes, called):
+        raise ValueError(f"the weights are not those of a {what}; tensors\n{problems}")
+    flat = {
+        tensor.path: jnp.asarray(tensor.convert(np.asarray(state_dict[name], np.float32)))
+        for name, tensor in tensors.items()
     }
-    if any(problems.values()):
-        listing = "\n".join(
-            f"  {kind}: {'; '.join(names)}" for kind, names in problems.items() if names
-        )
-        raise ValueError(f"the weights are not those of a {what}; tensors\n{listing}")
+    return unflatten(flat, "")
 
 
 def _infer_vit(shapes: Mapping[str, tuple[int, ...]], num_heads: int | None) -> VisionTransformer:

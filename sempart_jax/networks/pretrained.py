@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from absl import logging
 from jax.typing import DTypeLike
 
@@ -21,12 +22,10 @@ from sempart_jax.networks.model_format import (
     read_tensors,
 )
 from sempart_jax.networks.names import ANY_VIT, BACKBONES
-from sempart_jax.networks.porting import HEAD_SIZE, make_vit, port_head, port_vit
+from sempart_jax.networks.porting import HEAD_SIZE, make_vit
 from sempart_jax.networks.released import describe_vit, is_of, read_released_vit
 from sempart_jax.networks.weight_files import INDEX_SUFFIX, shard_names
 from sempart_jax.two_tricks.vit import VisionTransformer
-
-__all__ = ["HUB_REPOSITORIES", "load_backbone_params", "port_head", "port_vit"]
 
 HUB_REPOSITORIES: Mapping[str, str] = {
     "dino_vits8": "timm/vit_small_patch8_224.dino",
@@ -64,15 +63,7 @@ class DownloadError(FileNotFoundError):
 
 
 def create_backbone(name: str, dtype: DTypeLike = jnp.float32) -> VisionTransformer:
-    """Return the module of a backbone in ``BACKBONES``.
-
-    Args:
-        name: one of the names in ``BACKBONES``.
-        dtype: type of the matrix products, float32 or bfloat16.
-
-    Raises:
-        ValueError: there is no such backbone.
-    """
+    """Return the module of a backbone in ``BACKBONES``."""
     if name not in BACKBONES:
         raise ValueError(f"unknown backbone {name!r}: choose one of {', '.join(BACKBONES)}")
     return VisionTransformer(**dataclasses.asdict(BACKBONES[name]), dtype=dtype)
@@ -124,20 +115,7 @@ def load_backbone_params(
 def load_any_vit(
     weights: str | os.PathLike[str] | None, cache_dir: str | Path | None = None
 ) -> tuple[VisionTransformer, dict[str, Any]]:
-    """Load a vision transformer whose shape is read off its weights.
-
-    Args:
-        weights: see :func:`load_backbone_params`; needed.
-        cache_dir: folder of the download cache instead of the hub's own.
-
-    Returns:
-        The module and its parameters.
-
-    Raises:
-        FileNotFoundError: the file is not there, could not be had, or is not named.
-        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
-        ValueError: the file is no weight file, or holds no vision transformer of this family.
-    """
+    """Load a vision transformer whose shape is read off its weights."""
     path = find_weights(ANY_VIT, weights, cache_dir)
     if not is_model_file(path):
         module, params = read_released_vit(path)
@@ -156,12 +134,7 @@ def load_any_vit(
                 f"{path} holds a vision transformer of width {module.width}, which heads of "
                 f"{HEAD_SIZE} channels do not divide: name its backbone instead of {ANY_VIT!r}"
             )
-        shapes = _shapes(module)
-        tensors = flatten(params, BACKBONE)
-        position = f"{BACKBONE}position_embedding"
-        if position in tensors and position in shapes:
-            shapes[position] = _square_grid(shapes[position], tensors[position].shape)
-        check_tensors(path, tensors, shapes, "a vision transformer")
+        _check_own(path, flatten(params, BACKBONE), module, "a vision transformer")
     return module.clone(features="tokens" if module.layer_scale else "keys"), params
 
 
@@ -208,25 +181,23 @@ def _read_own(name: str, path: Path) -> dict[str, Any]:
     if held != name or not tensors:
         found = f"the backbone {held!r}" if tensors else f"a head for {held!r} and no backbone"
         raise ValueError(f"{path} holds {found}, but {name!r} is wanted: name another file")
-    shapes = _shapes(create_backbone(name))
-    position = f"{BACKBONE}position_embedding"
-    if position in tensors:
-        shapes[position] = _square_grid(shapes[position], tensors[position].shape)
-    check_tensors(path, tensors, shapes, f"the backbone {name!r}")
+    _check_own(path, tensors, create_backbone(name), f"the backbone {name!r}")
     return unflatten(tensors, BACKBONE)
 
 
-def _square_grid(expected: tuple[int, ...], found: tuple[int, ...]) -> tuple[int, ...]:
-    """Accept a position embedding of any square grid, for it is resampled."""
-    rows = found[1] if len(found) == 3 else 0
-    is_square = rows > 1 and math.isqrt(rows - 1) ** 2 == rows - 1
-    return (expected[0], rows, expected[2]) if is_square else expected
-
-
-def _shapes(module: VisionTransformer) -> dict[str, tuple[int, ...]]:
+def _check_own(
+    path: Path, tensors: Mapping[str, np.ndarray], module: VisionTransformer, what: str
+) -> None:
+    """Check tensors of a model file; a position embedding may have any square grid."""
     side = module.patch_size
     variables = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))
-    return {key: leaf.shape for key, leaf in flatten(variables["params"], BACKBONE).items()}
+    shapes = {name: leaf.shape for name, leaf in flatten(variables["params"], BACKBONE).items()}
+    position = f"{BACKBONE}position_embedding"
+    found = tensors[position].shape if position in tensors else ()
+    if len(found) == 3 and found[1] > 1 and math.isqrt(found[1] - 1) ** 2 == found[1] - 1:
+        # It is resampled.
+        shapes |= {n: (s[0], found[1], s[2]) for n, s in shapes.items() if n == position}
+    check_tensors(path, tensors, shapes, what)
 
 
 def _download(name: str, repository: str | None, cache_dir: str | Path | None) -> Path:

@@ -18,19 +18,7 @@ from sempart_jax.two_tricks.vit import MLP_RATIO, VisionTransformer
 
 
 def read_released_head(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read the released head.
-
-    Args:
-        path: ``.pth``, ``.npz`` or ``.safetensors``; see ``weight_files.read_state_dict``.
-
-    Returns:
-        ``{"params", "batch_stats"}`` of ``SegmentationHead``.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
-        ValueError: the file is damaged or of another kind, or its tensors are not the head's.
-    """
+    """Read the released head; raises what ``read_state_dict`` raises, ValueError if it is none."""
     state_dict = read_state_dict(path)
     if _is_vit(state_dict) and not _is_head(state_dict):
         raise ValueError(
@@ -48,21 +36,7 @@ def read_released_head(path: str | os.PathLike[str]) -> dict[str, Any]:
 def read_released_vit(
     path: str | os.PathLike[str], num_heads: int | None = None
 ) -> tuple[VisionTransformer, dict[str, Any]]:
-    """Read a vision transformer, without the projection head beside it.
-
-    Args:
-        path: ``.pth``, ``.npz`` or ``.safetensors``; see ``weight_files.read_state_dict``.
-        num_heads: see ``porting.port_backbone``.
-
-    Returns:
-        The module and its parameters.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
-        ValueError: the file is damaged or of another kind, or its tensors are not those of a vision
-            transformer.
-    """
+    """Read a vision transformer, without the projection head beside it; raises as for a head."""
     state_dict = drop_projection_head(read_state_dict(path))
     if _is_head(state_dict) and not _is_vit(state_dict):
         raise ValueError(f"{path} holds a segmentation head where weights of a backbone are wanted")
@@ -75,19 +49,7 @@ def read_released_vit(
 
 
 def read_found_decoder(path: str | os.PathLike[str]) -> tuple[np.ndarray, float]:
-    """Read the decoder released with FOUND (arXiv 2212.07834), a 1x1 convolution.
-
-    Args:
-        path: ``.pt``, ``.npz`` or ``.safetensors``; see ``weight_files.read_state_dict``.
-
-    Returns:
-        Kernel ``[D]``, float32, and bias.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ModuleNotFoundError: a PyTorch file, and PyTorch is not installed.
-        ValueError: the file is damaged, or its tensors are not the decoder's or not finite.
-    """
+    """Read the decoder released with FOUND (arXiv 2212.07834): kernel ``[D]`` and bias."""
     tensors = read_state_dict(path)
     kernel, bias = (tensors.get(f"decoder.{name}") for name in ("weight", "bias"))
     if kernel is None or bias is None or kernel.shape != (1, kernel.size, 1, 1) or bias.size != 1:

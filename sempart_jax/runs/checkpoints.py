@@ -8,13 +8,13 @@ flipped bit.
 """
 
 import dataclasses
+import json
 import os
 import re
 import shutil
-import tempfile
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar, runtime_checkable
 
@@ -26,11 +26,10 @@ from absl import logging
 from sempart_jax.host.errors import WriteError, writing
 from sempart_jax.kernels.tensor_tree import fingerprint_params
 
-_FINGERPRINTS = "fingerprints"
-_WHOLE_FINGERPRINT = "fingerprint"
-"""Of the whole state: older checkpoints have it instead."""
-_UNFINISHED = "*.orbax-checkpoint-tmp"
-"""What orbax calls a checkpoint that is not complete."""
+_FINGERPRINTS, _SCORE = "fingerprints", "score"
+_ARRAYS, _DESCRIPTION, _UNFINISHED = "default", "_CHECKPOINT_METADATA", ".orbax-checkpoint-tmp"
+"""What orbax calls them."""
+_LONGEST_REASON = 200
 
 
 @runtime_checkable
@@ -45,7 +44,6 @@ class SteppedState(Protocol):
 
 
 State = TypeVar("State", bound=SteppedState)
-Tree = TypeVar("Tree")
 
 
 class DamagedCheckpointError(ValueError):
@@ -75,55 +73,25 @@ class Checkpoints:
             name: directory below ``workdir``.
             keep: number of checkpoints that stay.
             best: keep those of the highest score instead of the newest.
-            read_only: touch nothing. Otherwise the directory is made if absent, and what a killed
-                process has left unfinished is removed.
+            read_only: touch nothing. Otherwise the directory is made if absent, what a killed
+                process has left unfinished is removed, and one of the best that has lost its score
+                is renamed ``<step>.damaged``, with a warning.
 
         Raises:
-            DamagedCheckpointError: if what orbax notes of checkpoints cannot be read: of any where
-                nothing may be touched, otherwise of all. Where some are good, damaged ones are
-                renamed ``<step>.damaged``, with a warning.
             WriteError: if the directory cannot be made.
         """
         self.directory = Path(workdir).resolve() / name
-        self._best = best
+        self._best, self._keep, self._read_only = best, keep, read_only
+        self._being_written: int | None = None
         if not read_only:
             with writing(self.directory):
                 self.directory.mkdir(parents=True, exist_ok=True)
-                for unfinished in self.directory.glob(_UNFINISHED):
+                for unfinished in self.directory.glob(f"*{_UNFINISHED}*"):
                     shutil.rmtree(unfinished)
-        self._keep = keep
-        try:
-            self._manager = self._open(self.directory)
-        except UNLISTED_ERRORS as error:
-            self._tell_or_set_aside(error, read_only=read_only)
-            self._manager = self._open(self.directory)
-
-    def _open(self, directory: Path) -> ocp.CheckpointManager:
-        return ocp.CheckpointManager(
-            directory,
-            item_handlers=ocp.StandardCheckpointHandler(),
-            options=ocp.CheckpointManagerOptions(
-                max_to_keep=self._keep,
-                best_fn=(lambda metrics: metrics["score"]) if self._best else None,
-                best_mode="max",
-                create=False,  # orbax would have all processes do it together
-                enable_async_checkpointing=True,
-                multiprocessing_options=_this_process(),
-            ),
+                self._set_aside_without_score()
+        self._writer = ocp.AsyncCheckpointer(
+            ocp.CompositeCheckpointHandler(_ARRAYS), multiprocessing_options=_this_process()
         )
-
-    def _tell_or_set_aside(self, error: Exception, *, read_only: bool) -> None:
-        """Find which checkpoints orbax cannot list; rename them if others are left."""
-        steps = [int(path.name) for path in self.directory.iterdir() if path.name.isdecimal()]
-        damaged = unlisted_steps(self.directory, steps, self._open)
-        if read_only or not damaged or len(damaged) == len(steps):
-            listed = "\n  ".join(damaged.values()) or one_line(error)
-            raise DamagedCheckpointError(
-                f"a checkpoint has lost its score or its description:\n  {listed}\n"
-                "Restore it from a backup, or move it away."
-            ) from error
-        for step, reason in damaged.items():
-            logging.warning("%s. Renamed to %s", reason, move_aside(self.directory / str(step)))
 
     def __enter__(self) -> "Checkpoints":
         """Return self."""
@@ -135,20 +103,17 @@ class Checkpoints:
         error: BaseException | None,
         traceback: types.TracebackType | None,
     ) -> None:
-        """Wait for pending writes and close.
-
-        Raises:
-            WriteError: if a write has failed, unless there is an error already.
-        """
+        """Wait for pending writes and close."""
         # Of two errors the first is told: it is why the run ends.
         with suppress(WriteError) if error else nullcontext(), self._writing():
-            self._manager.close()
+            self._writer.close()
+            self._remove_all_but(self._keep)
 
     @property
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint that is complete or being written, or ``None``."""
-        step: int | None = self._manager.latest_step()
-        return step
+        being_written = [] if self._being_written is None else [self._being_written]
+        return max([*self._steps(), *being_written], default=None)
 
     def save(self, state: SteppedState, score: float | None = None) -> None:
         """Start to write a state, after the one before is complete; training may go on at once.
@@ -160,33 +125,30 @@ class Checkpoints:
         Raises:
             WriteError: if this state or the one before cannot be written. Older checkpoints stay.
         """
+        self.wait()
         step = int(state.step)
-        if step in self._manager.all_steps():
+        if step in self._steps():
             return
         with self._writing():
             # Or orbax would make it again, with nothing else of the run beside it.
             if not self.directory.is_dir():
                 raise FileNotFoundError("the directory has been removed")
+            # With the new one they are as many as stay, but there is always one that is complete.
+            self._remove_all_but(max(1, self._keep - 1))
             state = jax.device_get(state)
-            self._manager.save(
-                step,
-                args=ocp.args.StandardSave(state),
-                metrics=None if score is None else {"score": score},
-                custom_metadata={
-                    _FINGERPRINTS: {
-                        name: fingerprint_params(field) for name, field in _fields(state).items()
-                    }
-                },
+            fingerprints = {name: fingerprint_params(field) for name, field in vars(state).items()}
+            self._being_written = step
+            self._writer.save(
+                self.directory / str(step),
+                args=ocp.args.Composite(**{_ARRAYS: ocp.args.StandardSave(state)}),
+                custom_metadata={_FINGERPRINTS: fingerprints, _SCORE: score},
             )
 
     def wait(self) -> None:
-        """Wait until all is written.
-
-        Raises:
-            WriteError: if it cannot be written.
-        """
+        """Wait until all is written."""
         with self._writing():
-            self._manager.wait_until_finished()
+            self._writer.wait_until_finished()
+        self._being_written = None
 
     def resume(self, like: State) -> State | None:
         """Read the newest checkpoint that is not damaged.
@@ -205,14 +167,14 @@ class Checkpoints:
             WriteError: if a damaged one cannot be renamed.
         """
         damaged: dict[int, str] = {}
-        for step in sorted(self._manager.all_steps(), reverse=True):
+        for step in reversed(self._steps()):
             try:
                 state = self.restore(like, step)
             except DamagedCheckpointError as error:
                 damaged[step] = str(error)
                 continue
             for newer, reason in damaged.items():
-                aside = self._set_aside(newer)
+                aside = move_aside(self.directory / str(newer))
                 logging.warning("%s. Renamed to %s; continuing from step %d", reason, aside, step)
             return state
         if damaged:
@@ -224,30 +186,9 @@ class Checkpoints:
         return None
 
     def restore(self, like: State, step: int | None = None) -> State:
-        """Read a checkpoint.
-
-        Args:
-            like: state of the same structure and shapes, such as a fresh one.
-            step: which; by default the newest, or the best where the best are kept.
-
-        Returns:
-            State on the host.
-
-        Raises:
-            FileNotFoundError: if there is no such checkpoint.
-            DamagedCheckpointError: if it does not hold what was saved. One from before there were
-                fingerprints is only noticed where its files cannot be read.
-        """
-        step = self._existing(step)
-        abstract = jax.tree.map(np.asarray, jax.device_get(like))
-
-        def read() -> State:
-            state: State = self._manager.restore(step, args=ocp.args.StandardRestore(abstract))
-            return state
-
-        state, fingerprints = self._read(step, read)
-        self._check(step, {_WHOLE_FINGERPRINT: state, **_fields(state)}, fingerprints)
-        return state
+        """Read a checkpoint as a whole, see :meth:`restore_fields`."""
+        _, fields = self.restore_fields(vars(like), step)
+        return dataclasses.replace(like, **fields)
 
     def restore_fields(
         self, shapes: Mapping[str, Any], step: int | None = None
@@ -272,76 +213,88 @@ class Checkpoints:
             name: jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
             for name, tree in shapes.items()
         }
-
-        def read() -> dict[str, Any]:
-            handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_this_process())
-            folder = self._manager.directory / str(step) / "default"
+        arguments = ocp.args.PyTreeRestore(
+            item=abstract,
+            restore_args=jax.tree.map(
+                lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype), abstract
+            ),
+            partial_restore=True,
+        )
+        handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=_this_process())
+        folder = self.directory / str(step) / _ARRAYS
+        try:
+            fingerprints = dict(self._noted(step).get(_FINGERPRINTS, {}))
             stored = handler.metadata(folder).tree
             # Orbax leaves an array as it is asked for where there is none of its name.
             if _shapes({name: stored[name] for name in abstract}) != _shapes(abstract):
                 raise ValueError("its arrays do not match the network")
-            arguments = ocp.args.PyTreeRestore(
-                item=abstract,
-                restore_args=jax.tree.map(
-                    lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray, dtype=leaf.dtype),
-                    abstract,
-                ),
-                partial_restore=True,
-            )
-            return dict(handler.restore(folder, args=arguments))
-
-        fields, fingerprints = self._read(step, read)
-        self._check(step, fields, fingerprints)
-        return step, fields
-
-    def _existing(self, step: int | None) -> int:
-        if step is None:
-            step = self._best_step() if self._best else self.latest_step
-        if step is None or step not in self._manager.all_steps():
-            wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
-            raise FileNotFoundError(f"{wanted} in {self.directory}")
-        return step
-
-    def _read(self, step: int, read: Callable[[], Tree]) -> tuple[Tree, dict[str, str]]:
-        """Read what is asked for, and the fingerprints of all that was saved."""
-        try:
-            description = self._manager.metadata(step)
-            restored = read()
-            noted = description.custom_metadata or {}
-            fingerprints = dict(noted.get(_FINGERPRINTS, {}))
-            if _WHOLE_FINGERPRINT in noted:
-                fingerprints[_WHOLE_FINGERPRINT] = noted[_WHOLE_FINGERPRINT]
+            fields = dict(handler.restore(folder, args=arguments))
         except MemoryError:
             raise
         # Of damaged files orbax raises whatever stumbles over them first.
         except Exception as error:
             raise self._damaged(step, one_line(error)) from error
-        if description.init_timestamp_nsecs is None:
-            raise self._damaged(step, "its metadata is missing or truncated")
-        return restored, fingerprints
-
-    def _check(self, step: int, read: Mapping[str, Any], fingerprints: Mapping[str, str]) -> None:
-        for name in read.keys() & fingerprints.keys():
-            if fingerprint_params(read[name]) != fingerprints[name]:
+        for name in fields.keys() & fingerprints.keys():
+            if fingerprint_params(fields[name]) != fingerprints[name]:
                 raise self._damaged(step, "its contents have changed since it was saved")
+        return step, fields
+
+    def _steps(self) -> list[int]:
+        """Steps of the complete checkpoints, in order."""
+        if not self.directory.is_dir():
+            return []
+        return sorted(int(path.name) for path in self.directory.iterdir() if path.name.isdecimal())
+
+    def _existing(self, step: int | None) -> int:
+        steps = self._steps()
+        if step is None and steps:
+            step = max(steps, key=self._rank)
+        if step is None or step not in steps:
+            wanted = "no checkpoint" if step is None else f"no checkpoint of step {step}"
+            raise FileNotFoundError(f"{wanted} in {self.directory}")
+        return step
+
+    def _rank(self, step: int) -> tuple[float, int]:
+        """By what a checkpoint stays, and is taken; DamagedCheckpointError if that is lost."""
+        if not self._best:
+            return 0.0, step
+        # Where older checkpoints have it.
+        own = self.directory / str(step) / "metrics" / "metrics"
+        try:
+            noted = json.loads(own.read_text()) if own.exists() else self._noted(step)
+            return float(noted[_SCORE]), step
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise self._damaged(
+                step, f"it has lost its score. Choose a checkpoint in {self.directory} yourself"
+            ) from error
+
+    def _noted(self, step: int) -> dict[str, Any]:
+        """Read what was noted of a checkpoint beside its arrays."""
+        try:
+            path = self.directory / str(step) / _DESCRIPTION
+            noted = json.loads(path.read_text())["custom_metadata"]
+            return {} if noted is None else dict(noted.items())
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError("its metadata is missing or damaged") from error
+
+    def _set_aside_without_score(self) -> None:
+        for step in self._steps():
+            try:
+                self._rank(step)
+            except DamagedCheckpointError as error:
+                aside = move_aside(self.directory / str(step))
+                logging.warning("%s. Renamed to %s", error, aside)
+
+    def _remove_all_but(self, count: int) -> None:
+        if not self._read_only:
+            for step in sorted(self._steps(), key=self._rank)[:-count]:
+                # Half a checkpoint would be a damaged one.
+                removed = self.directory / f"{step}{_UNFINISHED}"
+                (self.directory / str(step)).rename(removed)
+                shutil.rmtree(removed)
 
     def _damaged(self, step: int, reason: str) -> DamagedCheckpointError:
         return DamagedCheckpointError(f"{self.directory / str(step)} is damaged: {reason}")
-
-    def _best_step(self) -> int | None:
-        for step in self._manager.all_steps():
-            if not self._manager.metrics(step):
-                raise DamagedCheckpointError(
-                    f"{self.directory / str(step)} is damaged: it has lost its score. Choose a "
-                    f"checkpoint in {self.directory} yourself"
-                )
-        best: int | None = self._manager.best_step()
-        return best
-
-    def _set_aside(self, step: int) -> Path:
-        aside = move_aside(self.directory / str(step))
-        self._manager.reload()
-        return aside
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
@@ -349,6 +302,8 @@ class Checkpoints:
         with writing(self.directory):
             try:
                 yield
+            except DamagedCheckpointError:
+                raise
             except ValueError as error:
                 raise WriteError(f"cannot write {self.directory}: {one_line(error)}") from error
 
@@ -359,61 +314,17 @@ def _this_process() -> ocp.options.MultiprocessingOptions:
     return ocp.options.MultiprocessingOptions(primary_host=process, active_processes={process})
 
 
-def _fields(state: SteppedState) -> dict[str, Any]:
-    return {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
-
-
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
     leaves = jax.tree_util.tree_leaves_with_path(tree)
-    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
-
-
-UNLISTED_ERRORS = (ValueError, KeyError, TypeError)
-"""What orbax raises over a checkpoint whose score or description is damaged."""
-
-_LONGEST_REASON = 200
-
-
-def unlisted_steps(
-    directory: Path,
-    steps: Sequence[int],
-    open_manager: Callable[[Path], AbstractContextManager[object]],
-) -> dict[int, str]:
-    """Find the checkpoints that orbax cannot list; it lists none then, and names none.
-
-    Args:
-        directory: holds them.
-        steps: those that are there.
-        open_manager: opens a directory of checkpoints by orbax.
-
-    Returns:
-        What is wrong with each damaged one, by its step.
-    """
-    damaged = {}
-    for step in steps:
-        # With each alone orbax does what it does with all.
-        with tempfile.TemporaryDirectory() as folder:
-            (Path(folder) / str(step)).symlink_to(directory / str(step))
-            try:
-                with open_manager(Path(folder)):
-                    pass
-            except UNLISTED_ERRORS as error:
-                damaged[step] = f"{directory / str(step)} is damaged: {one_line(error)}"
-    return damaged
+    # Orbax has named tuples as dicts, and other ones as lists.
+    return {
+        jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+        for path, leaf in leaves
+    }
 
 
 def move_aside(path: Path) -> Path:
-    """Rename a damaged checkpoint.
-
-    Args:
-        path: the checkpoint.
-
-    Returns:
-        Its new name.
-
-    Raises:
-        WriteError: if it cannot be renamed.
-    """
+    """Rename a damaged checkpoint."""
     aside, count = path.with_name(f"{path.name}.damaged"), 1
     while aside.exists():
         count += 1

@@ -54,15 +54,7 @@ def default_config() -> ConfigDict:
     config.data.resize_size = 355  # short side before the random crop
     config.pseudo_masks = ""  # folder that segment has written for these images; selfmask and unet
 
-    config.augmentation = ConfigDict()
     config.augmentation.enabled = True
-    config.augmentation.flip_probability = 0.5
-    config.augmentation.jitter_probability = 0.8
-    config.augmentation.brightness = 0.4
-    config.augmentation.contrast = 0.4
-    config.augmentation.saturation = 0.2
-    config.augmentation.hue = 0.1
-    config.augmentation.grayscale_probability = 0.2
     config.augmentation.blur_probability = 0.0
     config.augmentation.smallest_scale = 1.0  # below: images shrink at random, in their mean colour
 
@@ -120,10 +112,7 @@ def default_config() -> ConfigDict:
     config.optimizer.decay_power = 0.9  # of polynomial
     config.optimizer.average_decay = 0.0  # above: prediction takes an average of the weights
 
-    config.validation = ConfigDict()
-    config.validation.images = ""  # folder; empty: no validation, the last checkpoint is the result
-    config.validation.masks = ""
-    config.validation.every_steps = 0  # 0: before the first and after the last step
+    # Without validation the last checkpoint is the result.
     config.validation.foreground_rule = "batch"  # or image, none: see evaluation/protocols.py
 
     config.health.lowest_mean_mask = 0.01  # below or above these, a step shows a collapse
@@ -166,8 +155,6 @@ def check_config(config: ConfigDict) -> None:
     require = checks.require
     checks.at_least(
         1,
-        "data.image_size",
-        "data.resize_size",
         "selfmask.queries",
         "selfmask.decoder_layers",
         "unet.channels",
@@ -176,7 +163,6 @@ def check_config(config: ConfigDict) -> None:
     checks.at_least(
         0,
         "loss.consistency_warmup_steps",
-        "validation.every_steps",
         "guided_filter.radius",
         "found.background_steps",
         "found.refinement_weight",
@@ -190,9 +176,6 @@ def check_config(config: ConfigDict) -> None:
         "optimizer.decay_steps",
         "optimizer.decay_power",
         "optimizer.weight_decay",
-        "augmentation.brightness",
-        "augmentation.contrast",
-        "augmentation.saturation",
         *(f"loss.weights.{name}" for name in config.loss.weights),
     )
     checks.above_zero(
@@ -203,9 +186,6 @@ def check_config(config: ConfigDict) -> None:
         "optimizer.eps",
     )
     checks.fractions(
-        "augmentation.flip_probability",
-        "augmentation.jitter_probability",
-        "augmentation.grayscale_probability",
         "augmentation.blur_probability",
         "health.lowest_mean_mask",
         "health.highest_mean_mask",
@@ -218,7 +198,6 @@ def check_config(config: ConfigDict) -> None:
     for field in ("optimizer.b1", "optimizer.b2", "optimizer.average_decay"):
         value = config.optimizer[field.removeprefix("optimizer.")]
         require(field, 0 <= value < 1, "at least 0 and below 1")
-    require("augmentation.hue", 0 <= config.augmentation.hue <= 0.5, "between 0 and 0.5")
     scale = config.augmentation.smallest_scale
     require("augmentation.smallest_scale", 0 < scale <= 1, "above 0 and at most 1")
     require("found.tau", -1 <= config.found.tau < 1, "at least -1 and below 1")
@@ -277,16 +256,6 @@ def check_config(config: ConfigDict) -> None:
     require("loss.eps", config.loss.eps < 0.5, "below 0.5")
     require("multiscale.crop_fraction", 0 < config.multiscale.crop_fraction <= 1, "in (0, 1]")
     require(
-        "data.resize_size",
-        config.data.resize_size >= config.data.image_size,
-        f"at least data.image_size ({config.data.image_size})",
-    )
-    require(
-        "validation.masks",
-        bool(config.validation.images) == bool(config.validation.masks),
-        "set if and only if config.validation.images is",
-    )
-    require(
         "validation.foreground_rule",
         config.validation.foreground_rule in FOREGROUND_RULES,
         f"one of {FOREGROUND_RULES}",
@@ -297,15 +266,7 @@ def check_config(config: ConfigDict) -> None:
 
 
 def resumable_fields(config: ConfigDict) -> tuple[str, ...]:
-    """Return the fields that a run may be resumed with other values of.
-
-    Args:
-        config: configuration asked for now.
-
-    Returns:
-        :data:`RESUMABLE_FIELDS`; how long the run is stands not among them where the learning rate
-        of every step follows from how many there will be.
-    """
+    """Return :data:`RESUMABLE_FIELDS`, less the length where every learning rate depends on it."""
     if config.optimizer.schedule == "polynomial" and not config.optimizer.decay_steps:
         fixed = run_config.RUN_LENGTH_FIELDS
         return tuple(field for field in RESUMABLE_FIELDS if field not in fixed)

@@ -47,15 +47,7 @@ class Experiment:
     load_encoder: Callable[[], Variables] | None = None
 
     def initial_state(self, seed: int, image_size: int) -> TrainState:
-        """Draw the state of step 0; loads, and if need be downloads, the weights of an encoder.
-
-        Args:
-            seed: seed of the first parameters.
-            image_size: side of the training images in pixels.
-
-        Raises:
-            FileNotFoundError: if the encoder's weights cannot be had.
-        """
+        """Draw the state of step 0; loads, and if need be downloads, the weights of an encoder."""
         variables = self.network.init(jax.random.key(seed), self.frozen_params, image_size)
         if self.load_encoder is not None:
             encoder = self.load_encoder()
@@ -69,11 +61,7 @@ class Experiment:
         return self._state(variables)
 
     def empty_state(self, image_size: int) -> TrainState:
-        """Return a state of zeros to read a checkpoint into.
-
-        Args:
-            image_size: side of the training images in pixels.
-        """
+        """Return a state of zeros to read a checkpoint into."""
 
         def initialise() -> TrainState:
             return self._state(self.network.init(jax.random.key(0), self.frozen_params, image_size))
@@ -86,16 +74,7 @@ class Experiment:
 
 
 def build_experiment(config: ConfigDict, last_step: int) -> Experiment:
-    """Build an experiment; loads, and if need be downloads, the weights of a frozen backbone.
-
-    Args:
-        config: checked configuration.
-        last_step: steps at the end of the run, for schedules that follow it.
-
-    Raises:
-        ValueError: as ``build_network`` raises.
-        FileNotFoundError: if the frozen backbone's weights cannot be had.
-    """
+    """Build an experiment; loads, and if need be downloads, the weights of a frozen backbone."""
     network, frozen_params = build_network(config)
 
     def load_encoder() -> Variables:

@@ -20,11 +20,7 @@ class Row(NamedTuple):
 
 
 def read_rows(path: Path) -> list[Row]:
-    """Read whole rows; lines that are none are left out, with a warning but for half a line.
-
-    Args:
-        path: ``metrics.jsonl``, which need not exist.
-    """
+    """Read whole rows; lines that are none are left out, with a warning but for half a line."""
     rows = []
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
     for number, line in enumerate(lines, 1):

@@ -9,20 +9,7 @@ from sempart_jax.two_tricks.train_step import DEVICE_AXIS
 
 
 def build_network(config: ConfigDict) -> tuple[MaskNetwork, Variables]:
-    """Build a network; loads, and if need be downloads, the weights of a frozen backbone.
-
-    Args:
-        config: checked configuration.
-
-    Returns:
-        The network, which averages batch norm over the device axis in training, and the parameters
-        that are not trained.
-
-    Raises:
-        ValueError: if the patch does not divide the image size, the network is not for this
-            backbone, or as ``load_backbone`` raises.
-        FileNotFoundError: if the frozen backbone's weights cannot be had.
-    """
+    """Build a network; loads, and if need be downloads, the weights of a frozen backbone."""
     if config.network != SEMPART and config.backbone.name == HANDCRAFTED:
         raise ValueError(
             f"config.network={config.network} needs a vision transformer, which the handcrafted "

@@ -44,11 +44,7 @@ PATH_FIELDS = (
 
 
 def run_config(task: str) -> ConfigDict:
-    """Return the fields that every run has, with their defaults.
-
-    Args:
-        task: what is trained, in a word; runs of different tasks are told apart by it.
-    """
+    """Return the fields that every run has, with their defaults."""
     config = ConfigDict()
     config.task = task
     config.seed = 0
@@ -69,6 +65,20 @@ def run_config(task: str) -> ConfigDict:
     config.data = ConfigDict()
     config.data.train = "data/DUTS"  # any folder of images, or DUTS as its authors lay it out
     config.data.workers = 0  # processes; 0: threads of this one
+
+    config.augmentation = ConfigDict()
+    config.augmentation.flip_probability = 0.5
+    config.augmentation.jitter_probability = 0.8
+    config.augmentation.brightness = 0.4
+    config.augmentation.contrast = 0.4
+    config.augmentation.saturation = 0.2
+    config.augmentation.hue = 0.1
+    config.augmentation.grayscale_probability = 0.2
+
+    config.validation = ConfigDict()
+    config.validation.images = ""  # folder; empty: no validation
+    config.validation.masks = ""
+    config.validation.every_steps = 0  # 0: before the first and after the last step
 
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1000
@@ -96,13 +106,7 @@ class FieldChecks:
         self._problems: list[str] = []
 
     def require(self, field: str, holds: bool, wanted: str) -> None:
-        """Note a problem unless a condition holds.
-
-        Args:
-            field: dotted name.
-            holds: whether the value is good.
-            wanted: what it must be, in words.
-        """
+        """Note a problem unless a condition holds."""
         if not holds:
             value = self._lookup(field)
             self._problems.append(f"config.{field} must be {wanted}, got {value!r}")
@@ -141,12 +145,7 @@ class FieldChecks:
 
 
 def check_run_fields(config: ConfigDict, checks: FieldChecks) -> None:
-    """Check the fields of :func:`run_config`.
-
-    Args:
-        config: configuration that has them.
-        checks: what is told of them.
-    """
+    """Check the fields of :func:`run_config`."""
     checks.at_least(
         1,
         "batch_size",
@@ -164,10 +163,31 @@ def check_run_fields(config: ConfigDict, checks: FieldChecks) -> None:
         "log.panels_every_steps",
         "log.panel_images",
         "seed",
+        "validation.every_steps",
+        "augmentation.brightness",
+        "augmentation.contrast",
+        "augmentation.saturation",
+    )
+    checks.at_least(1, "data.image_size")
+    checks.fractions(
+        "augmentation.flip_probability",
+        "augmentation.jitter_probability",
+        "augmentation.grayscale_probability",
     )
     checks.finite()
     checks.require("seed", config.seed < 2**63, "below 2**63")
     checks.require("steps", bool(config.steps or config.epochs), "above 0 if config.epochs is 0")
+    checks.require("augmentation.hue", 0 <= config.augmentation.hue <= 0.5, "between 0 and 0.5")
+    checks.require(
+        "data.resize_size",
+        config.data.resize_size >= config.data.image_size,
+        f"at least data.image_size ({config.data.image_size})",
+    )
+    checks.require(
+        "validation.masks",
+        bool(config.validation.images) == bool(config.validation.masks),
+        "set if and only if config.validation.images is",
+    )
     checks.require("backbone.dtype", config.backbone.dtype in DTYPES, "'float32' or 'bfloat16'")
     unset = {"coordinator_address": "", "num_processes": 0, "process_id": -1}
     for field, value in unset.items():
@@ -188,16 +208,7 @@ def check_run_fields(config: ConfigDict, checks: FieldChecks) -> None:
 
 
 def check_task(config: ConfigDict, task: str, program: str) -> None:
-    """Refuse a configuration of another task.
-
-    Args:
-        config: any configuration of this project.
-        task: what ``program`` trains.
-        program: name of the entry point.
-
-    Raises:
-        ValueError: it is of another task.
-    """
+    """Refuse a configuration of another task."""
     if config.get("task") != task:
         raise ValueError(
             f"config.task is {config.get('task')!r}, but sempart_jax.{program} needs {task!r}: "
@@ -206,26 +217,12 @@ def check_task(config: ConfigDict, task: str, program: str) -> None:
 
 
 def last_step(config: ConfigDict, image_count: int) -> int:
-    """Return the steps at the end of a run.
-
-    Args:
-        config: configuration of the run.
-        image_count: number of training images.
-    """
+    """Return the steps at the end of a run."""
     return int(config.steps or math.ceil(config.epochs * image_count / config.batch_size))
 
 
 def changed_fields(old: ConfigDict, new: ConfigDict, resumable_fields: Container[str]) -> list[str]:
-    """Name the fields that stand against resuming a run under another configuration.
-
-    Args:
-        old: configuration that the run was started with.
-        new: configuration asked for now.
-        resumable_fields: dotted names of fields, or of groups of fields, that may differ.
-
-    Returns:
-        Lines ``field: old -> new``.
-    """
+    """List the fields that stand against resuming a run, as ``field: old -> new``."""
     before, after = flatten(old), flatten(new)
     return [
         f"{field}: {before.get(field)!r} -> {after.get(field)!r}"

@@ -151,15 +151,7 @@ def _has_checkpoints(workdir: Path) -> bool:
 
 
 def note_kept_step(workdir: str | Path, step: int) -> None:
-    """Record that a checkpoint of a step has been written.
-
-    Args:
-        workdir: directory of the run, which is registered.
-        step: step of the checkpoint.
-
-    Raises:
-        WriteError: if the directory cannot be written to, or has been removed.
-    """
+    """Record that a checkpoint of a step has been written."""
     path = Path(workdir) / "run.json"
     with writing(path):
         recorded = _read_record(Path(workdir))
@@ -170,12 +162,6 @@ def is_complete(workdir: str | Path) -> bool:
     """Say whether the last step of a run has been kept.
 
     One that was told to end has not failed, and ends as one that is complete.
-
-    Args:
-        workdir: directory of the run.
-
-    Raises:
-        ValueError: if its record is damaged.
     """
     path = Path(workdir) / "run.json"
     recorded = _read_record(Path(workdir)) if path.exists() else {}
@@ -183,14 +169,7 @@ def is_complete(workdir: str | Path) -> bool:
 
 
 def check_nothing_lost(workdir: str | Path) -> None:
-    """Refuse to start a run over that has had checkpoints.
-
-    Args:
-        workdir: directory of a registered run in which there is no checkpoint now.
-
-    Raises:
-        ResumeError: there have been some.
-    """
+    """Refuse to start a run over that has had checkpoints."""
     step = _read_record(Path(workdir)).get(_KEPT_STEP)
     if step is not None:
         raise ResumeError(

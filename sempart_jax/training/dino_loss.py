@@ -34,13 +34,7 @@ def teacher_probabilities(
     center: Float[Array, " K"],
     temperature: float | Float[Array, ""],
 ) -> Float[Array, "views B K"]:
-    """Return the targets softmax((g - c) / tau), centred and sharpened; no gradient goes through.
-
-    Args:
-        logits: of the teacher, a global view after the other.
-        center: running mean of the teacher's logits.
-        temperature: tau of the teacher.
-    """
+    """Return the targets softmax((g - c) / tau), centred and sharpened, without gradient."""
     logits = lax.stop_gradient(logits).astype(jnp.float32)
     return jax.nn.softmax((logits - center[None, None]) / temperature, axis=-1)
 
@@ -86,12 +80,7 @@ def dino_loss(
 def measure_teacher(
     logits: Float[Array, "views B K"], targets: Float[Array, "views B K"]
 ) -> TeacherStatistics:
-    """Measure how sharp the teacher is and which outputs it uses.
-
-    Args:
-        logits: of the teacher.
-        targets: its distributions, see :func:`teacher_probabilities`.
-    """
+    """Measure how sharp the teacher is and which outputs it uses."""
     return TeacherStatistics(
         # H(p) = -Σ p log p, 0 where p is 0
         entropy=jnp.mean(jnp.sum(jax.scipy.special.entr(targets), axis=-1)),
@@ -101,11 +90,7 @@ def measure_teacher(
 
 
 def mean_entropy(mean_probabilities: Float[Array, " K"]) -> Float[Array, ""]:
-    """Return the entropy of the mean distribution in nats: 0 if all images go to one output.
-
-    Args:
-        mean_probabilities: of the batch on all devices.
-    """
+    """Return the entropy of the mean distribution in nats: 0 if all images go to one output."""
     return jnp.sum(jax.scipy.special.entr(mean_probabilities))
 
 
@@ -114,11 +99,5 @@ def update_center(
     mean_logits: Float[Array, " K"],
     momentum: float = CENTER_MOMENTUM,
 ) -> Float[Array, " K"]:
-    """Move the centre towards the mean of the teacher's logits: c <- m c + (1 - m) mean(g) (Eq. 4).
-
-    Args:
-        center: so far.
-        mean_logits: of the batch on all devices.
-        momentum: m, part that stays.
-    """
+    """Move the centre to the mean of the teacher's logits: c <- m c + (1 - m) mean(g) (Eq. 4)."""
     return momentum * center + (1 - momentum) * mean_logits

@@ -60,9 +60,6 @@ def clip_each_by_norm(largest: float) -> optax.GradientTransformation:
     """Scale the gradient of each tensor that is longer down to a norm.
 
     As in the released code, by min(1, largest / (norm + 1e-6)).
-
-    Args:
-        largest: norm, positive.
     """
 
     def clip(gradient: Array) -> Array:
@@ -144,14 +141,7 @@ def warmed_up_cosine(
 def linear_warmup(
     step: Int[Array, ""], *, start: float, final: float, warmup_steps: int
 ) -> Float[Array, ""]:
-    """Go from ``start`` at step 0 to ``final`` at step ``warmup_steps - 1``, and stay there.
-
-    Args:
-        step: number of steps taken, int32.
-        start: value at step 0, unless there is no warm-up.
-        final: value after it.
-        warmup_steps: steps of the warm-up.
-    """
+    """Go from ``start`` at step 0 to ``final`` at step ``warmup_steps - 1``, and stay there."""
     # as linspace has it: a single step is the start
     fraction = jnp.clip(step.astype(jnp.float32) / max(warmup_steps - 1, 1), 0, 1)
     return jnp.where(step < warmup_steps, start + (final - start) * fraction, final)
@@ -174,22 +164,6 @@ def dino_schedules(
     """Return DINO's schedules (arXiv 2104.14294, Sec. 3.2 and Appendix C).
 
     All of them go by the step; in the released code the temperature goes by the epoch.
-
-    Args:
-        total_steps: steps of the run.
-        batch_size: images of a step on all devices; the learning rate grows with them.
-        warmup_steps: steps in which the learning rate rises from 0; DINO takes 10 epochs.
-        temperature_warmup_steps: steps in which the teacher's temperature rises.
-        learning_rate_per_256: highest learning rate for 256 images a step.
-        final_learning_rate: at the end of the run.
-        weight_decay: at the start.
-        final_weight_decay: at the end.
-        teacher_momentum: at the start; at the end it is 1.
-        teacher_temperature: after its warm-up.
-        first_teacher_temperature: at the start of it.
-
-    Raises:
-        ValueError: the warm-up is longer than the run, at the first call of the learning rate.
     """
 
     def cosine(base: float, final: float, warmup_steps: int = 0) -> Schedule:

@@ -60,14 +60,7 @@ def create_dino_state(
     *,
     seed: int,
 ) -> DinoState:
-    """Draw the state of step 0, in which the teacher is the student.
-
-    Args:
-        backbone: what is pretrained; its ``trained_grid`` is that of the global crops.
-        head: the projection head.
-        optimizer: the optimizer that the step will use.
-        seed: seed of the first parameters.
-    """
+    """Draw the state of step 0, in which the teacher is the student."""
 
     @jax.jit
     def draw(key: Array) -> Params:

@@ -112,14 +112,7 @@ def joined(
 
 
 def check_agreement(values: Mapping[str, Any]) -> None:
-    """Compare what the processes were given; every process calls it.
-
-    Args:
-        values: by name, whatever JSON can hold.
-
-    Raises:
-        ValueError: in all processes, with each value that differs, and where.
-    """
+    """Raise ValueError in all processes if they were given different values; each calls it."""
     everyone = _gather(values)
     lines = []
     for name in dict.fromkeys(name for given in everyone for name in given):

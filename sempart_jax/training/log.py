@@ -100,13 +100,7 @@ class TrainingLog:
         self._progress.update(self._batch_size)
 
     def scalars(self, step: int, values: Mapping[str, float], prefix: str = "train") -> None:
-        """Write numbers of a step.
-
-        Args:
-            step: number of the step.
-            values: numbers by name.
-            prefix: group of the numbers.
-        """
+        """Write numbers of a step."""
         row: dict[str, Any] = {"step": step}
         for name, value in values.items():
             row[f"{prefix}/{name}"] = value
@@ -142,32 +136,3 @@ class TrainingLog:
     def say(self, message: str) -> None:
         """Print a line above the progress bar."""
         self._progress.write(message)
-
-    def warn(self, message: str) -> None:
-        """Say what this process may be the only one to know."""
-        self.say(message)
-
-
-class SilentLog:
-    """Log of a process that leaves the files to another; in place of :class:`TrainingLog`."""
-
-    def __init__(self, process: int) -> None:
-        """Open nothing.
-
-        Args:
-            process: number of this process.
-        """
-        self._process = process
-
-    def advance(self) -> None:
-        """Show nothing."""
-
-    def scalars(self, step: int, values: Mapping[str, float], prefix: str = "train") -> None:
-        """Write nothing: the numbers are the same in all processes."""
-
-    def curves(self) -> None:
-        """Draw nothing, as ``scalars`` writes nothing."""
-
-    def warn(self, message: str) -> None:
-        """Say on stderr what this process may be the only one to know."""
-        print(f"process {self._process}: {message}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 import contextlib
 import glob
+import sys
 import time
 from collections.abc import Container, Iterator, Mapping
 from pathlib import Path
@@ -22,7 +23,7 @@ from sempart_jax.runs.run_config import without
 from sempart_jax.runs.run_record import check_nothing_lost, note_kept_step, register_run
 from sempart_jax.training import distributed
 from sempart_jax.training.health import START_ANEW, CollapsedRunError, UnhealthyRunError
-from sempart_jax.training.log import SilentLog, TrainingLog
+from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.task import TrainingTask
 from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.train_step import Metrics, replicate, shard, unreplicate
@@ -42,23 +43,7 @@ def registered_run(
     resumable_fields: Container[str],
     process_fields: Container[str],
 ) -> Iterator[None]:
-    """Hold the folder of a run, and check that this is the run that was begun there.
-
-    Args:
-        workdir: directory of the run; that of process 0 is the one that counts.
-        config: configuration of the run, checked.
-        fingerprints: hashes of what the configuration points to, by name.
-        last_step: steps at the end of the run.
-        default: the configuration of the task with nothing changed.
-        resumable_fields: fields that may differ when the run is resumed.
-        process_fields: fields that may differ between its processes.
-
-    Raises:
-        ValueError: if no run can be in ``workdir``; if the configuration or a fingerprint is not
-            that of the run there, or not the same in all processes; if another process trains
-            there.
-        WriteError: if ``workdir`` cannot be written to.
-    """
+    """Hold the folder of a run, and check that this is the run that was begun there."""
     shared = {f"config.{name}": value for name, value in without(config, process_fields).items()}
     distributed.check_agreement(shared | dict(fingerprints))
     if not distributed.is_writer():
@@ -83,24 +68,7 @@ def fit(
     """Train, or continue to train, to the end; all processes of a run call it.
 
     SIGTERM and SIGINT end a process that is alone after its step, which is kept. A second SIGINT
-    ends it at once.
-
-    Args:
-        task: what is trained.
-        config: configuration of the run, which is registered.
-        images: training images.
-        workdir: directory of the run.
-        end: steps at the end of the run.
-
-    Raises:
-        ValueError: if the checkpoints of the run are damaged or gone.
-        FileNotFoundError: if weights are missing.
-        NoReadableImageError: if no training image can be read.
-        UnhealthyRunError: if the loss is no longer finite or what is trained has collapsed. The
-            last good checkpoint stays; where there is none yet, a collapse leaves one, for it may
-            be a false alarm.
-        StoppedRunError: if this process, or one of several, was told to end; what is done is kept.
-        WriteError: if ``workdir`` cannot be written to. Older checkpoints stay.
+    ends it at once. Where no checkpoint is yet, a collapse leaves one, for it may be a false alarm.
     """
     with contextlib.ExitStack() as stack:
         state = task.empty_state()
@@ -109,10 +77,10 @@ def fit(
             state = _resume(workdir, checkpoints, task, state)
         state = distributed.broadcast_from_writer(state)
         step = int(state.step)
-        log: TrainingLog | SilentLog = SilentLog(jax.process_index())
+        log: TrainingLog | None = None
         keeper: _Keeper[State] | None = None
         if distributed.is_writer():
-            log = training_log = stack.enter_context(
+            log = stack.enter_context(
                 TrainingLog(workdir, first_step=step, last_step=end, batch_size=config.batch_size)
             )
             log.say(
@@ -120,7 +88,7 @@ def fit(
                 f"{config.batch_size} images, on {_describe_devices()}; the first step is slow, "
                 "because it compiles"
             )
-            keeper = _Keeper(task, config, workdir, checkpoints, training_log)
+            keeper = _Keeper(task, config, workdir, checkpoints, log)
             stack.enter_context(keeper.best)
         signals = StopSignals()
         if not config.distributed:  # jax.distributed takes SIGTERM, and tells all processes
@@ -189,7 +157,7 @@ class _Steps(Generic[State]):
         self,
         task: TrainingTask[State],
         config: ConfigDict,
-        log: TrainingLog | SilentLog,
+        log: TrainingLog | None,
         end: int,
     ) -> None:
         self._task, self._config, self._log, self._end = task, config, log, end
@@ -200,15 +168,18 @@ class _Steps(Generic[State]):
     def take(self, state: State, batch: Batch) -> State:
         for path, reason in batch.unreadable:
             self._unreadable += 1
-            self._log.warn(
-                f"skipped {printable(path)}: {reason} ({self._unreadable} unreadable so far)"
-            )
+            skipped = f"skipped {printable(path)}: {reason} ({self._unreadable} unreadable so far)"
+            if self._log:
+                self._log.say(skipped)
+            else:  # this process may be the only one to know
+                print(f"process {jax.process_index()}: {skipped}", file=sys.stderr)
         examples = Examples(*shard((batch.image, batch.mask), jax.local_device_count()))
         state, metrics = self._task.take_step(state, examples)
         self.unlogged.append(metrics)
         if len(self.unlogged) > _STEPS_IN_FLIGHT:
             jax.block_until_ready(self.unlogged[-1 - _STEPS_IN_FLIGHT])
-        self._log.advance()
+        if self._log:
+            self._log.advance()
         return state
 
     def log_mean(self, step: int) -> None:
@@ -221,13 +192,19 @@ class _Steps(Generic[State]):
         self.unlogged.clear()
         for offset, row in enumerate(rows):
             self._task.check_health(first + offset, row)
-        if distributed.is_writer() and (advice := self._task.advise(first, rows)):
-            self._log.warn(advice)
+        if self._log:
+            self._log_rows(self._log, step, first, rows)
+        self._started = time.monotonic()
+
+    def _log_rows(
+        self, log: TrainingLog, step: int, first: int, rows: list[dict[str, float]]
+    ) -> None:
+        if advice := self._task.advise(first, rows):
+            log.say(advice)
         mean = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
         seconds = time.monotonic() - self._started
         mean["images_per_second"] = len(rows) * self._config.batch_size / seconds
-        self._log.scalars(step, mean)
-        self._started = time.monotonic()
+        log.scalars(step, mean)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
@@ -296,14 +273,7 @@ class _Keeper(Generic[State]):
 
 
 def check_finite_state(state: State) -> None:
-    """Refuse a state that the last update has broken: its loss has been finite still.
-
-    Args:
-        state: unreplicated state.
-
-    Raises:
-        UnhealthyRunError: if an array holds NaN or infinity.
-    """
+    """Refuse a state that the last update has broken: its loss has been finite still."""
     state = jax.device_get(state)
     broken = [
         jax.tree_util.keystr(path, simple=True, separator=".")
@@ -318,15 +288,7 @@ def check_finite_state(state: State) -> None:
 
 
 def check_devices(config: ConfigDict) -> None:
-    """Refuse what the devices of all processes cannot share evenly.
-
-    Args:
-        config: configuration of a run.
-
-    Raises:
-        ValueError: they do not divide the batch, or ``config.accumulation`` does not divide the
-            images of each; or ``config.distributed`` is set and this process is alone.
-    """
+    """Refuse what the devices of all processes cannot share evenly."""
     if config.distributed and not jax.distributed.is_initialized():
         raise ValueError(
             "config.distributed is set, but no other process has been joined: train within "
@@ -346,14 +308,7 @@ def check_devices(config: ConfigDict) -> None:
 
 
 def check_workdir(workdir: Path) -> None:
-    """Refuse at once what checkpoints could not be written to, hours later.
-
-    Args:
-        workdir: directory of a run, which need not exist.
-
-    Raises:
-        ValueError: it is a file, lies in one, or its path is no UTF-8 or a pattern to orbax.
-    """
+    """Refuse at once what checkpoints could not be written to, hours later."""
     for path in (workdir, *workdir.parents):
         if path.exists() and not path.is_dir():
             raise ValueError(

@@ -28,20 +28,10 @@ class MultiCrop:
         local_crops: their number; 0 makes none.
         global_area: smallest and largest share of the image in a global crop, in (0, 1].
         local_area: smallest and largest share of the image in a local crop, in (0, 1].
-        flip_probability: of mirroring left and right.
-        jitter_probability: of changing the colours.
-        brightness: largest relative change of brightness, not negative.
-        contrast: largest relative change of contrast, not negative.
-        saturation: largest relative change of saturation, not negative.
-        hue: largest shift of the hue in turns, in [0, 0.5].
-        grayscale_probability: of turning to grey.
-        blur_sigma: smallest and largest standard deviation of the blur in pixels of a crop;
-            at the same sigma, a small crop loses more of what it shows than a large one.
+        augmentation: what is done to every crop before it may be blurred, by its ``blur_sigma``; at
+            the same sigma, a small crop loses more of what it shows than a large one.
         blur_probabilities: of blurring the first global, the second global, and a local crop.
         solarize_probability: of inverting what is bright in the second global crop.
-
-    Raises:
-        ValueError: a field is out of its range.
     """
 
     global_size: int = 96
@@ -49,54 +39,9 @@ class MultiCrop:
     local_crops: int = 6
     global_area: tuple[float, float] = (0.4, 1.0)
     local_area: tuple[float, float] = (0.05, 0.4)
-    flip_probability: float = 0.5
-    jitter_probability: float = 0.8
-    brightness: float = 0.4
-    contrast: float = 0.4
-    saturation: float = 0.2
-    hue: float = 0.1
-    grayscale_probability: float = 0.2
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    augmentation: Augmentation = dataclasses.field(default_factory=Augmentation)
     blur_probabilities: tuple[float, float, float] = (1.0, 0.1, 0.5)
     solarize_probability: float = 0.2
-
-    def __post_init__(self) -> None:
-        """Check the ranges."""
-        for name, smallest in (("global_size", 1), ("local_size", 1), ("local_crops", 0)):
-            if getattr(self, name) < smallest:
-                raise ValueError(f"{name} must be at least {smallest}, got {getattr(self, name)}")
-        for name in ("global_area", "local_area"):
-            low, high = getattr(self, name)
-            if not 0 < low <= high <= 1:
-                raise ValueError(
-                    f"{name} {(low, high)} must be the smallest and the largest share of the "
-                    "image, both in (0, 1]"
-                )
-        if not all(0 <= probability <= 1 for probability in self.blur_probabilities):
-            raise ValueError(f"blur_probabilities leave [0, 1]: {self.blur_probabilities}")
-        for name in (
-            "flip_probability",
-            "jitter_probability",
-            "grayscale_probability",
-            "solarize_probability",
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name} must be in [0, 1], got {getattr(self, name)}")
-        # It checks the strengths.
-        self.augmentation()
-
-    def augmentation(self) -> Augmentation:
-        """Return what is done to every crop before it may be blurred."""
-        return Augmentation(
-            flip_probability=self.flip_probability,
-            jitter_probability=self.jitter_probability,
-            brightness=self.brightness,
-            contrast=self.contrast,
-            saturation=self.saturation,
-            hue=self.hue,
-            grayscale_probability=self.grayscale_probability,
-            blur_sigma=self.blur_sigma,
-        )
 
 
 class Crops(NamedTuple):
@@ -130,7 +75,7 @@ def multi_crop(
     Returns:
         ``[2, G, G, 3]`` and ``[n, L, L, 3]``.
     """
-    augmentation = settings.augmentation()
+    augmentation = settings.augmentation
 
     def crop(
         number: Int[Array, ""],
@@ -143,7 +88,7 @@ def multi_crop(
         keys = jax.random.split(jax.random.fold_in(key, number), 4)
         done = random_resized_crop(keys[0], image, size, area)
         done = augment(keys[1], done, augmentation)
-        done = random_blur(keys[2], done, blur_probability, settings.blur_sigma)
+        done = random_blur(keys[2], done, blur_probability, augmentation.blur_sigma)
         inverted = jax.random.bernoulli(keys[3], solarize_probability)
         return jnp.where(inverted, solarize(done), done)
 
@@ -163,16 +108,7 @@ def multi_crop_batch(
     images: UInt8[Array, "B H W 3"] | Float[Array, "B H W 3"],
     settings: MultiCrop,
 ) -> Crops:
-    """Apply :func:`multi_crop` to every image with a key of its own.
-
-    Args:
-        keys: one an image; what becomes of an image depends on its key, not on its place.
-        images: RGB, uint8 in 0..255 or float32 in [0, 1].
-        settings: sizes, probabilities and strengths.
-
-    Returns:
-        ``[2, B, G, G, 3]`` and ``[n, B, L, L, 3]``: a network takes all images of a crop together.
-    """
+    """Apply :func:`multi_crop` to every image with a key of its own."""
     if images.dtype == jnp.uint8:
         images = images.astype(jnp.float32) / 255.0
     return jax.vmap(lambda key, image: multi_crop(key, image, settings), out_axes=1)(keys, images)

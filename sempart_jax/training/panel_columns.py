@@ -18,20 +18,7 @@ def panel_columns(
     crop_size: tuple[int, int] | None,
     filtered_teacher: bool,
 ) -> dict[str, np.ndarray]:
-    """Predict the columns of a training panel.
-
-    Args:
-        step: network.
-        replicated_variables: ``{"params", "batch_stats"}`` on all devices.
-        images: RGB images.
-        pseudo_masks: what the network learns from, where it learns from masks.
-        crop_size: height and width in pixels of the region that the teacher zooms into, here the
-            middle of each image; ``None`` without trick 2.
-        filtered_teacher: whether the teacher's target is filtered.
-
-    Returns:
-        Title to images or masks ``[B, h, w, 3 or 1]`` in [0, 1].
-    """
+    """Predict the columns of a training panel; the teacher zooms into the middle of each image."""
     # As floats, which the zoomed ones are: both go through one compiled program.
     image = images.astype(np.float32) / 255
     masks = step.start(replicated_variables, image, len(image))()

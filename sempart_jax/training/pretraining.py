@@ -28,6 +28,7 @@ from sempart_jax.training.health import CollapseMonitor
 from sempart_jax.training.log import TrainingLog
 from sempart_jax.training.multi_crop import Crops, MultiCrop, multi_crop_batch
 from sempart_jax.training.task import TrainingTask, read_views
+from sempart_jax.two_tricks.augment import Augmentation
 from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.train_step import Metrics, unreplicate, zero_state
 
@@ -36,16 +37,7 @@ class PretrainingTask(TrainingTask[DinoState]):
     """DINO (arXiv 2104.14294) for a vision transformer."""
 
     def __init__(self, config: ConfigDict, images: ImageSource, last_step: int) -> None:
-        """Build what the configuration names.
-
-        Args:
-            config: checked configuration.
-            images: training images.
-            last_step: steps at the end of the run.
-
-        Raises:
-            ValueError: if the learning rate warms up for longer than the run.
-        """
+        """Build what the configuration names."""
         self.described = f"DINO of {config.backbone.name}"
         self._config, self._images = config, images
 
@@ -197,23 +189,15 @@ def _crops(config: ConfigDict) -> MultiCrop:
         local_crops=crops.local_count,
         global_area=(crops.global_smallest_area, 1.0),
         local_area=(crops.local_smallest_area, crops.local_largest_area),
-        blur_sigma=sigma,
-        **augmentation,
+        solarize_probability=augmentation.pop("solarize_probability"),
+        augmentation=Augmentation(blur_sigma=sigma, **augmentation),
     )
 
 
 def crop_columns(
     images: UInt8[np.ndarray, "B S S 3"], crops: Crops
 ) -> dict[str, Float[np.ndarray, "B _ _ 3"]]:
-    """Lay the crops of images out as a panel.
-
-    Args:
-        images: RGB images.
-        crops: theirs, before they are normalised.
-
-    Returns:
-        Columns: images, then each global and each local crop at its own size.
-    """
+    """Lay the crops of images out as a panel."""
     columns = {"image": images.astype(np.float32) / 255}
     columns |= {f"global {number}": crop for number, crop in enumerate(crops.global_, 1)}
     columns |= {f"local {number}": crop for number, crop in enumerate(crops.local, 1)}

@@ -43,14 +43,6 @@ def pretraining_config() -> ConfigDict:
     config.crops.local_smallest_area = 0.05
     config.crops.local_largest_area = 0.4
 
-    config.augmentation = ConfigDict()
-    config.augmentation.flip_probability = 0.5
-    config.augmentation.jitter_probability = 0.8
-    config.augmentation.brightness = 0.4
-    config.augmentation.contrast = 0.4
-    config.augmentation.saturation = 0.2
-    config.augmentation.hue = 0.1
-    config.augmentation.grayscale_probability = 0.2
     config.augmentation.smallest_blur = 0.1  # standard deviation in pixels of a crop
     config.augmentation.largest_blur = 2.0
     config.augmentation.solarize_probability = 0.2  # of the second global crop
@@ -77,10 +69,6 @@ def pretraining_config() -> ConfigDict:
     config.optimizer.clip_norm = 3.0  # of the gradient of each tensor
     config.optimizer.frozen_last_layer_epochs = 1.0
 
-    config.validation = ConfigDict()
-    config.validation.images = ""  # folder, on which TokenCut is scored; empty: it is not
-    config.validation.masks = ""
-    config.validation.every_steps = 0  # 0: before the first and after the last step
     return config
 
 
@@ -90,35 +78,24 @@ def pretrained_backbones() -> list[str]:
 
 
 def check_pretraining_config(config: ConfigDict) -> None:
-    """Check the values of a configuration.
-
-    Args:
-        config: as :func:`pretraining_config` returns it, with other values.
-
-    Raises:
-        ValueError: names every bad field, its value and what it may be.
-    """
+    """Check the values of a configuration."""
     run_config.check_task(config, PRETRAINING, "pretrain")
     checks = run_config.FieldChecks(config)
     run_config.check_run_fields(config, checks)
     name = config.backbone.name
     names = pretrained_backbones()
     checks.require("backbone.name", name in names, f"one of {', '.join(names)}")
-    checks.at_least(1, "data.image_size", "head.hidden", "head.bottleneck")
+    checks.at_least(1, "head.hidden", "head.bottleneck")
     checks.at_least(2, "head.outputs")
     checks.at_least(
         0,
         "crops.local_count",
-        "augmentation.brightness",
-        "augmentation.contrast",
-        "augmentation.saturation",
         "dino.teacher_temperature_epochs",
         "optimizer.warmup_epochs",
         "optimizer.final_learning_rate",
         "optimizer.weight_decay",
         "optimizer.final_weight_decay",
         "optimizer.frozen_last_layer_epochs",
-        "validation.every_steps",
     )
     checks.above_zero(
         "augmentation.smallest_blur",
@@ -129,15 +106,11 @@ def check_pretraining_config(config: ConfigDict) -> None:
         "optimizer.clip_norm",
     )
     checks.fractions(
-        "augmentation.flip_probability",
-        "augmentation.jitter_probability",
-        "augmentation.grayscale_probability",
         "augmentation.solarize_probability",
         "dino.teacher_momentum",
         "dino.center_momentum",
     )
     require = checks.require
-    require("augmentation.hue", 0 <= config.augmentation.hue <= 0.5, "between 0 and 0.5")
     blur = config.augmentation
     require(
         "augmentation.largest_blur",
@@ -145,12 +118,6 @@ def check_pretraining_config(config: ConfigDict) -> None:
         f"at least augmentation.smallest_blur ({blur.smallest_blur})",
     )
     require("backbone.drop_path", 0 <= config.backbone.drop_path < 1, "at least 0 and below 1")
-    size = config.data.resize_size
-    require(
-        "data.resize_size",
-        size >= config.data.image_size,
-        f"at least data.image_size ({config.data.image_size})",
-    )
     crops = config.crops
     for field in ("global_smallest_area", "local_smallest_area", "local_largest_area"):
         require(f"crops.{field}", 0 < crops[field] <= 1, "above 0 and at most 1")
@@ -169,9 +136,4 @@ def check_pretraining_config(config: ConfigDict) -> None:
                 side >= patch and side % patch == 0,
                 f"a multiple of the patch of {name}, {patch}",
             )
-    require(
-        "validation.masks",
-        bool(config.validation.images) == bool(config.validation.masks),
-        "set if and only if config.validation.images is",
-    )
     checks.tell()

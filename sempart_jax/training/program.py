@@ -20,15 +20,7 @@ def run(
     *,
     example: str,
 ) -> None:
-    """Read ``--config`` and ``--workdir``, train, and leave the program.
-
-    Args:
-        train: trains to the end of the configured steps; called within
-            :func:`sempart_jax.training.distributed.joined` where several processes train together.
-        check: refuses a configuration by ValueError.
-        default: a configuration with all fields that there are.
-        example: an experiment, for who has named none.
-    """
+    """Read ``--config`` and ``--workdir``, train, and leave the program."""
     # Here and not above: who imports a training has flags of its own.
     config_flag = config_flags.DEFINE_config_file(
         "config", help_string=f"Experiment file, for example {example}."

@@ -52,17 +52,7 @@ class SegmentationTask(TrainingTask[TrainState]):
     """
 
     def __init__(self, config: ConfigDict, images: ImageSource, last_step: int) -> None:
-        """Build what the configuration names, and load the weights of a frozen backbone.
-
-        Args:
-            config: checked configuration.
-            images: training images.
-            last_step: steps at the end of the run.
-
-        Raises:
-            ValueError: as ``build_experiment`` raises.
-            FileNotFoundError: if the frozen backbone's weights cannot be had.
-        """
+        """Build what the configuration names, and load the weights of a frozen backbone."""
         named = config.backbone.name
         self.described = config.network if named == NO_BACKBONE else named
         self.validations: Validations = {}

@@ -124,15 +124,6 @@ def affinity_links(
 
     Its gradient needs nothing but the product ``W V`` that its value is made of, and there is one
     with respect to ``vectors`` alone.
-
-    Args:
-        unit: as in :func:`affinity_products`.
-        vectors: as in :func:`affinity_products`.
-        tau: threshold on the cosine.
-        eps: weight of patches whose cosine is not above it.
-
-    Returns:
-        Links ``[B, K, K]``, symmetric.
     """
     return _links(vectors, affinity_products(unit, vectors, tau, eps))
 

@@ -165,17 +165,7 @@ def random_blur(
     probability: float | Float[Array, ""],
     sigma: tuple[float, float],
 ) -> Float[Array, "H W 3"]:
-    """Blur an image with this probability by a Gaussian of uniformly random width.
-
-    Args:
-        key: decides everything that is random.
-        image: RGB in [0, 1].
-        probability: of blurring, in [0, 1].
-        sigma: smallest and largest standard deviation in pixels, positive.
-
-    Returns:
-        RGB in [0, 1].
-    """
+    """Blur an image with this probability by a Gaussian of uniformly random width."""
     smallest, largest = sigma
     apply_draw, sigma_draw = jax.random.uniform(key, (2,))
     drawn = smallest + (largest - smallest) * sigma_draw
@@ -191,16 +181,7 @@ def augment_mask(
     mask: UInt8[Array, "H W"] | Float[Array, "H W"],
     augmentation: Augmentation,
 ) -> Float[Array, "H W"]:
-    """Do to a mask what :func:`augment` does to the geometry of its image: shrink and flip.
-
-    Args:
-        key: that of the image.
-        mask: of the image's size, uint8 in 0..255 or float32 in [0, 1].
-        augmentation: that of the image.
-
-    Returns:
-        float32 in [0, 1]; 0 around a smaller image.
-    """
+    """Do to a mask what :func:`augment` does to the geometry of its image: shrink and flip."""
     if mask.dtype == jnp.uint8:
         mask = mask.astype(jnp.float32) / 255.0
     return _move(key, mask[..., None], augmentation, around=jnp.zeros(1))[..., 0]
@@ -211,16 +192,7 @@ def augment_batch(
     images: UInt8[Array, "B H W 3"] | Float[Array, "B H W 3"],
     augmentation: Augmentation,
 ) -> Float[Array, "B H W 3"]:
-    """Apply :func:`augment` to every image with a key of its own.
-
-    Args:
-        keys: one an image; what happens to an image depends on its key, not on its place.
-        images: RGB, uint8 in 0..255 or float32 in [0, 1].
-        augmentation: probabilities and strengths.
-
-    Returns:
-        RGB float32 in [0, 1].
-    """
+    """Apply :func:`augment` to every image with a key of its own."""
     if images.dtype == jnp.uint8:
         images = images.astype(jnp.float32) / 255.0
     return jax.vmap(lambda key, image: augment(key, image, augmentation))(keys, images)
@@ -231,16 +203,7 @@ def augment_mask_batch(
     masks: UInt8[Array, "B H W"] | Float[Array, "B H W"],
     augmentation: Augmentation,
 ) -> Float[Array, "B H W"]:
-    """Apply :func:`augment_mask` to every mask with the key of its image.
-
-    Args:
-        keys: as given to :func:`augment_batch` for the images.
-        masks: of the images' size, uint8 in 0..255 or float32 in [0, 1].
-        augmentation: that of the images.
-
-    Returns:
-        float32 in [0, 1].
-    """
+    """Apply :func:`augment_mask` to every mask with the key of its image."""
     return jax.vmap(lambda key, mask: augment_mask(key, mask, augmentation))(keys, masks)
 
 

@@ -39,13 +39,7 @@ def patch_features(
 def project_out(
     features: Float[Array, "B h w D"], blank: Float[Array, "1 h w D"], directions: int
 ) -> Float[Array, "B h w D"]:
-    """Take out of features what follows from the place of a patch alone.
-
-    Args:
-        features: features of images ``[B, h, w, D]``.
-        blank: those of a blank image: they differ by place alone.
-        directions: number of leading directions in which they differ, that are taken out.
-    """
+    """Take out of features what follows from the place of a patch alone."""
     bias = blank.reshape(-1, blank.shape[-1])
     bias = bias - jnp.mean(bias, axis=0, keepdims=True)
     basis = jnp.linalg.svd(bias, full_matrices=False)[2][:directions]

@@ -45,16 +45,7 @@ class HeadNetwork(MaskNetwork):
     def features(
         self, frozen_params: Variables, image: Float[Array, "B H W 3"], **options: Any
     ) -> dict[str, Array]:
-        """Compute what the backbone says of images; no gradient flows into it.
-
-        Args:
-            frozen_params: parameters of the backbone.
-            image: ImageNet-normalised RGB ``[B, H, W, 3]``.
-            options: passed on to the backbone, such as ``class_attention=True``.
-
-        Returns:
-            ``keys`` ``[B, h, w, D]``, and what the options ask for.
-        """
+        """Compute what the backbone says of images; no gradient flows into it."""
         return lax.stop_gradient(patch_features(self.backbone, frozen_params, image, **options))
 
     def logits(
@@ -65,18 +56,7 @@ class HeadNetwork(MaskNetwork):
         *,
         train: bool = False,
     ) -> tuple[dict[str, Array], Variables]:
-        """Apply the head.
-
-        Args:
-            variables: ``{"params", "batch_stats"}`` of the head.
-            keys: keys of the backbone.
-            image: ImageNet-normalised RGB ``[B, H, W, 3]``.
-            train: batch norm by the statistics of the batch instead of the running averages.
-
-        Returns:
-            Logits ``coarse`` ``[B, h, w, 1]`` and ``fine`` ``[B, H, W, 1]``, and the running
-            averages after this call.
-        """
+        """Apply the head."""
         logits, updates = self.head.apply(
             variables, keys, image, train=train, mutable=["batch_stats"]
         )

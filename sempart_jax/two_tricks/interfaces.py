@@ -62,15 +62,7 @@ class MaskNetwork(abc.ABC):
         """
 
     def shapes(self, frozen_params: Variables, image_size: int) -> Variables:
-        """Tell what :meth:`init` draws without drawing it, which would compile for long.
-
-        Args:
-            frozen_params: parameters that are not trained.
-            image_size: see :meth:`init`.
-
-        Returns:
-            ``{"params", "batch_stats"}``, trees of ``jax.ShapeDtypeStruct``.
-        """
+        """Tell what :meth:`init` draws without drawing it, which would compile for long."""
         return dict(jax.eval_shape(lambda: self.init(jax.random.key(0), frozen_params, image_size)))
 
     @abc.abstractmethod
@@ -97,15 +89,7 @@ class MaskNetwork(abc.ABC):
     def refine(
         self, image: Float[Array, "B H W 3"], mask: Float[Array, "B H W 1"]
     ) -> Float[Array, "B H W 1"]:
-        """Sharpen a mask by the guided filter (trick 1) and clip it to [0, 1].
-
-        Args:
-            image: RGB ``[B, H, W, 3]`` in [0, 1].
-            mask: mask ``[B, H, W, 1]`` in [0, 1].
-
-        Returns:
-            Mask ``[B, H, W, 1]`` in [0, 1].
-        """
+        """Sharpen a mask by the guided filter (trick 1) and clip it to [0, 1]."""
         filtered = guided_filter(grey_guide(image), mask, self.radius, self.filter_eps)
         return jnp.clip(filtered, 0.0, 1.0)
 

@@ -110,15 +110,7 @@ class MultiscaleObjective(Objective[Network]):
     filtered_teacher: bool = dataclasses.field(default=True, kw_only=True)
 
     def crop_size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width in pixels of the zoomed region.
-
-        Args:
-            height: height of the image in pixels.
-            width: width of the image in pixels.
-
-        Raises:
-            ValueError: if the objective has no trick 2 or the fraction is not in (0, 1].
-        """
+        """Height and width in pixels of the zoomed region."""
         if self.crop_fraction is None:
             raise ValueError("an objective without crop_fraction zooms into no region")
         if not 0 < self.crop_fraction <= 1:
@@ -132,8 +124,9 @@ class MultiscaleObjective(Objective[Network]):
         variables: Variables,
         image: Float[Array, "B H W 3"],
         fine: Float[Array, "B H W 1"],
-        corners: Int[Array, "B 2"],
+        keys: Shaped[PRNGKeyArray, " B"],
         eps: float,
+        corners: Int[Array, "B 2"] | None = None,
     ) -> tuple[Scalar, Prediction]:
         """Compare the student's masks of regions with those that the teacher predicts for them.
 
@@ -143,13 +136,17 @@ class MultiscaleObjective(Objective[Network]):
             variables: ``{"params", "batch_stats"}`` of what is trained.
             image: RGB ``[B, H, W, 3]`` in [0, 1].
             fine: the student's mask of it ``[B, H, W, 1]``, through which gradients flow.
-            corners: top-left pixels ``[B, 2]`` of the regions.
+            keys: a random key an image, which decides the region.
             eps: see :func:`teacher_target`.
+            corners: top-left pixels ``[B, 2]`` of the regions, in place of random ones.
 
         Returns:
             The term ``equivariance``, and the teacher's prediction for the zoomed regions.
         """
-        crop = self.crop_size(image.shape[1], image.shape[2])
+        height, width = image.shape[1:3]
+        crop = self.crop_size(height, width)
+        if corners is None:
+            corners = random_corners(keys, height, width, *crop)
         zoomed = crop_and_zoom(image, corners, *crop)
         teacher = network.predict(frozen_params, variables, zoomed, train=True)
         target = teacher_target(

@@ -4,13 +4,13 @@ import dataclasses
 
 import jax.numpy as jnp
 from jax import Array
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from sempart_jax.kernels.normalization import normalize
 from sempart_jax.two_tricks import losses
 from sempart_jax.two_tricks.head_network import HeadNetwork
 from sempart_jax.two_tricks.interfaces import Evaluation, Examples, Variables
-from sempart_jax.two_tricks.multiscale import MultiscaleObjective, random_corners
+from sempart_jax.two_tricks.multiscale import MultiscaleObjective
 from sempart_jax.two_tricks.principal import PrincipalForeground
 
 
@@ -58,76 +58,43 @@ class SempartObjective(MultiscaleObjective[HeadNetwork]):
         examples: Examples,
         *,
         keys: Array,
-        step: Array,
+        step: Int[Array, ""] | int,
+        corners: Int[Array, "B 2"] | None = None,
     ) -> Evaluation:
-        """Draw the regions of trick 2 and compute all terms, see :func:`evaluate_objective`."""
-        corners = None
+        """Compute all terms, see :class:`Objective`; ``corners`` take the place of random ones.
+
+        Batch norm takes its statistics from each pass over the network by itself, and only the pass
+        over the whole images moves the running averages: those serve prediction, which sees whole
+        images.
+        """
+        image = examples.image
+        student = network.predict(frozen_params, variables, image, train=True)
+        tau, eps = self.tau, self.eps
+        terms = {
+            "ncut": losses.normalized_cut(student.keys, student.coarse, tau, eps),
+            "gtv_fine": losses.graph_total_variation_fine(
+                normalize(image), student.fine, self.sigma
+            ),
+            "gtv_coarse": losses.graph_total_variation_coarse(
+                student.keys, student.coarse, tau, eps
+            ),
+            "consistency": losses.coarse_fine_consistency(student.coarse, student.fine),
+        }
         if self.crop_fraction is not None:
-            height, width = examples.image.shape[1:3]
-            corners = random_corners(keys, height, width, *self.crop_size(height, width))
-        return evaluate_objective(
-            self, network, frozen_params, variables, examples.image, corners, step
-        )
-
-
-def evaluate_objective(
-    objective: SempartObjective,
-    network: HeadNetwork,
-    backbone_params: Variables,
-    head_variables: Variables,
-    image: Float[Array, "B H W 3"],
-    corners: Int[Array, "B 2"] | None = None,
-    step: Int[Array, ""] | int = 0,
-) -> Evaluation:
-    """Compute all loss terms of a batch in training mode.
-
-    Batch norm takes its statistics from each pass over the network by itself, and only the pass
-    over the whole images moves the running averages: those serve prediction, which sees whole
-    images.
-
-    Args:
-        objective: constants and weights.
-        network: the network; student and teacher are the same.
-        backbone_params: frozen parameters.
-        head_variables: ``{"params", "batch_stats"}`` of the head.
-        image: RGB ``[B, H, W, 3]`` in [0, 1].
-        corners: top-left pixels ``[B, 2]`` of the regions that the teacher zooms into; needed
-            where the objective has a ``crop_fraction``.
-        step: number of steps taken; it matters in the warm-up of the consistency alone.
-
-    Returns:
-        Total, terms and the student's prediction.
-
-    Raises:
-        ValueError: if trick 2 is on and there are no corners.
-    """
-    student = network.predict(backbone_params, head_variables, image, train=True)
-    tau, eps = objective.tau, objective.eps
-    terms = {
-        "ncut": losses.normalized_cut(student.keys, student.coarse, tau, eps),
-        "gtv_fine": losses.graph_total_variation_fine(
-            normalize(image), student.fine, objective.sigma
-        ),
-        "gtv_coarse": losses.graph_total_variation_coarse(student.keys, student.coarse, tau, eps),
-        "consistency": losses.coarse_fine_consistency(student.coarse, student.fine),
-    }
-    if objective.crop_fraction is not None:
-        if corners is None:
-            raise ValueError("an objective with a crop_fraction needs the corners of the regions")
-        equivariance, teacher = objective.teach(
-            network, backbone_params, head_variables, image, student.fine, corners, eps
-        )
-        terms["ncut_crop"] = losses.normalized_cut(teacher.keys, teacher.coarse, tau, eps)
-        terms["equivariance"] = equivariance
-    if objective.principal is not None:
-        terms["principal"] = losses.cross_entropy(
-            student.coarse, objective.principal(student.keys), eps
-        )
-    # L = sum over terms of lambda_k L_k  (Eq. 10 plus the two terms of trick 2)
-    total = jnp.zeros(())
-    for name, value in terms.items():
-        weight = getattr(objective.weights, name)
-        if name == "consistency" and objective.consistency_warmup_steps:
-            weight = weight * jnp.minimum(1.0, step / objective.consistency_warmup_steps)
-        total = total + weight * value
-    return Evaluation(total, terms, student)
+            equivariance, teacher = self.teach(
+                network, frozen_params, variables, image, student.fine, keys, eps, corners
+            )
+            terms["ncut_crop"] = losses.normalized_cut(teacher.keys, teacher.coarse, tau, eps)
+            terms["equivariance"] = equivariance
+        if self.principal is not None:
+            terms["principal"] = losses.cross_entropy(
+                student.coarse, self.principal(student.keys), eps
+            )
+        # L = sum over terms of lambda_k L_k  (Eq. 10 plus the two terms of trick 2)
+        total = jnp.zeros(())
+        for name, value in terms.items():
+            weight = getattr(self.weights, name)
+            if name == "consistency" and self.consistency_warmup_steps:
+                weight = weight * jnp.minimum(1.0, step / self.consistency_warmup_steps)
+            total = total + weight * value
+        return Evaluation(total, terms, student)

@@ -63,9 +63,6 @@ class AveragedTrainState(TrainState):
 
         It is the mean of the variables after all steps, those of k steps ago weighted by
         ``decay^k``; the first values have no part in it.
-
-        Args:
-            decay: in (0, 1).
         """
         # a_n = w v_n + (1 - w) a_(n-1),  w = (1 - d) / (1 - d^n)
         share = (decay - 1) / jnp.expm1(self.step * math.log(decay))
@@ -94,16 +91,7 @@ class Masks(NamedTuple):
 def create_train_state(
     variables: Variables, optimizer: optax.GradientTransformation, *, averaged: bool = False
 ) -> TrainState:
-    """Put the first variables and a fresh optimizer together, on one device.
-
-    Args:
-        variables: ``{"params", "batch_stats"}``.
-        optimizer: the optimizer that the step will use.
-        averaged: whether prediction takes the average of the variables over the steps.
-
-    Returns:
-        State of step 0.
-    """
+    """Put the first variables and a fresh optimizer together, on one device."""
     state = TrainState(
         step=jnp.zeros((), jnp.int32),
         params=variables["params"],
@@ -117,9 +105,6 @@ def zero_state(draw: Callable[[], Any]) -> Any:
     """Return zeros of the shapes that a function draws, to read a checkpoint into.
 
     Only shapes are needed: drawing the first parameters would compile for long.
-
-    Args:
-        draw: returns a tree of arrays; it is not computed.
     """
     shapes = jax.eval_shape(draw)
     return jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
@@ -138,18 +123,7 @@ def unreplicate(tree: Any) -> Any:
 
 
 def shard(batch: Any, device_count: int) -> Any:
-    """Split the leading axis of arrays over devices.
-
-    Args:
-        batch: tree of arrays ``[B, ...]``.
-        device_count: number of devices, a divisor of ``B``.
-
-    Returns:
-        Tree of arrays ``[devices, B / devices, ...]``.
-
-    Raises:
-        ValueError: if the devices do not divide the batch.
-    """
+    """Split the leading axis of arrays over devices."""
 
     def split(x: Any) -> Any:
         if x.shape[0] % device_count:

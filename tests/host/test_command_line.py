@@ -10,7 +10,7 @@ from absl import flags
 from sempart_jax.host import command_line
 from sempart_jax.host.config_fields import describe_unknown_fields
 from sempart_jax.runs.default_config import default_config
-from tests.commands import REPOSITORY, own_words, run_module
+from tests.commands import own_words, run_module
 
 
 def test_known_fields_and_other_flags_are_passed_over():
@@ -114,15 +114,6 @@ def test_help_is_a_success(flag):
     finished = run_module("pretrain", flag)
     assert finished.returncode == 0, finished.stderr
     assert "workdir" in finished.stdout
-
-
-def test_audit_tells_what_it_does_without_doing_it():
-    command = [sys.executable, "scripts/audit_lock.py", "--help"]
-    finished = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    assert "usage" in finished.stdout
-    assert "nothing was looked up" not in finished.stderr
-    assert "vulnerable" not in finished.stdout
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from sempart_jax.networks import names
 from sempart_jax.networks.backbones import load_backbone
 from sempart_jax.networks.handcrafted import HandcraftedBackbone
 from sempart_jax.networks.names import Architecture
-from sempart_jax.networks.pretrained import port_vit
+from sempart_jax.networks.porting import port_vit
 from sempart_jax.two_tricks.vit import VisionTransformer
 from tests.two_tricks import dino_reference
 

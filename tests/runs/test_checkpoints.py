@@ -8,10 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import orbax.checkpoint as ocp
 import pytest
 
 from sempart_jax.host.errors import WriteError
 from sempart_jax.kernels.tensor_tree import fingerprint_params
+from sempart_jax.runs import checkpoints as checkpoints_module
 from sempart_jax.runs.checkpoints import Checkpoints, DamagedCheckpointError
 from sempart_jax.two_tricks.train_step import AveragedTrainState, create_train_state
 
@@ -262,22 +264,26 @@ def test_a_checkpoint_from_before_there_were_fingerprints_is_read(workdir):
         assert_same(checkpoints.resume(make_state()), make_state(3, 3 / 7))
 
 
-@pytest.mark.parametrize("value", [3 / 7, 0.5])
-def test_a_checkpoint_from_before_fields_had_fingerprints_has_one_of_the_whole(workdir, value):
-    description = stored_file(workdir / "checkpoints" / "3", "description")
-    fields = json.loads(description.read_text())
-    kept = jax.device_get(make_state(3, value))
-    fields["custom_metadata"] = {"fingerprint": fingerprint_params(kept)}
-    description.write_text(json.dumps(fields))
-    with Checkpoints(workdir, read_only=True) as checkpoints:
-        assert_same(checkpoints.restore_fields(shapes_of(make_state()))[1], parts_of(3))
-        if value == 3 / 7:
-            assert_same(checkpoints.restore(make_state()), make_state(3, 3 / 7))
-        else:
-            with pytest.raises(
-                DamagedCheckpointError, match="contents have changed since it was saved"
-            ):
-                checkpoints.restore(make_state())
+@pytest.mark.parametrize("best", [False, True])
+def test_what_orbax_own_manager_has_kept_is_read(tmp_path, best):
+    """As older runs have it: the score is in a file of its own."""
+    options = ocp.CheckpointManagerOptions(best_fn=(lambda m: m["score"]) if best else None)
+    with ocp.CheckpointManager(
+        tmp_path / "checkpoints", item_handlers=ocp.StandardCheckpointHandler(), options=options
+    ) as manager:
+        for step, score in ((1, 0.3), (2, 0.8), (3, 0.5)):
+            state = jax.device_get(make_state(step, step / 7))
+            manager.save(
+                step,
+                args=ocp.args.StandardSave(state),
+                metrics={"score": score} if best else None,
+                custom_metadata={"fingerprint": fingerprint_params(state)},
+            )
+    with Checkpoints(tmp_path, best=best, keep=2) as checkpoints:
+        expected = 2 if best else 3
+        assert_same(checkpoints.restore(make_state()), make_state(expected, expected / 7))
+        assert_same(checkpoints.restore_fields(shapes_of(make_state()))[1], parts_of(expected))
+    assert sorted(path.name for path in checkpoints.directory.iterdir()) == ["2", "3"]
 
 
 def test_fields_are_read_by_themselves(workdir):
@@ -320,43 +326,50 @@ def test_resuming_where_there_is_nothing_gives_nothing(tmp_path):
 
 
 @pytest.mark.parametrize("how", ["missing", "truncated"])
-def test_a_best_checkpoint_that_has_lost_its_score_is_an_error(tmp_path, how):
+def test_a_best_checkpoint_that_has_lost_its_score_is_an_error(tmp_path, how, caplog):
     with Checkpoints(tmp_path, name="best", keep=2, best=True) as checkpoints:
         for step, score in ((1, 0.3), (2, 0.8)):
             checkpoints.save(make_state(step), score=score)
-    damage(tmp_path / "best" / "2" / "metrics" / "metrics", how)
+    damage(stored_file(tmp_path / "best" / "2", "description"), how)
     with (
-        pytest.raises(DamagedCheckpointError, match="has lost its score"),
         Checkpoints(tmp_path, name="best", best=True, read_only=True) as checkpoints,
+        pytest.raises(DamagedCheckpointError, match="has lost its score"),
     ):
         checkpoints.restore(make_state())
+    # A training goes on, and its best is compared with the others.
+    with Checkpoints(tmp_path, name="best", best=True) as checkpoints:
+        assert int(checkpoints.restore(make_state()).step) == 1
+    assert "has lost its score" in caplog.text
+    assert (tmp_path / "best" / "2.damaged").is_dir()
 
 
-@pytest.mark.parametrize("content", ["[]", "5", '{"custom_metadata": []}', '{"metrics": 5}'])
+@pytest.mark.parametrize(
+    "content", ["[]", "5", '{"custom_metadata": []}', '{"metrics": 5}', '{"custom_metadata": 1']
+)
 def test_a_description_of_another_kind_is_set_aside(workdir, content, caplog):
-    """Orbax then opens none of them."""
     newest = workdir / "checkpoints" / "3"
     stored_file(newest, "description").write_text(content)
-    with pytest.raises(
-        DamagedCheckpointError, match=rf"{newest} is damaged: \S.*\n.*from a backup"
+    with (
+        Checkpoints(workdir, read_only=True) as checkpoints,
+        pytest.raises(DamagedCheckpointError, match=rf"{newest} is damaged: \S"),
     ):
-        Checkpoints(workdir, read_only=True)
+        checkpoints.restore(make_state())
     with Checkpoints(workdir) as checkpoints:
-        assert checkpoints.latest_step == 2
         assert_same(checkpoints.resume(make_state()), make_state(2, 2 / 7))
     assert f"Renamed to {newest}.damaged" in caplog.text
     names = sorted(path.name for path in (workdir / "checkpoints").iterdir())
     assert names == ["1", "2", "3.damaged"]
 
 
-def test_where_all_descriptions_are_damaged_none_is_touched(workdir):
-    for step in (1, 2, 3):
-        stored_file(workdir / "checkpoints" / str(step), "description").write_text("[]")
-    with pytest.raises(DamagedCheckpointError) as caught:
-        Checkpoints(workdir)
-    for step in (1, 2, 3):
-        assert f"checkpoints/{step} is damaged" in str(caught.value)
-        assert (workdir / "checkpoints" / str(step)).is_dir()
+def test_what_is_half_removed_is_no_checkpoint(workdir, monkeypatch):
+    monkeypatch.setattr(checkpoints_module.shutil, "rmtree", lambda path: None)
+    with Checkpoints(workdir, keep=1):
+        pass
+    monkeypatch.undo()
+    assert len(list((workdir / "checkpoints").iterdir())) == 3
+    with Checkpoints(workdir) as checkpoints:
+        assert_same(checkpoints.resume(make_state()), make_state(3, 3 / 7))
+    assert [path.name for path in (workdir / "checkpoints").iterdir()] == ["3"]
 
 
 def test_reading_touches_nothing(workdir, tmp_path):

@@ -12,7 +12,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tensorboardX.record_writer import RecordWriter
 
 from sempart_jax.host.errors import WriteError
-from sempart_jax.training.log import SilentLog, TrainingLog
+from sempart_jax.training.log import TrainingLog
 
 
 def open_log(workdir, first_step=0, last_step=10, batch_size=4):
@@ -216,17 +216,6 @@ def test_progress_shows_the_loss(tmp_path, capsys):
         log.scalars(1, {"total": 0.12344})
         log.advance()
     assert "loss=0.1234" in capsys.readouterr().err
-
-
-def test_a_silent_log_says_only_what_it_alone_knows(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    log = SilentLog(3)
-    log.advance()
-    log.scalars(1, {"total": 0.5})
-    log.warn("skipped a.png: no image")
-    assert list(tmp_path.iterdir()) == []
-    said = capsys.readouterr()
-    assert (said.out, said.err) == ("", "process 3: skipped a.png: no image\n")
 
 
 def test_rows_that_are_none_are_left_out_and_named(tmp_path, caplog):

@@ -106,6 +106,20 @@ def run(tmp_path, monkeypatch, config):
     return run
 
 
+def test_a_process_that_does_not_write_says_what_it_alone_knows(run, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(loop.distributed, "is_writer", lambda: False)
+
+    def batches(**_):
+        while True:
+            yield Batch(np.zeros((8, 2, 2, 3), np.uint8), (("a.png", "no image"),))
+
+    run(batches)
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.splitlines()[0] == "process 0: skipped a.png: no image (1 unreadable so far)"
+    assert list(tmp_path.iterdir()) == []
+
+
 def kept_steps(workdir):
     return sorted(
         int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal()

@@ -12,13 +12,12 @@ from sempart_jax.two_tricks.augment import Augmentation
 from tests.kernels.blur_reference import blurred
 
 SMALL = MultiCrop(global_size=16, local_size=9, local_crops=3)
+STILL = Augmentation(flip_probability=0.0, jitter_probability=0.0, grayscale_probability=0.0)
 PLAIN = MultiCrop(
     global_size=16,
     local_size=16,
     local_crops=1,
-    flip_probability=0.0,
-    jitter_probability=0.0,
-    grayscale_probability=0.0,
+    augmentation=STILL,
     blur_probabilities=(0.0, 0.0, 0.0),
     solarize_probability=0.0,
 )
@@ -136,9 +135,8 @@ def test_crops_show_the_given_share_of_the_image():
 def test_flip_grayscale_and_solarizing_are_as_frequent_as_said():
     image = np.zeros((16, 16, 3), np.float32)
     image[:, :8] = [0.9, 0.6, 0.6]
-    settings = dataclasses.replace(
-        WHOLE, flip_probability=0.3, grayscale_probability=0.6, solarize_probability=0.2
-    )
+    augmentation = dataclasses.replace(STILL, flip_probability=0.3, grayscale_probability=0.6)
+    settings = dataclasses.replace(WHOLE, augmentation=augmentation, solarize_probability=0.2)
     crops = np.stack(crop_many(image, 1000, settings))
     flipped = crops[:, :, 0, -1].max(-1) > 0
     gray = (crops == crops[..., :1]).all(axis=(2, 3, 4))
@@ -163,7 +161,11 @@ def test_flip_grayscale_and_solarizing_are_as_frequent_as_said():
 def test_each_crop_has_its_own_probability_of_blur():
     image = np.zeros((16, 16, 3), np.float32)
     image[8, 8] = 1.0
-    settings = dataclasses.replace(WHOLE, blur_probabilities=(1.0, 0.1, 0.5), blur_sigma=(0.6, 1.6))
+    settings = dataclasses.replace(
+        WHOLE,
+        augmentation=dataclasses.replace(STILL, blur_sigma=(0.6, 1.6)),
+        blur_probabilities=(1.0, 0.1, 0.5),
+    )
     weakest, middle, strongest = (
         blurred(image[..., :1], sigma, 5)[8, 8, 0] for sigma in (0.6, 1.1, 1.6)
     )
@@ -195,71 +197,3 @@ def test_the_order_of_changes(monkeypatch):
         lambda key, image: multi_crop(key, image, SMALL), keys(1)[0], floats(pictures(1)[0])
     )
     assert done == 2 * ["random_resized_crop", "augment", "random_blur", "solarize"]
-
-
-def test_probabilities_and_strengths_reach_the_changes(monkeypatch):
-    seen = []
-
-    def spy(key, image, augmentation):
-        seen.append(augmentation)
-        return image
-
-    monkeypatch.setattr(module, "augment", spy)
-    strengths = {
-        "flip_probability": 0.11,
-        "jitter_probability": 0.22,
-        "brightness": 0.33,
-        "contrast": 0.44,
-        "saturation": 0.55,
-        "hue": 0.06,
-        "grayscale_probability": 0.77,
-    }
-    settings = MultiCrop(**strengths)
-    jax.eval_shape(
-        lambda key, image: multi_crop(key, image, settings), keys(1)[0], floats(pictures(1)[0])
-    )
-    # The blur's probability is another one for each crop.
-    assert seen == 2 * [Augmentation(**strengths, blur_probability=0.0)]
-
-
-def test_the_defaults_are_those_of_dino():
-    settings = MultiCrop()
-    assert settings.augmentation() == Augmentation(
-        flip_probability=0.5,
-        jitter_probability=0.8,
-        brightness=0.4,
-        contrast=0.4,
-        saturation=0.2,
-        hue=0.1,
-        grayscale_probability=0.2,
-        blur_probability=0.0,
-    )
-    assert settings.global_area == (0.4, 1.0)
-    assert settings.local_area == (0.05, 0.4)
-    assert settings.blur_sigma == (0.1, 2.0)
-    assert settings.blur_probabilities == (1.0, 0.1, 0.5)
-    assert settings.solarize_probability == 0.2
-
-
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"global_size": 0}, "global_size must be at least 1, got 0"),
-        ({"local_size": -3}, "local_size must be at least 1, got -3"),
-        ({"local_crops": -1}, "local_crops must be at least 0, got -1"),
-        ({"global_area": (0.0, 1.0)}, "global_area"),
-        ({"global_area": (0.4, 1.2)}, "global_area"),
-        ({"local_area": (0.4, 0.05)}, "local_area"),
-        ({"flip_probability": 1.5}, "flip_probability must be in .0, 1., got 1.5"),
-        ({"jitter_probability": -0.5}, "jitter_probability"),
-        ({"grayscale_probability": 2.0}, "grayscale_probability"),
-        ({"solarize_probability": -0.1}, "solarize_probability"),
-        ({"blur_probabilities": (1.0, 1.1, 0.5)}, "blur_probabilities"),
-        ({"blur_sigma": (0.0, 2.0)}, "blur_sigma"),
-        ({"brightness": -0.4}, "brightness -0.4"),
-        ({"hue": 0.7}, "hue 0.7"),
-    ],
-)
-def test_senseless_settings_are_refused(options, message):
-    with pytest.raises(ValueError, match=message):
-        MultiCrop(**options)

@@ -8,6 +8,7 @@ import numpy as np
 
 from sempart_jax.two_tricks.head import SegmentationHead
 from sempart_jax.two_tricks.head_network import HeadNetwork
+from sempart_jax.two_tricks.interfaces import Examples
 from sempart_jax.two_tricks.vit import VisionTransformer
 
 BACKBONE = VisionTransformer(patch_size=2, width=12, depth=1, num_heads=2, trained_grid=2)
@@ -33,3 +34,11 @@ def seeded_variables(seed: int = 0) -> tuple[dict[str, Any], dict[str, Any]]:
     backbone = jax.eval_shape(BACKBONE.init, key, image)["params"]
     head = jax.eval_shape(lambda params: NETWORK.init(key, params, 4), backbone)
     return jax.tree_util.tree_map_with_path(draw, (backbone, head))
+
+
+def evaluate_objective(objective, network, frozen_params, variables, image, corners=None, step=0):
+    """Compute the terms of images, with the regions at ``corners`` instead of random ones."""
+    keys = jax.random.split(jax.random.key(0), len(image))
+    return objective.evaluate(
+        *(network, frozen_params, variables, Examples(image)), keys=keys, step=step, corners=corners
+    )

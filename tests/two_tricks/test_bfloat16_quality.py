@@ -8,8 +8,9 @@ import pytest
 
 from sempart_jax.two_tricks.head import SegmentationHead
 from sempart_jax.two_tricks.head_network import HeadNetwork
-from sempart_jax.two_tricks.objective import SempartObjective, evaluate_objective
+from sempart_jax.two_tricks.objective import SempartObjective
 from sempart_jax.two_tricks.vit import VisionTransformer
+from tests.two_tricks.small_network import evaluate_objective
 
 SIDE = 16
 OPTIMIZER = optax.adam(2e-3)

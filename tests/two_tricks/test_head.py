@@ -7,7 +7,7 @@ import pytest
 from scipy.special import erf
 
 from sempart_jax.kernels.convolution import convolve_3x3
-from sempart_jax.networks.pretrained import port_head
+from sempart_jax.networks.porting import port_head
 from sempart_jax.two_tricks.head import Convolution, SegmentationHead, TransformerLayer
 
 
