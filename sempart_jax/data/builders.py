@@ -18,16 +18,9 @@ from jaxtyping import UInt8
 
 from sempart_jax.data.archives import BenchmarkFiles, StoredFile, download_archive, find_files
 from sempart_jax.data.benchmarks import BENCHMARKS
-from sempart_jax.data.folder import OWN_MASK, mask_problem
-from sempart_jax.data.images import UnreadableImageError, decode_grey, decode_image
-from sempart_jax.data.labelled import (
-    PREPARED,
-    LabelledImage,
-    check_sizes,
-    newest_version,
-    prepared_splits,
-    warn_of_orientation,
-)
+from sempart_jax.data.folder import mask_problem
+from sempart_jax.data.images import UnreadableImageError
+from sempart_jax.data.labelled import PREPARED, newest_version, prepared_splits, read_labelled
 from sempart_jax.host.shown_names import shorten
 
 
@@ -223,12 +216,7 @@ def _read_example(
 ) -> tuple[dict[str, Any], UInt8[np.ndarray, "H W"]]:
     """Read a pair as it is stored, and decode it to be sure that it can be; give the mask, too."""
     image_bytes, mask_bytes = image.read(), mask.read()
-    if image_bytes == mask_bytes:
-        raise UnreadableImageError(image.label, OWN_MASK)
-    decoded = LabelledImage(
-        image.stem, decode_image(image_bytes, image.label), decode_grey(mask_bytes, mask.label)
-    )
-    check_sizes(decoded, image.label, mask.label)
-    warn_of_orientation(image.label, image_bytes, mask_bytes)
+    labels = (image.label, mask.label)
+    decoded = read_labelled(image.stem, image_bytes, mask_bytes, labels=labels)
     example = {"image": io.BytesIO(image_bytes), "mask": io.BytesIO(mask_bytes), "name": image.stem}
     return example, decoded.ground_truth

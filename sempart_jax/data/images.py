@@ -133,7 +133,7 @@ def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
         picture.info.clear()
         return picture
 
-    return _decode(source, os.fsdecode(source) if name is None else name, convert)
+    return _decode(source, name, convert)
 
 
 def read_photograph(path: str | os.PathLike[str]) -> Photograph:
@@ -148,13 +148,14 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
             profile if profile is not None and _colour_space(profile) == b"RGB " else None,
         )
 
-    return _decode(path, os.fsdecode(path), read)
+    return _decode(path, None, read)
 
 
 def _decode(
-    source: str | os.PathLike[str] | bytes, name: str, use: Callable[[Image.Image], Result]
+    source: str | os.PathLike[str] | bytes, name: str | None, use: Callable[[Image.Image], Result]
 ) -> Result:
     """Load an image file, and turn what may be wrong with it into UnreadableImageError."""
+    name = os.fsdecode(source) if name is None else name
     try:
         with _open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
             image.load()
@@ -170,24 +171,25 @@ def _decode(
         raise UnreadableImageError(name, f"{type(error).__name__}: {error}") from error
 
 
-def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
+def read_image(
+    source: str | os.PathLike[str] | bytes, name: str | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
     """Read an image file, see :func:`open_image`, as uint8 ``[H, W, 3]``, writable."""
-    return np.array(open_image(path))
+    return np.array(open_image(source, name))
 
 
-def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode the content of an image file as :func:`read_image` reads the file."""
-    return np.array(open_image(data, name))
-
-
-def read_grey(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W"]:
+def read_grey(
+    source: str | os.PathLike[str] | bytes, name: str | None = None, folder: str | None = None
+) -> UInt8[np.ndarray, "H W"]:
     """Read a mask file: the one reader of ground truths, predictions and masks to learn from.
 
     See :func:`sempart_jax.data.masks.mask_levels` for the encodings that it takes. Of a mask that
     is not plain grey, a warning tells what was assumed, once for its folder.
 
     Args:
-        path: a file in one of :data:`FORMATS`, whatever its extension.
+        source: a file in one of :data:`FORMATS`, whatever its extension, or the content of one.
+        name: what to call it in messages; required for bytes, and by default the path.
+        folder: what it lies in; by default, ``name`` without its last part.
 
     Returns:
         uint8 ``[H, W]``, writable; 0 is background, 255 is foreground.
@@ -195,37 +197,22 @@ def read_grey(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W"]:
     Raises:
         UnreadableImageError: it cannot be decoded, or may mean several things.
     """
-    return _read_mask(path, os.fsdecode(path))
+    label = os.fsdecode(source) if name is None else name
 
-
-def decode_grey(data: bytes, name: str, folder: str | None = None) -> UInt8[np.ndarray, "H W"]:
-    """Decode the content of a mask file as :func:`read_grey` reads the file.
-
-    Args:
-        data: content of the file.
-        name: what to call it in messages.
-        folder: what it lies in; by default, ``name`` without its last part.
-    """
-    return _read_mask(data, name, folder)
-
-
-def _read_mask(
-    source: str | os.PathLike[str] | bytes, name: str, folder: str | None = None
-) -> UInt8[np.ndarray, "H W"]:
     def read(image: Image.Image) -> tuple[Image.Image, str]:
         try:
             levels, assumed = mask_levels(image)
         except ValueError as error:
             raise UnreadableImageError(
-                name, f"{error}: store a grey mask with 0 for background and 255 for foreground"
+                label, f"{error}: store a grey mask with 0 for background and 255 for foreground"
             ) from error
         return _upright(Image.fromarray(levels), _orientation(image)), assumed
 
-    levels, assumed = _decode(source, name, read)
+    levels, assumed = _decode(source, label, read)
     if assumed:
-        folder = str(PurePath(name).parent) if folder is None else folder
+        folder = str(PurePath(label).parent) if folder is None else folder
         warn_once(
-            f"the mask {printable(name)} is not plain grey: {assumed}. Others in "
+            f"the mask {printable(label)} is not plain grey: {assumed}. Others in "
             f"{printable(folder)} that are alike are not named",
             (folder, assumed),
         )
@@ -235,11 +222,8 @@ def _read_mask(
 def check_foreground(masks: Iterable[str | os.PathLike[str]]) -> None:
     """Make sure that there is something to find in a data set: one mask with foreground will do.
 
-    Args:
-        masks: mask files. What cannot be read is passed over: whoever uses it names it.
-
-    Raises:
-        ValueError: some can be read, and none has foreground.
+    What cannot be read is passed over: whoever uses it names it. A ValueError tells of masks that
+    can be read, none of which has foreground.
     """
     empty = []
     for path in masks:
@@ -277,11 +261,7 @@ def rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
 def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
     """Read from a file's head how many pixels it will take.
 
-    Args:
-        source: the file, or its content.
-
-    Returns:
-        Number of pixels; 0 if that cannot be said, and whoever reads the file finds out why.
+    0 if that cannot be said, and whoever reads the file finds out why.
     """
     if not isinstance(source, bytes) and not os.path.isfile(source):  # noqa: PTH113
         return 0
@@ -295,14 +275,9 @@ def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
 
 
 def exif_orientation(source: str | os.PathLike[str] | bytes, *, same_size: bool = False) -> int:
-    """Read from a file's head how it is turned when it is read.
+    """Read from a file's head its EXIF orientation, 1 to 8; 1 also if that cannot be said.
 
-    Args:
-        source: the file, or its content.
-        same_size: whether only such orientations count as leave the size as it is.
-
-    Returns:
-        EXIF orientation, 1 to 8; 1 if it is upright, or if that cannot be said.
+    With ``same_size``, only such orientations count as leave the size as it is.
     """
     try:
         with _open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
