@@ -18,7 +18,7 @@ from sempart_jax.host.atomic_write import write_atomically
 from sempart_jax.metrics.saliency import F_THRESHOLDS
 from sempart_jax.report.curves import SIZE_BINS, size_bins
 from sempart_jax.report.page import html_page
-from sempart_jax.report.tables import Section, extra_scores, printable
+from sempart_jax.report.tables import Section, printable
 from sempart_jax.report.text import markdown_document
 
 SCHEMA = 1
@@ -75,7 +75,7 @@ def results_to_dict(evaluation: Evaluation) -> dict[str, Any]:
                 name: getattr(result, name) for name in ("accuracy", "iou", "max_f_beta", "mae")
             }
             if key in section.extra:
-                metrics |= {f"extra_{n}": v for n, v in extra_scores(section.extra[key]).items()}
+                metrics |= {f"extra_{n}": v for n, v in vars(section.extra[key]).items()}
             numbers = {
                 "images": result.images,
                 "published_images": section.published_images,

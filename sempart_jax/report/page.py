@@ -32,13 +32,7 @@ _LONGEST_SIDE, _QUALITY = 224, 80  # of the pictures of an example
 def html_page(
     evaluation: Evaluation, examples: Sequence[Examples], versions: Mapping[str, str]
 ) -> str:
-    """Write an evaluation as a page; text from outside, such as names of files, is escaped.
-
-    Args:
-        evaluation: what was found.
-        examples: best and worst images, shown with the section of their data set and protocol.
-        versions: package to version.
-    """
+    """Write an evaluation as a page; text from outside, such as names of files, is escaped."""
     name = _escape(evaluation.title)
     entries: list[tuple[str, str]] = []
     parts: list[str] = []
