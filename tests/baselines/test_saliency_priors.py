@@ -9,7 +9,7 @@ from scipy.spatial.distance import mahalanobis
 
 from sempart_jax.baselines.saliency import automata, background, barrier, graph_cut, ranking
 from sempart_jax.baselines.saliency.priors import agreement, saliency_priors
-from sempart_jax.baselines.saliency.superpixels import describe, rgb_to_lab, slic
+from sempart_jax.baselines.saliency.superpixels import describe, rgb_to_lab, slic, touching
 from sempart_jax.kernels.scales import otsu, unit_range
 
 PRIORS = ("robust_background", "manifold_ranking", "cellular_automata", "minimum_barrier")
@@ -324,7 +324,7 @@ def test_minimum_cut_is_the_best_of_all_choices(seed):
 
 
 def test_touching_superpixels_share_so_many_edges():
-    first, second, length = graph_cut.touching(np.array([[0, 0, 1], [2, 0, 1]]))
+    first, second, length = touching(np.array([[0, 0, 1], [2, 0, 1]]))
     np.testing.assert_array_equal(np.stack([first, second, length]), [[0, 0], [1, 2], [2, 2]])
 
 

@@ -69,15 +69,10 @@ def calibrate(
 
 
 def agreement(priors: Float[np.ndarray, "P N"], sizes: Int[np.ndarray, " N"]) -> float:
-    """Measure how well priors agree: a confidence in their mean that needs no label.
+    """Measure how well calibrated priors agree: a confidence in their mean that needs no label.
 
-    Args:
-        priors: calibrated maps, a value for each superpixel.
-        sizes: pixels of each superpixel.
-
-    Returns:
-        Mean correlation of the priors with their mean over the pixels of the image; a map that is
-        constant correlates with nothing. At most 1.
+    The mean correlation of the priors with their mean over the pixels of the image; a map that is
+    constant correlates with nothing. At most 1.
     """
     weights = sizes / sizes.sum()
     centred = priors - (priors @ weights)[:, None]
