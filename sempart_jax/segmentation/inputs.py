@@ -20,7 +20,7 @@ EXTENSIONS = (".png", ".jpg")
 
 _LONGEST_NAME = 200
 """Bytes of a file name before its mark and extension; file systems allow 255 in all."""
-_MARK_DIGITS = (0, 8, 64)
+_MARK_DIGITS = (8, 64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,20 +160,13 @@ def name_outputs(
             _key(name + extension) in folders for extension in EXTENSIONS
         )
 
-    rounds = dict.fromkeys(wanted, 0)
-    while True:
-        names = {path: _marked(path, wanted[path], _MARK_DIGITS[rounds[path]]) for path in wanted}
+    names = {path: _marked(path, name, 0) for path, name in wanted.items()}
+    for digits in _MARK_DIGITS:
         count = Counter(_key(name) for name in names.values())
-        clashing = [
-            path
-            for path, name in names.items()
-            if rounds[path] + 1 < len(_MARK_DIGITS)
-            and (count[_key(name)] > 1 or unusable(path, name))
-        ]
-        if not clashing:
-            return [ImageFile(path, kept.get(path, name)) for path, name in names.items()]
-        for path in clashing:
-            rounds[path] += 1
+        for path, name in list(names.items()):
+            if count[_key(name)] > 1 or unusable(path, name):
+                names[path] = _marked(path, wanted[path], digits)
+    return [ImageFile(path, kept.get(path, name)) for path, name in names.items()]
 
 
 def _key(name: str) -> str:
@@ -184,7 +177,7 @@ def _marked(path: Path, wanted: PurePosixPath, digits: int) -> str:
     stem = wanted.name
     if len(os.fsencode(stem)) > _LONGEST_NAME - digits:
         stem = _shortened(stem, _LONGEST_NAME - digits)
-        digits = digits or _MARK_DIGITS[1]
+        digits = digits or _MARK_DIGITS[0]
     mark = f"~{_path_digest(path)[:digits]}" if digits else ""
     return str(wanted.with_name(stem + mark))
 
