@@ -234,15 +234,7 @@ def _conjugate_gradients(
 
     SciPy's own takes dot products with BLAS, whose threads wait for one another actively: on cores
     that are shared, with other threads of this program or with other programs, that took several
-    times as long as all the rest.
-
-    Args:
-        matrix: ``[V, V]``.
-        right_hand_side: ``[V]``.
-        start: first guess, ``[V]``.
-        preconditioner: inverse of the matrix' diagonal, ``[V]``.
-        tolerance: residual to stop at, relative to the right-hand side.
-        max_iterations: most steps.
+    times as long as all the rest. ``tolerance`` is relative to the right-hand side.
     """
 
     def dot(first: np.ndarray, second: np.ndarray) -> float:

@@ -14,17 +14,10 @@ from sempart_jax.kernels.resize import resize_bilinear
 def ranking_loss(
     objectness: Float[Array, "*batch Q"], losses: Float[Array, "*batch Q"]
 ) -> Float[Array, "*batch"]:
-    """Ask that a better mask has the higher objectness, by a hinge without margin.
+    """Ask that a better mask has the higher objectness in [0, 1], by a hinge without margin.
 
-    Of equal losses the query that comes first counts as the better one. Gradients flow into
-    ``objectness`` alone.
-
-    Args:
-        objectness: ``[..., Q]`` in [0, 1].
-        losses: ``[..., Q]``, lower is better.
-
-    Returns:
-        ``[...]``: sum over the pairs of queries in wrong order of how far they are apart.
+    The sum over the pairs of queries in wrong order of how far they are apart. Of equal losses the
+    query that comes first counts as the better one. Gradients flow into ``objectness`` alone.
     """
     best_first = jnp.argsort(lax.stop_gradient(losses), axis=-1, stable=True)
     ranked = jnp.take_along_axis(objectness, best_first, axis=-1)

@@ -21,14 +21,7 @@ _DEEPEST_BLOCKS = 3
 
 
 def pack(x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C4"]:
-    """Lay each square of 2 x 2 pixels into the channels of one.
-
-    Args:
-        x: ``[B, H, W, C]`` with even sides.
-
-    Returns:
-        ``[B, H / 2, W / 2, 4 C]``, squares by rows and then columns.
-    """
+    """Lay each square of 2 x 2 pixels into the channels of one, by rows and then columns."""
     batch, height, width, channels = x.shape
     squares = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
     return squares.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, -1)

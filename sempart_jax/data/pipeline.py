@@ -161,11 +161,7 @@ def training_batches(
 def fingerprint(names: Sequence[str]) -> str:
     """Return a short hash of the images' names, to notice on resuming that the data set changed.
 
-    Args:
-        names: those of an image source, in the order in which they are trained on.
-
-    Returns:
-        16 hexadecimal digits.
+    16 hexadecimal digits, which follow from the order in which they are trained on, too.
     """
     # No file name holds a zero byte, so different lists never join to the same text.
     return hashlib.sha256(os.fsencode("\0".join(names))).hexdigest()[:16]

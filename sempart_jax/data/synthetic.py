@@ -75,17 +75,9 @@ def paint(
 def outline(
     rng: np.random.Generator, shape: str, size: int, area: float, center: Float[np.ndarray, "2"]
 ) -> Float[np.ndarray, "H W"]:
-    """Draw one of ``SHAPES`` and return how much of each pixel it covers.
+    """Draw how much of each pixel one of ``SHAPES`` covers; tilt, stretch and outline are random.
 
-    Args:
-        rng: source of randomness.
-        shape: one of ``SHAPES``; its tilt, stretch and outline are random.
-        size: side of the image in pixels.
-        area: area of the shape in pixels, before the border cuts it.
-        center: row and column in pixels.
-
-    Returns:
-        ``[size, size]`` in [0, 1], by ``SUPERSAMPLING`` x ``SUPERSAMPLING`` points a pixel.
+    ``area`` is that of the shape in pixels, before the border cuts it, ``center`` row and column.
     """
     points = (np.arange(size * SUPERSAMPLING) + 0.5) / SUPERSAMPLING
     down, right = points[:, None] - center[0], points[None, :] - center[1]

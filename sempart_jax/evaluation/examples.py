@@ -28,15 +28,8 @@ def find_examples(
 ) -> Examples:
     """Predict the best and the worst images of a section again (two tricks, Fig. 9 to 11).
 
-    Args:
-        section: scores of all images.
-        labelled: its data set.
-        origin: where the masks come from.
-        protocol: the one of the section.
-        count: images of each kind; fewer where the section has not twice as many.
-
-    Returns:
-        Examples by the IoU of the first post-processing; an image whose IoU is not defined is none.
+    By the IoU of the first post-processing, ``count`` of each kind, or fewer where the section has
+    not twice as many. An image whose IoU is not defined is none.
     """
     postprocessings = [name for name in section.scores if name != CENTRE_BOX]
     chosen_by = postprocessings[0]

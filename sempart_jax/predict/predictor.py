@@ -25,19 +25,10 @@ Fit = Callable[[Float[np.ndarray, "rows columns"], int, int], Float[np.ndarray, 
 
 
 def input_size(height: int, width: int, short_side: int, patch_size: int) -> tuple[int, int]:
-    """Choose the size at which the network sees an image.
+    """Choose the height and width at which the network sees an image.
 
-    Args:
-        height: of the image in pixels.
-        width: of the image in pixels.
-        short_side: wanted short side in pixels, rounded to a multiple of the patch.
-        patch_size: side of the backbone's patches in pixels.
-
-    Returns:
-        Height and width, multiples of the patch, in the nearest of :data:`ASPECT_RATIOS`.
-
-    Raises:
-        ValueError: if a size is not positive.
+    Multiples of the patch, in the nearest of :data:`ASPECT_RATIOS`, with the wanted short side
+    rounded to one. A ValueError tells of a size below 1.
     """
     sizes = {"height": height, "width": width, "short_side": short_side, "patch_size": patch_size}
     for name, size in sizes.items():
@@ -153,14 +144,9 @@ never idle; a third would only take memory."""
 def map_in_flight(
     start: Callable[[Given], Callable[[], Result]], batches: Iterable[Given]
 ) -> Iterator[Result]:
-    """Begin each batch before the result of the last is waited for.
+    """Begin each batch, taken as late as can be, before the result of the last is waited for.
 
-    Args:
-        start: begins a batch and returns what waits for its result.
-        batches: taken one by one, as late as can be.
-
-    Yields:
-        Results in the order of ``batches``.
+    Yields results in the order of ``batches``. ``start`` returns what waits for one.
     """
     begun: deque[Callable[[], Result]] = deque()
     for batch in batches:

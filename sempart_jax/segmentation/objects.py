@@ -98,15 +98,7 @@ def choose(
     most: int,
     least_confidence: float,
 ) -> Objects:
-    """Keep the largest objects of those that are sure enough.
-
-    Args:
-        mask: soft mask.
-        binary: its foreground.
-        labels: objects in the foreground.
-        most: how many are kept.
-        least_confidence: which they have at least.
-    """
+    """Keep the largest ``most`` objects of those that have the least confidence."""
     rims = territories(labels, binary)
     areas = np.bincount(labels.ravel())
     areas[0] = 0
