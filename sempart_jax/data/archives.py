@@ -29,42 +29,19 @@ _JUNK = ("__MACOSX",)
 _PATIENCE = 15
 """Seconds until a server counts as out of reach."""
 
-
-class Archive(NamedTuple):
-    """Where a zip archive of a data set's authors is, and name of the wanted folder in it."""
-
-    url: str
-    folder: str
-
-    @property
-    def name(self) -> str:
-        """Name of the file."""
-        return self.url.rsplit("/", 1)[-1]
-
-
 _SALIENCY = "http://saliencydetection.net"
 _ECSSD = "https://www.cse.cuhk.edu.hk/leojia/projects/hsaliency/data/ECSSD"
 ARCHIVES = {
-    "duts_tr": (
-        Archive(f"{_SALIENCY}/duts/download/DUTS-TR.zip", "DUTS-TR-Image"),
-        Archive(f"{_SALIENCY}/duts/download/DUTS-TR.zip", "DUTS-TR-Mask"),
-    ),
-    "duts_te": (
-        Archive(f"{_SALIENCY}/duts/download/DUTS-TE.zip", "DUTS-TE-Image"),
-        Archive(f"{_SALIENCY}/duts/download/DUTS-TE.zip", "DUTS-TE-Mask"),
-    ),
+    "duts_tr": (f"{_SALIENCY}/duts/download/DUTS-TR.zip",) * 2,
+    "duts_te": (f"{_SALIENCY}/duts/download/DUTS-TE.zip",) * 2,
     "dut_omron": (
-        Archive(f"{_SALIENCY}/dut-omron/download/DUT-OMRON-image.zip", "DUT-OMRON-image"),
-        Archive(
-            f"{_SALIENCY}/dut-omron/download/DUT-OMRON-gt-pixelwise.zip.zip", "pixelwiseGT-new-PNG"
-        ),
+        f"{_SALIENCY}/dut-omron/download/DUT-OMRON-image.zip",
+        f"{_SALIENCY}/dut-omron/download/DUT-OMRON-gt-pixelwise.zip.zip",
     ),
-    "ecssd": (
-        Archive(f"{_ECSSD}/images.zip", "images"),
-        Archive(f"{_ECSSD}/ground_truth_mask.zip", "ground_truth_mask"),
-    ),
+    "ecssd": (f"{_ECSSD}/images.zip", f"{_ECSSD}/ground_truth_mask.zip"),
 }
-"""Archive of the images and archive of the masks, which may be one, of each benchmark."""
+"""Address of the archive of the images and of that of the masks, which may be one, of each
+benchmark. In them, the folders have the names that ``BENCHMARKS`` gives."""
 
 
 class StoredFile(NamedTuple):
@@ -72,7 +49,7 @@ class StoredFile(NamedTuple):
 
     Attributes:
         label: what to call it in messages: its path, inside an archive after the archive's.
-        read: returns its bytes, or raises UnreadableImageError that names ``label``.
+        read: returns its bytes, or raises UnreadableImageError or OSError, which name it.
     """
 
     label: str
@@ -104,30 +81,27 @@ def find_files(
         FileNotFoundError: the files are nowhere; says which to put where.
         ValueError: an archive is truncated or no zip archive.
     """
-    benchmark = BENCHMARKS[name]
-    home = Path(benchmark.images).parts[0]
+    parts = [Path(part) for part in (BENCHMARKS[name].images, BENCHMARKS[name].masks)]
+    home = parts[0].parts[0]
     places = (folder / home, folder)
-    unpacked = [
-        tuple(place / Path(part).relative_to(home) for part in (benchmark.images, benchmark.masks))
-        for place in places
-    ]
+    unpacked = [[place / part.relative_to(home) for part in parts] for place in places]
     for images, masks in unpacked:
         if images.is_dir() and masks.is_dir():
             return BenchmarkFiles(folder_files(images), folder_files(masks))
     paths: dict[str, Path] = {}
     absent: dict[str, str] = {}
-    for archive in ARCHIVES[name]:
-        candidates = [place / archive.name for place in places]
+    for url in dict.fromkeys(ARCHIVES[name]):
+        candidates = [place / file_name(url) for place in places]
         there = next((path for path in candidates if path.is_file()), None)
         if there is not None:
-            paths[archive.url] = there
+            paths[url] = there
         elif download is None:
-            absent[archive.url] = "downloading is switched off"
-        elif archive.url not in paths | absent:
+            absent[url] = "downloading is switched off"
+        else:
             try:
-                paths[archive.url] = download(archive.url)
+                paths[url] = download(url)
             except OSError as error:
-                absent[archive.url] = str(error)
+                absent[url] = str(error)
     if absent:
         images, masks = unpacked[0]
         listed = ", ".join(f"{url} ({reason})" for url, reason in absent.items())
@@ -138,8 +112,16 @@ def find_files(
     # Where one archive holds both, only their folders tell images from masks.
     both = len(paths) == 1
     return BenchmarkFiles(
-        *(archive_files(paths[one.url], one.folder, required=both) for one in ARCHIVES[name])
+        *(
+            archive_files(paths[url], part.name, required=both)
+            for url, part in zip(ARCHIVES[name], parts, strict=True)
+        )
     )
+
+
+def file_name(url: str) -> str:
+    """Return the last part of an address."""
+    return url.rsplit("/", 1)[-1]
 
 
 def download_archive(folder: Path, url: str) -> Path:
@@ -149,7 +131,7 @@ def download_archive(folder: Path, url: str) -> Path:
         OSError: the server is out of reach, does not have the file, broke off, or sent something
             else; nothing of that is kept.
     """
-    path = folder / url.rsplit("/", 1)[-1]
+    path = folder / file_name(url)
     if path.is_file():
         return path
     started = path.with_name(f".{path.name}")
@@ -173,14 +155,7 @@ def download_archive(folder: Path, url: str) -> Path:
 
 def folder_files(folder: Path) -> list[StoredFile]:
     """List the image files of an unpacked folder, sorted by their path."""
-
-    def read(path: Path) -> bytes:
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise UnreadableImageError(path, error.strerror or str(error)) from error
-
-    return [StoredFile(str(path), partial(read, path)) for path in find_images(folder)]
+    return [StoredFile(str(path), path.read_bytes) for path in find_images(folder)]
 
 
 def archive_files(archive: Path, folder: str, *, required: bool = False) -> list[StoredFile]:

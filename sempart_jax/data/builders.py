@@ -38,12 +38,7 @@ class SaliencyBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
     url_infos: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, *, files: Mapping[str, BenchmarkFiles], **options: Any):
-        """Set up a builder.
-
-        Args:
-            files: the files of each split.
-            **options: arguments of every builder, such as ``data_dir``.
-        """
+        """Set up a builder of the files of each split, with the options of every builder."""
         self.left_out: dict[str, dict[str, str]] = {split: {} for split in files}
         self._files = files
         super().__init__(**options)
@@ -84,6 +79,9 @@ class SaliencyBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
                 except UnreadableImageError as error:
                     of_image = error.path == image.label
                     left_out[image.label] = error.reason if of_image else str(error)
+                    continue
+                except OSError as error:
+                    left_out[image.label] = str(error)
                     continue
                 has_foreground = has_foreground or bool((mask_levels > 127).any())
                 names.append(image.stem)

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from sempart_jax.data import archives, builders
-from sempart_jax.data.archives import ARCHIVES, Archive, BenchmarkFiles, folder_files
+from sempart_jax.data.archives import ARCHIVES, BenchmarkFiles, file_name, folder_files
 from sempart_jax.data.benchmarks import BENCHMARKS, open_labelled_set
 from sempart_jax.data.builders import BUILDERS, Ecssd, Preparation, prepare
 from sempart_jax.data.images import UnreadableImageError
@@ -182,8 +182,8 @@ def test_photographs_alone_are_no_data_set(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no masks in .*DUTS-TE\.zip: none of its 3"):
         prepare("duts", tmp_path, download=False)
     photographs = {f"images/{stem}.jpg": pair(k)[0] for k, stem in enumerate(STEMS)}
-    for archive in ARCHIVES["ecssd"]:
-        write_zip(tmp_path / archive.name, photographs)
+    for url in ARCHIVES["ecssd"]:
+        write_zip(tmp_path / file_name(url), photographs)
     with pytest.raises(ValueError, match=r"not one image can be used: .*a\.jpg: is its own mask"):
         prepare("ecssd", tmp_path, download=False)
     assert not (tmp_path / "tfds/ecssd").exists()
@@ -287,7 +287,7 @@ def server(tmp_path, monkeypatch) -> Iterator[tuple[Path, list[str]]]:
         thread = threading.Thread(target=http_server.serve_forever, args=(0.01,))
         thread.start()
         root = f"http://127.0.0.1:{http_server.server_port}"
-        local = tuple(Archive(f"{root}/{one.name}", one.folder) for one in ARCHIVES["ecssd"])
+        local = tuple(f"{root}/{file_name(url)}" for url in ARCHIVES["ecssd"])
         monkeypatch.setitem(archives.ARCHIVES, "ecssd", local)
         yield folder, asked
         http_server.shutdown()
