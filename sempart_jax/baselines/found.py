@@ -94,20 +94,10 @@ class FoundDecoder(nn.Module):
     def __call__(
         self, keys: Float[Array, "B h w D"], image: Float[Array, "B H W 3"], train: bool = False
     ) -> dict[str, Float[Array, "B _ _ 1"]]:
-        """Predict the logits of both masks, of keys and for the size of their image.
-
-        A ValueError tells of sizes that do not belong together.
-        """
+        """Predict the logits of both masks of keys; of their image, only the size matters."""
         del train
-        height, width, channels = keys.shape[1:]
-        wanted = (height * self.patch_size, width * self.patch_size)
-        if image.shape[1:3] != wanted:
-            raise ValueError(
-                f"keys of {height}x{width} patches of {self.patch_size} belong to an image of "
-                f"{wanted[0]}x{wanted[1]} pixels, got {image.shape[1]}x{image.shape[2]}"
-            )
-        coarse = fan_in_dense(1, channels, "projection")(keys)
-        return {"coarse": coarse, "fine": resize_bilinear(coarse, *wanted)}
+        coarse = fan_in_dense(1, keys.shape[-1], "projection")(keys)
+        return {"coarse": coarse, "fine": resize_bilinear(coarse, *image.shape[1:3])}
 
 
 def decoder_weights(variables: dict[str, Any]) -> tuple[Float[np.ndarray, " D"], float]:

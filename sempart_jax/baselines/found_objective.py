@@ -156,18 +156,8 @@ def refine_patch_masks(
     larger than the background is thereby swapped with it, and then fails the overlap test. Here a
     large foreground keeps its refinement like any other.
 
-    Args:
-        images: RGB uint8 ``[B, H, W, 3]``.
-        masks: masks on their patches ``[B, h, w]``, True on foreground.
-
-    Returns:
-        Refined masks ``[B, h, w]``.
-
-    Raises:
-        ValueError: if there is not one mask an image, or as :func:`bilateral_solver` raises.
+    Images are RGB; masks are True on foreground.
     """
-    if len(images) != len(masks):
-        raise ValueError(f"there must be one mask an image, got {len(masks)} for {len(images)}")
     refined = [_refine(image, mask) for image, mask in zip(images, masks, strict=True)]
     return np.stack(refined) if refined else masks.copy()
 

@@ -20,8 +20,6 @@ def short_side_shape(height: int, width: int, size: int) -> tuple[int, int]:
     The longer side becomes ``int(size * long / short)``, rounded down, as in torchvision's
     ``Resize(size)`` for PIL images.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
     long = int(size * max(height, width) / min(height, width))
     return (size, long) if width >= height else (long, size)
 
@@ -81,6 +79,13 @@ def resize(
         return pixels
     resized = Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(resized)
+
+
+def shrink(pixels: Shaped[np.ndarray, "H W *C"], longest: int) -> Shaped[np.ndarray, "h w *C"]:
+    """Bring a picture to a longer side of so many pixels, unless it is smaller."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, longest / max(height, width))
+    return resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
 
 
 def center_crop(

@@ -107,18 +107,10 @@ def training_batches(
     """
     if not source.names:
         raise ValueError("no image to train on: the source is empty")
-    if batch_size < 1 or process_count < 1 or batch_size % process_count:
+    if batch_size % process_count:
         raise ValueError(
-            f"batch_size {batch_size} must be a positive multiple of the {process_count} processes"
+            f"batch_size {batch_size} must be a multiple of the {process_count} processes"
         )
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index {process_index} is not in 0..{process_count - 1}")
-    if not 0 < image_size <= resize_size:
-        raise ValueError(f"cannot crop image_size {image_size} from resize_size {resize_size}")
-    not_negative = {"seed": seed, "start_step": start_step, "workers": workers, "threads": threads}
-    for name, value in not_negative.items():
-        if value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
 
     local_size = batch_size // process_count
     check_workers_can_start(workers)

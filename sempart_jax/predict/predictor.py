@@ -28,12 +28,8 @@ def input_size(height: int, width: int, short_side: int, patch_size: int) -> tup
     """Choose the height and width at which the network sees an image.
 
     Multiples of the patch, in the nearest of :data:`ASPECT_RATIOS`, with the wanted short side
-    rounded to one. A ValueError tells of a size below 1.
+    rounded to one.
     """
-    sizes = {"height": height, "width": width, "short_side": short_side, "patch_size": patch_size}
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1 pixel, got {size}")
     aspect = math.log(max(height, width) / min(height, width))
     ratio = min(ASPECT_RATIOS, key=lambda candidate: abs(math.log(candidate) - aspect))
     short = max(1, round(short_side / patch_size)) * patch_size
@@ -105,13 +101,9 @@ class Predictor:
     def __call__(
         self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
     ) -> list[Float[np.ndarray, "_ _"]]:
-        """Predict, a batch of each size at a time: the next is resized while one is computed.
+        """Predict a mask in [0, 1] of the size of each image, in their order.
 
-        Args:
-            images: RGB images of any sizes.
-
-        Returns:
-            A mask in [0, 1] for each in their order, of its height and width.
+        A batch of each size at a time: the next is resized while one is computed.
         """
         places: dict[tuple[int, int], list[int]] = {}
         for place, image in enumerate(images):

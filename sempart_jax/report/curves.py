@@ -46,25 +46,9 @@ def size_bins(
 ) -> SizeBins:
     """Average IoU in bins of object size (arXiv 2404.03392, Fig. 6 to 8).
 
-    A bin holds its lower border; the last one holds 1 too.
-
-    Args:
-        object_sizes: fraction of foreground in each ground truth, in [0, 1].
-        ious: of each image; images where it is NaN are counted, but not averaged.
-        bins: number of equal bins.
-
-    Raises:
-        ValueError: if the lengths differ or a size is not in [0, 1].
+    A bin holds its lower border; the last one holds 1 too. Images whose IoU is NaN are counted, but
+    not averaged.
     """
-    if object_sizes.shape != ious.shape:
-        raise ValueError(
-            f"{len(object_sizes)} object sizes and {len(ious)} IoUs: give one of each per image"
-        )
-    if not np.all((object_sizes >= 0) & (object_sizes <= 1)):
-        raise ValueError(
-            f"object sizes from {object_sizes.min()} to {object_sizes.max()} must lie in [0, 1]: "
-            "they are fractions of the image, not pixels or percent"
-        )
     edges = np.arange(bins + 1) / bins
     # Borders in the precision of the sizes, or 0.7 in float32 would lie below its own border.
     borders = edges.astype(object_sizes.dtype)

@@ -3,7 +3,7 @@
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sempart_jax.data.image_sizes import resize
+from sempart_jax.data.image_sizes import shrink
 from sempart_jax.kernels.host_guided_filter import guided
 from sempart_jax.predict.pictures import choose_side
 from sempart_jax.predict.postprocessing import postprocess
@@ -52,6 +52,4 @@ def cut_out(
 
 def preview(picture: UInt8[np.ndarray, "H W *C"]) -> UInt8[np.ndarray, "h w *C"]:
     """Shrink a picture to :data:`PREVIEW_SIDE` where it is larger."""
-    height, width = picture.shape[:2]
-    scale = min(1.0, PREVIEW_SIDE / max(height, width))
-    return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
+    return shrink(picture, PREVIEW_SIDE)

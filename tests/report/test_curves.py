@@ -5,7 +5,6 @@ import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,16 +68,6 @@ def test_no_image_is_lost_whatever_its_size(images, count):
         last = index == count - 1
         inside = (sizes >= index / count) & ((sizes < (index + 1) / count) | last)
         assert bins.images[index] == inside.sum()
-
-
-@pytest.mark.usefixtures("unchecked_shapes")
-def test_sizes_that_are_no_fractions_are_refused():
-    with pytest.raises(ValueError, match="fractions of the image, not pixels or percent"):
-        size_bins(np.array([3.0]), np.array([0.5]))
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
-        size_bins(np.array([np.nan]), np.array([0.5]))
-    with pytest.raises(ValueError, match="2 object sizes and 1 IoUs"):
-        size_bins(np.array([0.1, 0.2]), np.array([0.5]))
 
 
 def test_drawing_names_its_lines_and_is_the_same_each_time():
