@@ -110,18 +110,12 @@ def tiff(bands: int, bits: int) -> bytes:
     return b"II*\0" + struct.pack("<I", 8 + 99) + bytes(99) + directory
 
 
-@pytest.mark.parametrize(("bands", "bits"), [(5, 8), (2, 16), (12, 16), (1, 64)])
-def test_bands_that_cannot_be_read_are_counted(tmp_path, bands, bits):
-    (tmp_path / "x.tif").write_bytes(tiff(bands, bits))
-    with pytest.raises(UnreadableImageError, match=f"with {bands} bands of {bits} bits: store"):
-        read_image(tmp_path / "x.tif")
-    with pytest.raises(UnreadableImageError, match=f"x: a TIFF image with {bands} bands"):
-        read_image(tiff(bands, bits), "x")
-
-
-@pytest.mark.parametrize("content", [b"", b"II*\0", tiff(5, 8)[:120], b"<html>"])
+@pytest.mark.parametrize("content", [b"", b"II*\0", tiff(5, 8), tiff(1, 64), b"<html>"])
 def test_what_is_no_image_at_all_is_told_with_the_formats(tmp_path, content):
-    with pytest.raises(UnreadableImageError, match="not an image in one of the formats JPEG, PNG"):
+    told = (
+        r"not an image in one of the formats JPEG, PNG.*or a TIFF of other bands than grey or RGB"
+    )
+    with pytest.raises(UnreadableImageError, match=told):
         read_image(content, "x")
 
 
@@ -173,16 +167,6 @@ def test_orientation_is_applied_once(tmp_path, photo, extension):
     np.testing.assert_array_equal(rgb_pixels(open_image(path)), upright)
     with Image.open(path) as image:
         np.testing.assert_array_equal(rgb_pixels(image.convert("RGB")), upright)
-
-
-@pytest.mark.parametrize("extension", ["png", "jpg", "tiff"])
-def test_messages_give_the_size_of_the_upright_image(tmp_path, photo, extension, monkeypatch):
-    exif = Image.Exif()
-    exif[ORIENTATION] = 6
-    path = save(tmp_path / f"x.{extension}", STORED[6](photo), exif=exif)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 50)
-    with pytest.raises(UnreadableImageError, match="9x6 pixels are more than the limit of 50"):
-        read_image(path)
 
 
 def transparent(kind: str) -> tuple[Image.Image, dict]:
