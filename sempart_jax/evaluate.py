@@ -170,21 +170,13 @@ def evaluate(
 def evaluate_boxes(
     boxes: Path, dataset: str, data_root: Path, *, report: Path | None = None
 ) -> "Evaluation":
-    """Score given boxes by CorLoc on all annotated images of a data set.
+    """Score given boxes by CorLoc on all annotated images of a data set, as :func:`evaluate` does.
 
     Args:
-        boxes: JSON file of the boxes, see ``read_given_boxes``.
+        boxes: JSON file of the boxes, see :func:`read_given_boxes`.
         dataset: one of ``BOXED_SETS``.
         data_root: folder that holds the data set; its images are not needed.
-        report: folder for the report, which is written as by :func:`evaluate`; ``None`` writes
-            nothing.
-
-    Returns:
-        The CorLoc of the boxes.
-
-    Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if a name is unknown or a file is damaged.
+        report: folder for the report; ``None`` writes nothing.
     """
     from sempart_jax.data.boxed import read_boxes
     from sempart_jax.evaluation.results import Evaluation

@@ -133,13 +133,6 @@ def find_pairs(
     Names are compared without their extension and relative to their folder. Masks that belong
     to no image are left out.
 
-    Args:
-        images: folder of images.
-        masks: folder of masks.
-
-    Returns:
-        ``(image, mask)`` in the order of :func:`find_images`.
-
     Raises:
         FileNotFoundError: a folder is missing or empty, or some images have no mask or several.
     """

@@ -38,13 +38,7 @@ class ImageSource(Protocol):
         ...
 
     def read(self, index: int) -> Image.Image:
-        """Read an image.
-
-        Args:
-            index: 0 to ``len(names) - 1``.
-
-        Returns:
-            The image in mode RGB.
+        """Read an image in mode RGB.
 
         Raises:
             UnreadableImageError: it cannot be decoded; its ``path`` is the image's label.
@@ -57,15 +51,7 @@ class MaskedSource(ImageSource, Protocol):
     """Images that each have a mask to learn from."""
 
     def read_mask(self, index: int, height: int, width: int) -> UInt8[np.ndarray, "H W"]:
-        """Read the mask of an image.
-
-        Args:
-            index: 0 to ``len(names) - 1``.
-            height: height of the image that :meth:`read` gives, in pixels.
-            width: width of that image in pixels.
-
-        Returns:
-            uint8 ``[height, width]``; 255 is foreground, 0 is background.
+        """Read the mask of an image that has this height and width; 255 is foreground.
 
         Raises:
             UnreadableImageError: it cannot be decoded; its ``path`` is what the source calls it.

@@ -179,17 +179,8 @@ def synthetic_scene(
 def write_scenes(folder: Path | str, count: int, size: int = 96, seed: int = 0) -> None:
     """Write scenes as PNG files ``images/scene_0000.png`` and ``masks/scene_0000.png``.
 
-    Scene i depends on ``seed`` and i alone, so that a longer set begins with the shorter one.
-
-    Args:
-        folder: gets ``images/`` (RGB) and ``masks/`` (8-bit grey, 255 on objects), made where
-            absent.
-        count: number of scenes, at least 1.
-        size: side in pixels, at least 32.
-        seed: non-negative.
-
-    Raises:
-        ValueError: ``count`` is below 1, ``seed`` negative, or ``size`` below 32.
+    Scene i depends on ``seed`` and i alone, so that a longer set begins with the shorter one. Masks
+    are 255 on objects. A ValueError tells of a number that is too small.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")

@@ -26,14 +26,10 @@ def largest_box(mask: Shaped[np.ndarray, "H W"]) -> tuple[int, int, int, int] | 
 
     Pixels are connected to their four neighbours. It is the box that counts, not the number of
     pixels: a thin diagonal wins over a smaller filled square. Of equal boxes, the component whose
-    first pixel comes first, row by row, is taken.
-
-    Args:
-        mask: soft or boolean mask ``[H, W]``; a soft one in [0, 1], cut at one half.
+    first pixel comes first, row by row, is taken. A soft mask is cut at one half.
 
     Returns:
-        ``(x_min, y_min, x_max, y_max)`` in pixels of the mask, ends exclusive; None where the mask
-        is empty.
+        ``(x_min, y_min, x_max, y_max)``, ends exclusive; None where the mask is empty.
     """
     boxes = _boxes(scipy.ndimage.label(binarize(mask))[0])
     return max(boxes, key=_area, default=None)

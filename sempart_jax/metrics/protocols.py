@@ -48,21 +48,13 @@ PROTOCOLS = {
 
 
 def inverted_masks(masks: list[Float[np.ndarray, "_ _"]], rule: str) -> Bool[np.ndarray, " N"]:
-    """Say which masks have foreground and background swapped.
-
-    The loss does not tell the two sides apart.
+    """Say which masks have foreground and background swapped: the loss does not tell them apart.
 
     Args:
         masks: soft masks in [0, 1] in the order of the data set; sizes may differ.
         rule: ``batch`` decides for :data:`BATCH_RULE_SIZE` consecutive masks together, by the mean
             of all their pixels (two tricks, Sec. 5.1); ``image`` for each by its own mean; ``none``
             leaves all as they are.
-
-    Returns:
-        True where a mean is above one half.
-
-    Raises:
-        ValueError: if there is no such rule.
     """
     if rule not in FOREGROUND_RULES:
         raise ValueError(

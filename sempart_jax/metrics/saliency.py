@@ -73,14 +73,8 @@ class SaliencyScores:
     ) -> None:
         """Add one image ``[H, W]`` of any size, or several of one size ``[N, H, W]``.
 
-        Args:
-            prediction: soft masks in [0, 1] or boolean masks.
-            ground_truth: soft masks in [0, 1] or boolean masks, cut at one half.
-
-        Raises:
-            ValueError: if the shapes differ or are not of these kinds, if there are no pixels, or
-                if a value leaves [0, 1] by more than :data:`RANGE_TOLERANCE`. Nothing has been
-                added then.
+        Masks are soft, in [0, 1], or boolean. A ValueError tells of others, see
+        :func:`check_masks`; nothing has been added then.
         """
         prediction, ground_truth = np.asarray(prediction), np.asarray(ground_truth)
         check_masks(prediction, ground_truth, f"after {len(self._accuracies)} images")

@@ -31,11 +31,6 @@ def write_report(evaluation: Evaluation, examples: Sequence[Examples], folder: P
     ``results.json`` is :func:`results_to_dict`; ``tables.md`` holds the tables beside the
     published numbers; ``per_image.csv`` a line an image; ``report.html`` all of it, with curves
     and examples, in one page that needs no other file. A file is replaced whole or not at all.
-
-    Args:
-        evaluation: what was found.
-        examples: best and worst images of some of its sections.
-        folder: where to write; made if absent.
     """
     results = results_to_dict(evaluation)
     write_atomically(folder / "results.json", _to_json(results))

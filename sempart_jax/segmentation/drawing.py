@@ -38,15 +38,10 @@ def overlay(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Tint the foreground of an image, dim the rest, and draw the mask's outline.
 
-    The outline is white with a dark rim, so that it is seen on any ground, and as wide a part of
-    the image at any size; it does not run along the image's border.
-
-    Args:
-        image: RGB ``[H, W, 3]``.
-        mask: soft mask in [0, 1]: how strong the tint is.
-        binary: the mask that is outlined.
-        rims: objects with their soft rims, each outlined and tinted in a colour of its own; the
-            foreground is one if None.
+    The outline, of ``binary``, is white with a dark rim, so that it is seen on any ground, and as
+    wide a part of the image at any size; it does not run along the image's border. The tint is as
+    strong as the soft ``mask``. Objects with their soft ``rims`` are outlined and tinted each in a
+    colour of its own; the foreground is one if None.
     """
     picture = np.empty_like(image)
     tint = np.array(TINT, np.float32)

@@ -142,14 +142,8 @@ def name_outputs(
     """Give each image a name that no other one has, on file systems that ignore case too.
 
     Images that want one name, ``a.jpg`` and ``a.png`` say, all get a mark that follows from their
-    path, ``a~1f3a9c04``; and so does one whose name is another one's folder, or is too long.
-
-    Args:
-        wanted: path to wanted name.
-        recorded: names that images have had in earlier calls, and keep.
-
-    Returns:
-        The images, in the order of ``wanted``.
+    path, ``a~1f3a9c04``; and so does one whose name is another one's folder, or is too long. Names
+    that images have had in earlier calls, ``recorded``, are kept.
     """
     kept = dict(recorded or {})
     holders = {_key(name): path for path, name in kept.items()}

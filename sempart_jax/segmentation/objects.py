@@ -98,7 +98,7 @@ def choose(
     most: int,
     least_confidence: float,
 ) -> Objects:
-    """Keep the largest ``most`` objects of those that have the least confidence."""
+    """Keep the ``most`` largest objects of those whose confidence suffices."""
     rims = territories(labels, binary)
     areas = np.bincount(labels.ravel())
     areas[0] = 0
