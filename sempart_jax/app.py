@@ -19,21 +19,15 @@ from absl import flags
 
 from sempart_jax.host import command_line
 from sempart_jax.networks import builtin_model
+from sempart_jax.predict.options import define_network_flags, given_flags
 from sempart_jax.runs.source import find_source
 
 
 def define_flags() -> None:
     """Define the flags, as the program does: who imports this module has flags of its own."""
-    flags.DEFINE_string(
-        "workdir",
-        None,
+    define_network_flags(
         "Network: a run's directory, a checkpoint, a model file or a released head. Default: "
-        f"{builtin_model.DINOV2}, the head of the package over DINOv2 ViT-S/14.",
-    )
-    flags.DEFINE_string("backbone", None, "Backbone that a released head was trained on.")
-    flags.DEFINE_string("weights", None, "Weight file of the backbone, if it has moved.")
-    flags.DEFINE_integer(
-        "resolution", None, "Short side in pixels that the network sees.", lower_bound=1
+        f"{builtin_model.DINOV2}, the head of the package over DINOv2 ViT-S/14."
     )
     flags.DEFINE_string(
         "host",
@@ -68,13 +62,8 @@ def _serve() -> None:
             f"the web page needs the extra [app] ({error}): pip install 'sempart_jax[app]'"
         ) from error
     given = flags.FLAGS
-    segmenter = load_segmenter(
-        given.workdir,
-        backbone=given.backbone,
-        weights=given.weights,
-        resolution=given.resolution,
-        batch_size=1,
-    )
+    options = given_flags("backbone", "weights", "resolution")
+    segmenter = load_segmenter(given.workdir, batch_size=1, **options)
     side = max(96, segmenter.network.short_side)
     serve(
         lambda image: segmenter.predictor([image])[0],

@@ -17,14 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from absl import flags, logging
 
-from sempart_jax.baselines.by_name import METHOD_NAMES
 from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.boxed import BOXED_SETS
 from sempart_jax.data.folder import image_folder
 from sempart_jax.host import command_line
 from sempart_jax.metrics.protocols import FOREGROUND_RULES, PROTOCOLS
-from sempart_jax.networks.names import FEATURES
-from sempart_jax.predict.options import METHOD_SHORT_SIDE, PRIORS_SHORT_SIDE, check_method
+from sempart_jax.predict.options import (
+    check_method,
+    define_method_flags,
+    define_network_flags,
+    given_flags,
+)
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 from sempart_jax.runs.source import find_source
 
@@ -45,18 +48,11 @@ _APPLIES_TO: Mapping[str, Sequence[str]] = {
 
 def define_flags() -> None:
     """Define the flags, as the program does: who imports this module has flags of its own."""
-    flags.DEFINE_string(
-        "workdir",
-        None,
+    define_network_flags(
         "Network to score: a run's directory, a checkpoint, a model file, a released head, or "
-        "builtin.",
+        "builtin."
     )
-    flags.DEFINE_enum(
-        "method",
-        None,
-        list(METHOD_NAMES),
-        "Method without training to score: priors, or any other over --backbone.",
-    )
+    define_method_flags()
     flags.DEFINE_string(
         "predictions",
         None,
@@ -67,26 +63,6 @@ def define_flags() -> None:
     flags.DEFINE_string("data_root", "data", "Folder that holds the data sets.")
     flags.DEFINE_string(
         "report", None, "Folder for the report. Default for a run: WORKDIR/evaluation."
-    )
-    flags.DEFINE_string(
-        "backbone",
-        None,
-        "Backbone of --method (default: dino_vits8), or the one a released head was trained on.",
-    )
-    flags.DEFINE_string("weights", None, "Weight file of the backbone, if it has moved.")
-    flags.DEFINE_enum(
-        "features",
-        None,
-        list(FEATURES),
-        "Features of the backbone that --method uses. Default: those that suit its family.",
-    )
-    flags.DEFINE_string("decoder", None, "Weight file or run of FOUND's decoder.")
-    flags.DEFINE_integer(
-        "resolution",
-        None,
-        "Short side in pixels at which the network sees an image. Default: that of its training, "
-        f"or {METHOD_SHORT_SIDE} with --method, {PRIORS_SHORT_SIDE} with --method=priors.",
-        lower_bound=1,
     )
     flags.DEFINE_integer("batch_size", None, "Images per batch (default: 8).", lower_bound=1)
     flags.DEFINE_list("protocols", None, f"Any of {', '.join(PROTOCOLS)} (default: crop320).")
@@ -194,21 +170,13 @@ def evaluate(
 def evaluate_boxes(
     boxes: Path, dataset: str, data_root: Path, *, report: Path | None = None
 ) -> "Evaluation":
-    """Score given boxes by CorLoc on all annotated images of a data set.
+    """Score given boxes by CorLoc on all annotated images of a data set, as :func:`evaluate` does.
 
     Args:
-        boxes: JSON file of the boxes, see ``read_given_boxes``.
+        boxes: JSON file of the boxes, see :func:`read_given_boxes`.
         dataset: one of ``BOXED_SETS``.
         data_root: folder that holds the data set; its images are not needed.
-        report: folder for the report, which is written as by :func:`evaluate`; ``None`` writes
-            nothing.
-
-    Returns:
-        The CorLoc of the boxes.
-
-    Raises:
-        FileNotFoundError: if a file is missing.
-        ValueError: if a name is unknown or a file is damaged.
+        report: folder for the report; ``None`` writes nothing.
     """
     from sempart_jax.data.boxed import read_boxes
     from sempart_jax.evaluation.results import Evaluation
@@ -301,7 +269,7 @@ def _main() -> None:
     if scored == "workdir":
         find_source(given.workdir)
     elif scored == "method":
-        check_method(given.method, **_given("backbone", "decoder", "weights", "features"))
+        check_method(given.method, **given_flags("backbone", "decoder", "weights", "features"))
     elif scored == "predictions":
         for dataset in given.datasets:
             image_folder(_saved_folder(dataset))
@@ -343,8 +311,11 @@ def _evaluate(scored: str) -> None:
         else:
             origins = {name: saved_origin(_saved_folder(name)) for name in datasets}
             title = f"masks in {Path(given.predictions)}"
-        options = _given("protocols", "postprocessings", "foreground_rule", extra="extra_metrics")
-        evaluation = evaluate(origins, data_root, title=title, report=report, **options)
+        options = given_flags("protocols", "postprocessings", "foreground_rule")
+        extra = bool(given.extra_metrics)
+        evaluation = evaluate(
+            origins, data_root, title=title, extra=extra, report=report, **options
+        )
     print(format_evaluation(evaluation))
     if report is not None:
         print(f"report: {report}/report.html")
@@ -352,12 +323,12 @@ def _evaluate(scored: str) -> None:
 
 def _scored() -> str:
     """Say which flag names what is scored, and refuse those that do not apply to it."""
-    named = list(_given(*_KINDS))
+    named = list(given_flags(*_KINDS))
     if len(named) != 1:
         choice = ", ".join(f"--{name}" for name in _KINDS)
         raise ValueError(f"say what to score: give exactly one of {choice}")
     (scored,) = named
-    for name in _given(*_APPLIES_TO):
+    for name in given_flags(*_APPLIES_TO):
         if scored not in _APPLIES_TO[name]:
             others = " or ".join(f"--{other}" for other in _APPLIES_TO[name])
             raise ValueError(
@@ -366,15 +337,8 @@ def _scored() -> str:
     return scored
 
 
-def _given(*names: str, **renamed: str) -> dict[str, Any]:
-    """Return the values of flags that are given, of some by another name: ``other=flag``."""
-    flag_of = dict(zip(names, names, strict=True)) | renamed
-    values = {name: flags.FLAGS[flag].value for name, flag in flag_of.items()}
-    return {name: value for name, value in values.items() if value is not None}
-
-
 def _network_options(*more: str) -> dict[str, Any]:
-    return _given("backbone", "weights", "batch_size", *more, short_side="resolution")
+    return given_flags("backbone", "weights", "batch_size", "resolution", *more)
 
 
 def _saved_folder(dataset: str) -> Path:

@@ -26,24 +26,23 @@ by themselves.
 
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 from PIL import Image
 
-from sempart_jax.baselines.by_name import METHOD_NAMES
 from sempart_jax.data.folder import PRODUCT_FOLDERS
 from sempart_jax.host import command_line
 from sempart_jax.host.shown_names import printable
 from sempart_jax.networks import builtin_model
-from sempart_jax.networks.names import FEATURES
 from sempart_jax.predict.options import (
     INVERSIONS,
-    METHOD_SHORT_SIDE,
-    PRIORS_SHORT_SIDE,
     check_method,
+    define_method_flags,
+    define_network_flags,
+    given_flags,
 )
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 from sempart_jax.runs.source import find_source
@@ -56,25 +55,11 @@ if TYPE_CHECKING:
 
 def define_flags() -> None:
     """Define the flags, as the program does: who imports this module has flags of its own."""
-    flags.DEFINE_string(
-        "workdir",
-        None,
+    define_network_flags(
         "Network: a run's directory, a checkpoint, a model file or a released head. Default: "
-        f"{builtin_model.DINOV2}, the head of the package over DINOv2 ViT-S/14.",
+        f"{builtin_model.DINOV2}, the head of the package over DINOv2 ViT-S/14."
     )
-    flags.DEFINE_enum(
-        "method",
-        None,
-        list(METHOD_NAMES),
-        "Method without training, instead of --workdir: priors, or any other over --backbone.",
-    )
-    flags.DEFINE_enum(
-        "features",
-        None,
-        list(FEATURES),
-        "Features of the backbone that --method uses. Default: those that suit its family.",
-    )
-    flags.DEFINE_string("decoder", None, "Weight file or run of FOUND's decoder.")
+    define_method_flags()
     flags.DEFINE_string("out", None, "Output folder (required).")
     flags.DEFINE_list("outputs", list(PRODUCT_FOLDERS), f"Any of {', '.join(PRODUCT_FOLDERS)}.")
     flags.DEFINE_enum("mask", "binary", MASKS, "0 and 255 only, or all grey levels.")
@@ -96,20 +81,7 @@ def define_flags() -> None:
         "Which masks to invert; auto: those that cover more than half of the image. Default: auto, "
         "or never with --method and networks that know the foreground, as that of the package.",
     )
-    flags.DEFINE_integer(
-        "resolution",
-        None,
-        "Short side in pixels at which the network sees an image. Default: that of its training, "
-        f"or {METHOD_SHORT_SIDE} with --method, {PRIORS_SHORT_SIDE} with --method=priors.",
-        lower_bound=1,
-    )
     flags.DEFINE_integer("batch_size", 8, "Images per batch.", lower_bound=1)
-    flags.DEFINE_string(
-        "backbone",
-        None,
-        "Backbone of --method (default: dino_vits8), or the one a released head was trained on.",
-    )
-    flags.DEFINE_string("weights", None, "Weight file of the backbone, if it has moved.")
     flags.DEFINE_string("shard", None, "i/n: segment the i-th of n parts, counted from 0.")
     flags.DEFINE_bool("overwrite", False, "Segment all images again, possibly with other settings.")
 
@@ -146,13 +118,7 @@ def _check_source() -> None:
         return
     if given.workdir is not None:
         raise ValueError("give either --workdir or --method, not both")
-    check_method(given.method, **_given("backbone", "decoder", "weights", "features"))
-
-
-def _given(*names: str) -> Mapping[str, Any]:
-    """Return the values of flags, but for those that have none."""
-    values = {name: flags.FLAGS[name].value for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+    check_method(given.method, **given_flags("backbone", "decoder", "weights", "features"))
 
 
 def _segment(arguments: Sequence[str], shard: Shard | None) -> None:
@@ -163,7 +129,7 @@ def _segment(arguments: Sequence[str], shard: Shard | None) -> None:
 
     enable_compilation_cache()
     given = flags.FLAGS
-    options = _given(
+    options = given_flags(
         *("backbone", "weights", "decoder", "features"),
         *("resolution", "refine", "invert", "batch_size"),
     )

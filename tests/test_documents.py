@@ -100,8 +100,12 @@ def test_commands_exist_with_their_flags(name):
     for module, script, arguments in shell_commands(DOCUMENTS[name]):
         source = REPOSITORY / (f"sempart_jax/{module}.py" if module else f"scripts/{script}.py")
         text = source.read_text(encoding="utf-8")
-        if "program.run(" in text:
-            text += (REPOSITORY / "sempart_jax/training/program.py").read_text(encoding="utf-8")
+        for called, file in (
+            ("program.run(", "training/program.py"),
+            ("define_network_flags(", "predict/options.py"),
+        ):
+            if called in text:
+                text += (REPOSITORY / "sempart_jax" / file).read_text(encoding="utf-8")
         for flag in set(re.findall(r"--([\w]+)", arguments)) - {"config"}:
             assert f'"{flag}"' in text or f'"--{flag}"' in text, (source.name, flag)
 

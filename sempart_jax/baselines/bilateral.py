@@ -53,18 +53,10 @@ def bilateral_grid(
     sigma_luma: int | float = 4,
     sigma_chroma: int | float = 4,
 ) -> BilateralGrid:
-    """Put the pixels of an image into the cells of the simplified bilateral grid.
+    """Put the pixels of an RGB image into the cells of the simplified bilateral grid.
 
-    Simplified: a pixel belongs to one vertex instead of being shared among several.
-
-    Args:
-        image: RGB uint8 ``[H, W, 3]``.
-        sigma_spatial: side of a cell in pixels.
-        sigma_luma: side of a cell in grey levels of 255.
-        sigma_chroma: side of a cell in each chroma, in levels of 255.
-
-    Returns:
-        The grid.
+    Simplified: a pixel belongs to one vertex instead of being shared among several. See
+    :func:`bilateral_solver` for the arguments.
 
     Raises:
         ValueError: if ``image`` is no uint8 ``[H, W, 3]`` of at least one pixel, a sigma is not
@@ -129,13 +121,9 @@ def bistochastize(
 ) -> tuple[Float[np.ndarray, " V"], Float[np.ndarray, " V"]]:
     """Scale the blur so that each vertex keeps its mass (Barron and Poole, arXiv 1511.03296).
 
-    Args:
-        grid: bilateral grid of V vertices.
-        iterations: how many times the scales are refined.
-
     Returns:
-        ``scale`` and ``mass``, each ``[V]``: the matrix ``diag(scale) B diag(scale)`` has the row
-        sums ``mass`` to rounding, and ``mass`` comes near each vertex's number of pixels.
+        ``scale`` and ``mass``: ``diag(scale) B diag(scale)`` has the row sums ``mass`` to
+        rounding, and ``mass`` comes near each vertex's number of pixels.
     """
     mass = grid.splat(np.ones(grid.vertex_of_pixel.shape))
     scale = np.ones_like(mass)
@@ -234,15 +222,7 @@ def _conjugate_gradients(
 
     SciPy's own takes dot products with BLAS, whose threads wait for one another actively: on cores
     that are shared, with other threads of this program or with other programs, that took several
-    times as long as all the rest.
-
-    Args:
-        matrix: ``[V, V]``.
-        right_hand_side: ``[V]``.
-        start: first guess, ``[V]``.
-        preconditioner: inverse of the matrix' diagonal, ``[V]``.
-        tolerance: residual to stop at, relative to the right-hand side.
-        max_iterations: most steps.
+    times as long as all the rest. ``tolerance`` is relative to the right-hand side.
     """
 
     def dot(first: np.ndarray, second: np.ndarray) -> float:

@@ -6,14 +6,9 @@ from jaxtyping import Bool
 
 
 def component_of(mask: Bool[np.ndarray, "h w"], seed: int) -> Bool[np.ndarray, "h w"]:
-    """Keep the 4-connected component of a mask that holds a patch.
+    """Keep the 4-connected component of a mask that holds a patch, by its number row by row.
 
-    Args:
-        mask: foreground patches.
-        seed: number of the patch, row by row; where it lies in no component, it is kept alone.
-
-    Returns:
-        The component.
+    Where the patch lies in no component, it is kept alone.
     """
     labels, _ = scipy.ndimage.label(mask)
     label = labels.flat[seed]

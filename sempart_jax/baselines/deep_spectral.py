@@ -76,14 +76,10 @@ def _fiedler_vector(
 
 
 def color_affinity(image: Float[np.ndarray, "h w 3"]) -> Float[np.ndarray, "N N"]:
-    """Join patches that are near each other in colour and place (KNN matting, Sec. 3.2).
+    """Join patches of an RGB image that are near in colour and place (KNN matting, Sec. 3.2).
 
-    Args:
-        image: RGB ``[h, w, 3]`` in [0, 1].
-
-    Returns:
-        Symmetric float32 ``[N, N]``: how often one of a pair is among the nearest neighbours of the
-        other, itself included, over the settings of :data:`COLOR_NEIGHBOURS`.
+    Symmetric: how often one of a pair is among the nearest neighbours of the other, itself
+    included, over the settings of :data:`COLOR_NEIGHBOURS`.
     """
     height, width = image.shape[:2]
     rows, columns = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")

@@ -72,16 +72,9 @@ def _background(
 def decoder_logits(
     keys: Float[np.ndarray, "B h w D"], kernel: Float[np.ndarray, " D"], bias: float
 ) -> Float[np.ndarray, "B h w"]:
-    """Apply FOUND's decoder, a 1x1 convolution of the keys (Sec. 3.2).
+    """Apply FOUND's decoder, a 1x1 convolution of the keys (Sec. 3.2); foreground is above 0.
 
-    Args:
-        keys: keys of the backbone's last block ``[B, h, w, D]``, of the backbone that the decoder
-            was trained on.
-        kernel: its weights ``[D]``.
-        bias: its bias.
-
-    Returns:
-        Logits ``[B, h, w]``, foreground above 0.
+    The keys are of the backbone that the decoder was trained on.
     """
     return keys @ kernel + np.float32(bias)
 
@@ -101,39 +94,13 @@ class FoundDecoder(nn.Module):
     def __call__(
         self, keys: Float[Array, "B h w D"], image: Float[Array, "B H W 3"], train: bool = False
     ) -> dict[str, Float[Array, "B _ _ 1"]]:
-        """Predict the logits of both masks.
-
-        Args:
-            keys: backbone keys ``[B, h, w, D]``.
-            image: ``[B, h * patch_size, w * patch_size, 3]``, for its size alone.
-            train: changes nothing.
-
-        Returns:
-            ``{"coarse": [B, h, w, 1], "fine": [B, H, W, 1]}``, logits of the foreground.
-
-        Raises:
-            ValueError: if the sizes do not belong together.
-        """
+        """Predict the logits of both masks of keys; of their image, only the size matters."""
         del train
-        height, width, channels = keys.shape[1:]
-        wanted = (height * self.patch_size, width * self.patch_size)
-        if image.shape[1:3] != wanted:
-            raise ValueError(
-                f"keys of {height}x{width} patches of {self.patch_size} belong to an image of "
-                f"{wanted[0]}x{wanted[1]} pixels, got {image.shape[1]}x{image.shape[2]}"
-            )
-        coarse = fan_in_dense(1, channels, "projection")(keys)
-        return {"coarse": coarse, "fine": resize_bilinear(coarse, *wanted)}
+        coarse = fan_in_dense(1, keys.shape[-1], "projection")(keys)
+        return {"coarse": coarse, "fine": resize_bilinear(coarse, *image.shape[1:3])}
 
 
 def decoder_weights(variables: dict[str, Any]) -> tuple[Float[np.ndarray, " D"], float]:
-    """Take the weights out of the variables of :class:`FoundDecoder`.
-
-    Args:
-        variables: ``{"params"}`` of the decoder.
-
-    Returns:
-        Kernel ``[D]`` and bias, as ``baselines.found.decoder_logits`` wants them.
-    """
+    """Take kernel and bias for :func:`decoder_logits` out of a decoder's variables."""
     projection = variables["params"]["projection"]
     return np.asarray(projection["kernel"])[:, 0], float(projection["bias"][0])

@@ -91,19 +91,8 @@ def decoder_loss(
     """Compare the decoder's masks with their refinement, and with the background or themselves.
 
     The refined masks are a target throughout. Beside them the complement of the background is one
-    at first, which tells the decoder where objects are; then its own decisions take that place.
-
-    Args:
-        logits: the decoder's output on patches ``[B, h, w]``, foreground above 0.
-        refined_prediction: ``logits > 0``, refined by
-            :func:`sempart_jax.baselines.found_objective.refine_patch_masks`.
-        refined_complement: what :func:`sempart_jax.baselines.found.background_mask` leaves, refined
-            likewise; not looked at from ``background_steps`` on.
-        step: number of steps taken, int32.
-        background_steps: steps in which the background is the target; the decoder's own masks are
-            from there on.
-        refinement_weight: weight of the refined masks.
-        self_weight: weight of the decoder's own masks.
+    at first, which tells the decoder where objects are; then, from ``background_steps`` on, its own
+    decisions take that place. Targets are refined by :func:`refine_patch_masks`.
 
     Returns:
         The weighted sum, and each term before weighting: binary cross-entropies, means over batch
@@ -129,17 +118,10 @@ def decoder_loss(
 def refined_in_step(
     image: Float[Array, "B H W 3"], mask: Bool[Array, "B h w"]
 ) -> Bool[Array, "B h w"]:
-    """Refine masks on patches by :func:`refine_patch_masks`, under ``jit``, ``grad`` and ``pmap``.
+    """Refine masks by :func:`refine_patch_masks`, under ``jit``, ``grad`` and ``pmap``.
 
-    The devices of a host call it side by side, and share the host's time: under Python's lock, one
-    core. No gradient flows through it.
-
-    Args:
-        image: RGB ``[B, H, W, 3]`` in [0, 1], rounded to 8 bits for the bilateral solver.
-        mask: masks on their patches ``[B, h, w]``, True on foreground.
-
-    Returns:
-        Refined masks ``[B, h, w]``.
+    Images are rounded to 8 bits. The devices of a host call it side by side, and share the host's
+    time: under Python's lock, one core. No gradient flows through it.
     """
     pixels = jnp.round(255 * lax.stop_gradient(image)).astype(jnp.uint8)
     return lax.platform_dependent(pixels, mask, cpu=_on_cpu, default=_elsewhere)
@@ -174,18 +156,8 @@ def refine_patch_masks(
     larger than the background is thereby swapped with it, and then fails the overlap test. Here a
     large foreground keeps its refinement like any other.
 
-    Args:
-        images: RGB uint8 ``[B, H, W, 3]``.
-        masks: masks on their patches ``[B, h, w]``, True on foreground.
-
-    Returns:
-        Refined masks ``[B, h, w]``.
-
-    Raises:
-        ValueError: if there is not one mask an image, or as :func:`bilateral_solver` raises.
+    Images are RGB; masks are True on foreground.
     """
-    if len(images) != len(masks):
-        raise ValueError(f"there must be one mask an image, got {len(masks)} for {len(images)}")
     refined = [_refine(image, mask) for image, mask in zip(images, masks, strict=True)]
     return np.stack(refined) if refined else masks.copy()
 

@@ -36,29 +36,15 @@ class SelfMaskNetwork(MaskNetwork):
         return {"batch_stats": {}, **jax.jit(self.mask_former.init)(key, image)}
 
     def outputs(self, variables: Variables, image: Float[Array, "B H W 3"]) -> dict[str, Array]:
-        """Compute what every query says after every layer of the decoder.
+        """Compute what every query says of RGB in [0, 1] after every layer of the decoder.
 
-        Args:
-            variables: ``{"params"}``.
-            image: RGB ``[B, H, W, 3]`` in [0, 1].
-
-        Returns:
-            Logits ``masks`` ``[B, L, Q, h, w]`` and ``objectness`` ``[B, L, Q]``.
+        Logits ``masks`` ``[B, L, Q, h, w]`` and ``objectness`` ``[B, L, Q]``.
         """
         outputs: Any = self.mask_former.apply({"params": variables["params"]}, normalize(image))
         return dict(outputs)
 
     def select(self, outputs: dict[str, Array], height: int, width: int) -> Prediction:
-        """Choose the mask after the last layer.
-
-        Args:
-            outputs: see :meth:`outputs`.
-            height: of the image in pixels.
-            width: of the image in pixels.
-
-        Returns:
-            ``coarse`` at the size of the masks, ``fine`` the same enlarged bilinearly.
-        """
+        """Choose the mask after the last layer, and enlarge it to the image for ``fine``."""
         mask = select_mask(outputs["masks"][:, -1], outputs["objectness"][:, -1])[..., None]
         return Prediction(coarse=mask, fine=resize_bilinear(mask, height, width), batch_stats={})
 

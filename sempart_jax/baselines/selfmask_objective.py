@@ -16,8 +16,7 @@ class SelfMaskObjective(Objective[SelfMaskNetwork]):
 
     Attributes:
         ranking_weight: weight of the ranking loss.
-        unmatched_weight: weight of the dice loss of queries that no pseudo-mask is matched to, see
-            ``selfmask_loss``.
+        unmatched_weight: see ``selfmask_loss``.
     """
 
     ranking_weight: float = 1.0
@@ -43,14 +42,9 @@ class SelfMaskObjective(Objective[SelfMaskNetwork]):
         if examples.mask is None:
             raise ValueError("SelfMask learns from pseudo-masks, and the examples have none")
         outputs = network.outputs(variables, examples.image)
-        # One target an image: the pseudo-mask as a whole.
-        targets = (examples.mask > 0.5).astype(examples.image.dtype)[:, None]
+        target = (examples.mask > 0.5).astype(examples.image.dtype)
         terms = selfmask_loss(
-            outputs["masks"],
-            outputs["objectness"],
-            targets,
-            targets.any(axis=(2, 3)),
-            self.unmatched_weight,
+            outputs["masks"], outputs["objectness"], target, self.unmatched_weight
         )
         total = terms["dice"] + self.ranking_weight * terms["ranking"]
         return Evaluation(total, terms, network.select(outputs, *examples.image.shape[1:3]))

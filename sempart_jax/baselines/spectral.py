@@ -30,12 +30,8 @@ def second_eigenvector(
     """Solve (D - W) y = lambda D y for the smallest eigenvalue but the first, which is 0.
 
     Lanczos iterations with full reorthogonalisation, from one random vector that is orthogonal to
-    the first eigenvector.
-
-    Args:
-        affinity: symmetric weights W, not negative.
-        steps: most dimensions of the Krylov space.
-        tolerance: the iterations end when the residual norm of N z = mu z is below it everywhere.
+    the first eigenvector. They end after so many steps, or when the residual norm of N z = mu z is
+    below the tolerance everywhere.
 
     Returns:
         y with y^T D y = 1, of arbitrary sign; 0 at a node without edges, and in a graph of one

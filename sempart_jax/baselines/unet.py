@@ -21,14 +21,7 @@ _DEEPEST_BLOCKS = 3
 
 
 def pack(x: Float[Array, "B H W C"]) -> Float[Array, "B H2 W2 C4"]:
-    """Lay each square of 2 x 2 pixels into the channels of one.
-
-    Args:
-        x: ``[B, H, W, C]`` with even sides.
-
-    Returns:
-        ``[B, H / 2, W / 2, 4 C]``, squares by rows and then columns.
-    """
+    """Lay each square of 2 x 2 pixels into the channels of one, by rows and then columns."""
     batch, height, width, channels = x.shape
     squares = x.reshape(batch, height // 2, 2, width // 2, 2, channels)
     return squares.transpose(0, 1, 3, 2, 4, 5).reshape(batch, height // 2, width // 2, -1)
@@ -55,18 +48,10 @@ class UNet(nn.Module):
     def __call__(
         self, image: Float[Array, "B H W 3"], train: bool = False
     ) -> Float[Array, "B H W 1"]:
-        """Predict the logits of the mask.
+        """Predict the logits of the mask of an ImageNet-normalised image.
 
-        Args:
-            image: ImageNet-normalised RGB ``[B, H, W, 3]``.
-            train: batch norm by the batch's statistics, with the running averages in the mutable
-                collection ``batch_stats``; otherwise by the running averages.
-
-        Returns:
-            Logits of the foreground ``[B, H, W, 1]``.
-
-        Raises:
-            ValueError: if a side is no multiple of :data:`STRIDE`.
+        In training, batch norm is by the batch's statistics, and the running averages go into
+        ``batch_stats``. A ValueError tells of a side that is no multiple of :data:`STRIDE`.
         """
         if image.shape[1] % STRIDE or image.shape[2] % STRIDE:
             raise ValueError(

@@ -16,18 +16,11 @@ from sempart_jax.two_tricks.multiscale import MultiscaleObjective
 def soft_iou_loss(
     mask: Float[Array, "B H W"], target: Float[Array, "B H W"], eps: float = 1e-6
 ) -> Scalar:
-    """One minus the intersection over union of a mask and a soft target; 0 where both are equal.
+    """One minus the mean intersection over union of masks and soft targets; 0 where both are equal.
 
     The Jaccard metric loss (arXiv 2302.05666, Eq. 5), whose intersection is not the product: that
-    would be largest at a mask of 0 and 1 whatever the target.
-
-    Args:
-        mask: predicted mask in [0, 1].
-        target: in [0, 1].
-        eps: added to intersection and union, so that two empty masks are equal.
-
-    Returns:
-        Scalar in [0, 1], mean over images.
+    would be largest at a mask of 0 and 1 whatever the target. ``eps`` is added to both, so that two
+    empty masks are equal.
     """
     # 1 - sum_i min(m_i, t_i) / sum_i max(m_i, t_i)
     intersection = jnp.sum(jnp.minimum(mask, target), axis=(1, 2))

@@ -6,18 +6,17 @@ becomes a path on the disk, an interrupted run leaves nothing half written, and 
 the disk.
 """
 
-import dataclasses
+import http.client
+import shutil
 import stat
-import urllib.error
 import urllib.request
 import zipfile
 from collections.abc import Callable
 from functools import partial
-from http import HTTPStatus
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import tensorflow_datasets as tfds  # type: ignore[import-untyped]
+from tqdm import tqdm
 
 from sempart_jax.data.benchmarks import BENCHMARKS
 from sempart_jax.data.folder import EXTENSIONS, comparable, find_images
@@ -30,56 +29,27 @@ _JUNK = ("__MACOSX",)
 _PATIENCE = 15
 """Seconds until a server counts as out of reach."""
 
-
-class Archive(NamedTuple):
-    """A zip archive of a data set's authors.
-
-    Attributes:
-        url: where it is.
-        folder: name of the wanted folder in it.
-    """
-
-    url: str
-    folder: str
-
-    @property
-    def name(self) -> str:
-        """Name of the file."""
-        return self.url.rsplit("/", 1)[-1]
-
-
 _SALIENCY = "http://saliencydetection.net"
 _ECSSD = "https://www.cse.cuhk.edu.hk/leojia/projects/hsaliency/data/ECSSD"
 ARCHIVES = {
-    "duts_tr": (
-        Archive(f"{_SALIENCY}/duts/download/DUTS-TR.zip", "DUTS-TR-Image"),
-        Archive(f"{_SALIENCY}/duts/download/DUTS-TR.zip", "DUTS-TR-Mask"),
-    ),
-    "duts_te": (
-        Archive(f"{_SALIENCY}/duts/download/DUTS-TE.zip", "DUTS-TE-Image"),
-        Archive(f"{_SALIENCY}/duts/download/DUTS-TE.zip", "DUTS-TE-Mask"),
-    ),
+    "duts_tr": (f"{_SALIENCY}/duts/download/DUTS-TR.zip",) * 2,
+    "duts_te": (f"{_SALIENCY}/duts/download/DUTS-TE.zip",) * 2,
     "dut_omron": (
-        Archive(f"{_SALIENCY}/dut-omron/download/DUT-OMRON-image.zip", "DUT-OMRON-image"),
-        Archive(
-            f"{_SALIENCY}/dut-omron/download/DUT-OMRON-gt-pixelwise.zip.zip", "pixelwiseGT-new-PNG"
-        ),
+        f"{_SALIENCY}/dut-omron/download/DUT-OMRON-image.zip",
+        f"{_SALIENCY}/dut-omron/download/DUT-OMRON-gt-pixelwise.zip.zip",
     ),
-    "ecssd": (
-        Archive(f"{_ECSSD}/images.zip", "images"),
-        Archive(f"{_ECSSD}/ground_truth_mask.zip", "ground_truth_mask"),
-    ),
+    "ecssd": (f"{_ECSSD}/images.zip", f"{_ECSSD}/ground_truth_mask.zip"),
 }
-"""Archive of the images and archive of the masks, which may be one, of each benchmark."""
+"""Address of the archive of the images and of that of the masks, which may be one, of each
+benchmark. In them, the folders have the names that ``BENCHMARKS`` gives."""
 
 
-@dataclasses.dataclass(frozen=True)
-class StoredFile:
+class StoredFile(NamedTuple):
     """One image file of a data set.
 
     Attributes:
         label: what to call it in messages: its path, inside an archive after the archive's.
-        read: returns its bytes, or raises UnreadableImageError that names ``label``.
+        read: returns its bytes, or raises UnreadableImageError or OSError, which name it.
     """
 
     label: str
@@ -92,12 +62,7 @@ class StoredFile:
 
 
 class BenchmarkFiles(NamedTuple):
-    """The files of a benchmark, not yet paired.
-
-    Attributes:
-        images: image files.
-        masks: mask files.
-    """
+    """The image files and the mask files of a benchmark, not yet paired."""
 
     images: list[StoredFile]
     masks: list[StoredFile]
@@ -106,48 +71,37 @@ class BenchmarkFiles(NamedTuple):
 def find_files(
     name: str, folder: Path, download: Callable[[str], Path] | None = None
 ) -> BenchmarkFiles:
-    """Find the files of a benchmark.
+    """Find the files of a benchmark, a key of :data:`ARCHIVES`.
 
     Archives and unpacked folders may lie in ``folder`` itself or in the benchmark's own folder
-    (DUTS, DUT-OMRON, ECSSD) in it.
-
-    Args:
-        name: a key of :data:`ARCHIVES`.
-        folder: where to look.
-        download: from an address to the downloaded file, or OSError, for archives that are not
-            there; None downloads nothing.
-
-    Returns:
-        Its files.
+    (DUTS, DUT-OMRON, ECSSD) in it. ``download`` gets an address and returns the file, or raises
+    OSError; None downloads nothing.
 
     Raises:
         FileNotFoundError: the files are nowhere; says which to put where.
         ValueError: an archive is truncated or no zip archive.
     """
-    benchmark = BENCHMARKS[name]
-    home = Path(benchmark.images).parts[0]
+    parts = [Path(part) for part in (BENCHMARKS[name].images, BENCHMARKS[name].masks)]
+    home = parts[0].parts[0]
     places = (folder / home, folder)
-    unpacked = [
-        tuple(place / Path(part).relative_to(home) for part in (benchmark.images, benchmark.masks))
-        for place in places
-    ]
+    unpacked = [[place / part.relative_to(home) for part in parts] for place in places]
     for images, masks in unpacked:
         if images.is_dir() and masks.is_dir():
             return BenchmarkFiles(folder_files(images), folder_files(masks))
     paths: dict[str, Path] = {}
     absent: dict[str, str] = {}
-    for archive in ARCHIVES[name]:
-        candidates = [place / archive.name for place in places]
+    for url in dict.fromkeys(ARCHIVES[name]):
+        candidates = [place / file_name(url) for place in places]
         there = next((path for path in candidates if path.is_file()), None)
         if there is not None:
-            paths[archive.url] = there
+            paths[url] = there
         elif download is None:
-            absent[archive.url] = "downloading is switched off"
-        elif archive.url not in paths | absent:
+            absent[url] = "downloading is switched off"
+        else:
             try:
-                paths[archive.url] = download(archive.url)
+                paths[url] = download(url)
             except OSError as error:
-                absent[archive.url] = str(error)
+                absent[url] = str(error)
     if absent:
         images, masks = unpacked[0]
         listed = ", ".join(f"{url} ({reason})" for url, reason in absent.items())
@@ -158,73 +112,54 @@ def find_files(
     # Where one archive holds both, only their folders tell images from masks.
     both = len(paths) == 1
     return BenchmarkFiles(
-        *(archive_files(paths[one.url], one.folder, required=both) for one in ARCHIVES[name])
+        *(
+            archive_files(paths[url], part.name, required=both)
+            for url, part in zip(ARCHIVES[name], parts, strict=True)
+        )
     )
 
 
+def file_name(url: str) -> str:
+    """Return the last part of an address."""
+    return url.rsplit("/", 1)[-1]
+
+
 def download_archive(folder: Path, url: str) -> Path:
-    """Download a zip archive, unless that was done before.
-
-    Args:
-        folder: where downloads are kept.
-        url: address of the archive.
-
-    Returns:
-        The downloaded file.
+    """Download a zip archive into a folder, unless that was done before.
 
     Raises:
         OSError: the server is out of reach, does not have the file, broke off, or sent something
             else; nothing of that is kept.
     """
-    # The library writes a note of the address beside each download.
-    if not any(url in note.read_text() for note in folder.glob("*.INFO")):
-        _ask_for(url)
+    path = folder / file_name(url)
+    if path.is_file():
+        return path
+    started = path.with_name(f".{path.name}")
     try:
-        path = Path(tfds.download.DownloadManager(download_dir=folder).download(url))
-    except tfds.download.DownloadError as error:
-        raise OSError(str(error)) from error
-    if not zipfile.is_zipfile(path):
-        path.unlink()
-        path.with_name(f"{path.name}.INFO").unlink()
-        raise OSError("what came is no complete zip archive; another run downloads it anew")
-    return path
-
-
-def _ask_for(url: str) -> None:
-    """Raise OSError where a file is out of reach: the library itself tries for minutes."""
-    try:
-        request = urllib.request.Request(url, method="HEAD")
-        urllib.request.urlopen(request, timeout=_PATIENCE).close()
-    except urllib.error.HTTPError as error:
-        # Some servers only answer a request for the file itself.
-        if error.code in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-            raise
+        with urllib.request.urlopen(url, timeout=_PATIENCE) as answer:
+            folder.mkdir(parents=True, exist_ok=True)
+            size = int(answer.headers.get("Content-Length", 0)) or None
+            with (
+                started.open("wb") as file,
+                tqdm.wrapattr(file, "write", total=size, desc=path.name) as counted,
+            ):
+                shutil.copyfileobj(answer, counted)
+        if not zipfile.is_zipfile(started):
+            raise OSError("what came is no complete zip archive; another run downloads it anew")
+        return started.rename(path)
+    except http.client.HTTPException as error:
+        raise OSError(f"{type(error).__name__}: {error}") from error
+    finally:
+        started.unlink(missing_ok=True)
 
 
 def folder_files(folder: Path) -> list[StoredFile]:
-    """List the image files of an unpacked folder.
-
-    Args:
-        folder: see ``sempart_jax.data.folder.find_images``.
-
-    Returns:
-        The files, sorted by their path.
-
-    Raises:
-        FileNotFoundError: the folder is missing or holds no image.
-    """
-
-    def read(path: Path) -> bytes:
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise UnreadableImageError(path, error.strerror or str(error)) from error
-
-    return [StoredFile(str(path), partial(read, path)) for path in find_images(folder)]
+    """List the image files of an unpacked folder, sorted by their path."""
+    return [StoredFile(str(path), path.read_bytes) for path in find_images(folder)]
 
 
 def archive_files(archive: Path, folder: str, *, required: bool = False) -> list[StoredFile]:
-    """List the image files of a zip archive.
+    """List the image files of a zip archive, sorted by their path in it.
 
     Archives with and without folders above ``folder``, or without any folder at all, are the same;
     so is a backslash between folders, as some programs write it. Hidden files, other files than
@@ -235,9 +170,6 @@ def archive_files(archive: Path, folder: str, *, required: bool = False) -> list
         folder: name of the folder of the wanted files; where no file lies in a folder of that name,
             all files count.
         required: whether only files in a folder of that name count.
-
-    Returns:
-        The files, sorted by their path in the archive.
 
     Raises:
         FileNotFoundError: it holds no image, or none in the folder that is required.

@@ -57,13 +57,6 @@ def open_labelled_set(name: str, data_root: str | os.PathLike[str]) -> LabelledS
 
     Of folders, an image that has no mask or several is left out, with one warning in the log.
 
-    Args:
-        name: duts_tr, duts_te, dut_omron or ecssd.
-        data_root: the folder that holds the data sets.
-
-    Returns:
-        The labelled set.
-
     Raises:
         ValueError: no benchmark has this name, or what is prepared is damaged.
         FileNotFoundError: it is neither prepared nor there as files, or no image has a mask.

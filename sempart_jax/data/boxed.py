@@ -77,38 +77,23 @@ def read_boxes(name: str, data_root: str | os.PathLike[str]) -> dict[str, list[B
         ValueError: no data set has this name, or its files are damaged.
         FileNotFoundError: its files are missing.
     """
-    if name in VOC_YEARS:
-        return read_voc_boxes(_voc_folder(name, data_root))
-    if name == "coco20k":
-        return read_coco_boxes(*_coco_files(data_root))
-    raise ValueError(f"unknown data set of boxes {name!r}: choose one of {', '.join(BOXED_SETS)}")
+    return _read(name, data_root)[2]
 
 
 def open_boxed_set(name: str, data_root: str | os.PathLike[str]) -> BoxedSet:
-    """Read the boxes of a data set, and find its images.
+    """Read the boxes of a data set as :func:`read_boxes` does, and find its images.
 
     A part of the images is no error here: whoever scores it says how many of how many it is.
 
-    Args:
-        name: one of :data:`BOXED_SETS`.
-        data_root: as for :func:`read_boxes`.
-
     Raises:
-        ValueError: as :func:`read_boxes`.
-        FileNotFoundError: as :func:`read_boxes`, or none of the images is there.
+        FileNotFoundError: also if none of the images is there.
     """
-    if name == "coco20k":
-        root = Path(data_root) / "COCO"
-        folder, files, boxes = root / "train2014", *_read_coco(*_coco_files(data_root))
-        # Some annotations name the split, too.
-        paths = {
-            image_id: folder / file if (folder / file).is_file() else root / file
-            for image_id, file in files.items()
-        }
-    else:
-        boxes = read_boxes(name, data_root)
-        folder = _voc_folder(name, data_root) / "JPEGImages"
-        paths = {image_id: folder / f"{image_id}.jpg" for image_id in boxes}
+    folder, files, boxes = _read(name, data_root)
+    # Some annotations of COCO name the split, too.
+    paths = {
+        image_id: folder / file if (folder / file).is_file() else folder.parent / file
+        for image_id, file in files.items()
+    }
     found = {image_id: path for image_id, path in paths.items() if path.is_file()}
     if not found:
         raise FileNotFoundError(
@@ -118,45 +103,37 @@ def open_boxed_set(name: str, data_root: str | os.PathLike[str]) -> BoxedSet:
     return BoxedSet(found, boxes)
 
 
-def _voc_folder(name: str, data_root: str | os.PathLike[str]) -> Path:
-    return Path(data_root) / "VOCdevkit" / f"VOC{VOC_YEARS[name]}"
+def _read(
+    name: str, data_root: str | os.PathLike[str]
+) -> tuple[Path, dict[str, str], dict[str, list[Box]]]:
+    """Return the folder of the images, the file of each in it, and its boxes."""
+    if name in VOC_YEARS:
+        folder = Path(data_root) / "VOCdevkit" / f"VOC{VOC_YEARS[name]}"
+        boxes = _read_voc(folder)
+        return folder / "JPEGImages", {image_id: f"{image_id}.jpg" for image_id in boxes}, boxes
+    if name == "coco20k":
+        root = Path(data_root) / "COCO"
+        annotations = root / "annotations" / "instances_train2014.json"
+        return root / "train2014", *read_coco(root / COCO_FILE_LIST, annotations)
+    raise ValueError(f"unknown data set of boxes {name!r}: choose one of {', '.join(BOXED_SETS)}")
 
 
-def _coco_files(data_root: str | os.PathLike[str]) -> tuple[Path, Path]:
-    """Return LOST's list and the annotations."""
-    root = Path(data_root) / "COCO"
-    return root / COCO_FILE_LIST, root / "annotations" / "instances_train2014.json"
-
-
-def read_voc_boxes(folder: Path) -> dict[str, list[Box]]:
+def _read_voc(folder: Path) -> dict[str, list[Box]]:
     """Read the boxes of the split trainval of PASCAL VOC.
 
     Every object counts, the ones marked difficult or truncated too, as in LOST and TokenCut.
     Parts of objects (head, hand, foot) are no objects. The files count pixels from 1 and name the
     last pixel of a box, so 1 is taken off ``xmin`` and ``ymin`` alone: that leaves a box from 0
     with exclusive ends. A few coordinates of VOC2012 are fractions and stay so.
-
-    Args:
-        folder: ``VOC<year>``.
-
-    Returns:
-        See :func:`read_boxes`.
-
-    Raises:
-        FileNotFoundError: the list or an annotation is missing.
-        ValueError: the list is empty, names an image twice or has more than one word on a line; an
-            annotation is damaged, declares a document type, or holds an object without a proper
-            box.
     """
     listing = folder / "ImageSets" / "Main" / "trainval.txt"
     ids = _read_list(listing, f"unpack the archive of VOC so that {folder} is the folder in it")
     if unfit := [line for line in ids if len(line.split()) > 1]:
         raise ValueError(f"{listing}: {unfit[0]!r} is no image id: it is the list of a class")
-    ids = [PurePosixPath(line).name for line in ids]
     return {name: _voc_boxes(folder / "Annotations" / f"{name}.xml", listing) for name in ids}
 
 
-def read_coco_boxes(listing: Path, annotations: Path) -> dict[str, list[Box]]:
+def read_coco(listing: Path, annotations: Path) -> tuple[dict[str, str], dict[str, list[Box]]]:
     """Read the boxes of some images of COCO.
 
     As in LOST and TokenCut, boxes of crowds are left out and corners are rounded to whole pixels
@@ -169,30 +146,25 @@ def read_coco_boxes(listing: Path, annotations: Path) -> dict[str, list[Box]]:
             folders and whose annotations may lack ``iscrowd``.
 
     Returns:
-        See :func:`read_boxes`; the id of an image is its file name without extension
-        (``COCO_train2014_000000560992``).
+        The file of each image, as the annotations name it, and its boxes. The id of an image is its
+        file name without folders and extension (``COCO_train2014_000000560992``).
 
     Raises:
         FileNotFoundError: the list or the annotations are missing.
         ValueError: the list is empty or names an image twice; the annotations are damaged, or lack
             a listed image or have several of its name.
     """
-    return _read_coco(listing, annotations)[1]
-
-
-def _read_coco(listing: Path, annotations: Path) -> tuple[dict[str, str], dict[str, list[Box]]]:
-    """Return the file of each image, as the annotations name it, and its boxes."""
     names = _read_list(listing, "take it from LOST's repository")
     where = str(annotations)
     try:
         content = json.loads(annotations.read_bytes())
-        number_of = {image["file_name"]: image["id"] for image in content["images"]}
-        alike: dict[str, list[str]] = {}
-        for file in number_of:
-            alike.setdefault(PurePosixPath(file).name, []).append(file)
-        fitting = {name: _fitting(name, alike.get(PurePosixPath(name).name, [])) for name in names}
-        file_of = {name: files[0] for name, files in fitting.items() if len(files) == 1}
-        boxes_of: dict[int, list[Box]] = {number_of[file]: [] for file in file_of.values()}
+        listed = dict.fromkeys(names, 0)
+        images: dict[str, dict[str, Any]] = {}
+        for image in content["images"]:
+            if (name := PurePosixPath(image["file_name"]).name) in listed:
+                images[name] = image
+                listed[name] += 1
+        boxes_of: dict[int, list[Box]] = {image["id"]: [] for image in images.values()}
         for index, annotation in enumerate(content["annotations"]):
             where = f"{annotations}, annotations[{index}]"
             boxes = boxes_of.get(annotation["image_id"])
@@ -209,34 +181,27 @@ def _read_coco(listing: Path, annotations: Path) -> tuple[dict[str, str], dict[s
         raise ValueError(
             f"{where} is damaged ({type(error).__name__}: {error}): unpack it again"
         ) from error
-    if lacking := [name for name in names if name not in file_of]:
+    if lacking := [name for name, count in listed.items() if count != 1]:
         raise ValueError(
             f"{len(lacking)} of {len(names)} images of {listing} are not in {annotations}, or more "
             f"than once: {shorten(lacking)}: check that both are of one split"
         )
-    by_id = {PurePosixPath(name).stem: file for name, file in file_of.items()}
-    return by_id, {image_id: boxes_of[number_of[file]] for image_id, file in by_id.items()}
-
-
-def _fitting(name: str, files: Sequence[str]) -> list[str]:
-    """Return the files that a listed image may be: either may have folders before the other."""
-    if name in files:
-        return [name]
-    return [
-        file for file in files if f"/{name}".endswith(f"/{file}") or f"/{file}".endswith(f"/{name}")
-    ]
+    by_id = {PurePosixPath(name).stem: images[name] for name in names}
+    files = {image_id: image["file_name"] for image_id, image in by_id.items()}
+    return files, {image_id: boxes_of[image["id"]] for image_id, image in by_id.items()}
 
 
 def _read_list(listing: Path, advice: str) -> list[str]:
+    """Return the names of the listed images, without their folders."""
     try:
         # With or without a byte-order mark.
-        lines = [line.strip() for line in listing.read_text(encoding="utf-8-sig").splitlines()]
+        lines = listing.read_text(encoding="utf-8-sig").splitlines()
     except FileNotFoundError as error:
         raise FileNotFoundError(f"no list of images {listing}: {advice}") from error
-    images = [line for line in lines if line]
+    images = [PurePosixPath(line.strip()).name for line in lines if line.strip()]
     if not images:
         raise ValueError(f"{listing} names no image: {advice}")
-    ((image, count),) = Counter(PurePosixPath(line).name for line in images).most_common(1)
+    ((image, count),) = Counter(images).most_common(1)
     if count > 1:
         raise ValueError(f"{listing} names image {image} twice: remove one of the lines")
     return images

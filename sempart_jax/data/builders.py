@@ -18,16 +18,9 @@ from jaxtyping import UInt8
 
 from sempart_jax.data.archives import BenchmarkFiles, StoredFile, download_archive, find_files
 from sempart_jax.data.benchmarks import BENCHMARKS
-from sempart_jax.data.folder import OWN_MASK, mask_problem
-from sempart_jax.data.images import UnreadableImageError, decode_grey, decode_image
-from sempart_jax.data.labelled import (
-    PREPARED,
-    LabelledImage,
-    check_sizes,
-    newest_version,
-    prepared_splits,
-    warn_of_orientation,
-)
+from sempart_jax.data.folder import mask_problem
+from sempart_jax.data.images import UnreadableImageError
+from sempart_jax.data.labelled import PREPARED, newest_version, prepared_splits, read_labelled
 from sempart_jax.host.shown_names import shorten
 
 
@@ -45,12 +38,7 @@ class SaliencyBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
     url_infos: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, *, files: Mapping[str, BenchmarkFiles], **options: Any):
-        """Set up a builder.
-
-        Args:
-            files: the files of each split.
-            **options: arguments of every builder, such as ``data_dir``.
-        """
+        """Set up a builder of the files of each split, with the options of every builder."""
         self.left_out: dict[str, dict[str, str]] = {split: {} for split in files}
         self._files = files
         super().__init__(**options)
@@ -91,6 +79,9 @@ class SaliencyBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True): 
                 except UnreadableImageError as error:
                     of_image = error.path == image.label
                     left_out[image.label] = error.reason if of_image else str(error)
+                    continue
+                except OSError as error:
+                    left_out[image.label] = str(error)
                     continue
                 has_foreground = has_foreground or bool((mask_levels > 127).any())
                 names.append(image.stem)
@@ -223,12 +214,7 @@ def _read_example(
 ) -> tuple[dict[str, Any], UInt8[np.ndarray, "H W"]]:
     """Read a pair as it is stored, and decode it to be sure that it can be; give the mask, too."""
     image_bytes, mask_bytes = image.read(), mask.read()
-    if image_bytes == mask_bytes:
-        raise UnreadableImageError(image.label, OWN_MASK)
-    decoded = LabelledImage(
-        image.stem, decode_image(image_bytes, image.label), decode_grey(mask_bytes, mask.label)
-    )
-    check_sizes(decoded, image.label, mask.label)
-    warn_of_orientation(image.label, image_bytes, mask_bytes)
+    labels = (image.label, mask.label)
+    decoded = read_labelled(image.stem, image_bytes, mask_bytes, labels=labels)
     example = {"image": io.BytesIO(image_bytes), "mask": io.BytesIO(mask_bytes), "name": image.stem}
     return example, decoded.ground_truth

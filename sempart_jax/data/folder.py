@@ -94,12 +94,7 @@ def find_images(root: str | os.PathLike[str], *, products: bool = False) -> list
 def without_products(paths: Iterable[Path], root: Path | None = None) -> list[Path]:
     """Leave out what a call of segment has written beside the photographs that it was made of.
 
-    Args:
-        paths: files.
-        root: a folder that was asked for; its own files are kept, whatever it is.
-
-    Returns:
-        The other files, in the order given.
+    ``root`` is a folder that was asked for; its own files are kept, whatever it is.
     """
     end = None if root is None else root.resolve()
 
@@ -118,18 +113,7 @@ def without_products(paths: Iterable[Path], root: Path | None = None) -> list[Pa
 
 
 def image_folder(root: str | os.PathLike[str]) -> Path:
-    """Return the folder that the images of a folder lie in, see :func:`find_images`.
-
-    Args:
-        root: the folder.
-
-    Returns:
-        ``root``, or the folder of the images inside a benchmark's.
-
-    Raises:
-        FileNotFoundError: there is no ``root``.
-        ValueError: ``root`` is a file.
-    """
+    """Return the folder that the images of a folder lie in, see :func:`find_images`."""
     folder = Path(root)
     if not folder.exists():
         raise FileNotFoundError(f"no folder {folder}: check the path, seen from {Path.cwd()}")
@@ -148,13 +132,6 @@ def find_pairs(
 
     Names are compared without their extension and relative to their folder. Masks that belong
     to no image are left out.
-
-    Args:
-        images: folder of images.
-        masks: folder of masks.
-
-    Returns:
-        ``(image, mask)`` in the order of :func:`find_images`.
 
     Raises:
         FileNotFoundError: a folder is missing or empty, or some images have no mask or several.
@@ -178,16 +155,8 @@ def match_pairs(
     The archives of DUTS and DUT-OMRON from before 2018 hold some images without a mask, and some
     with two, of which their authors took back one.
 
-    Args:
-        images: folder of images.
-        masks: folder of masks.
-
     Returns:
-        ``(image, mask)`` in the order of :func:`find_images`, and of each image that is left out
-        the reason, in words.
-
-    Raises:
-        FileNotFoundError: a folder is missing or empty.
+        ``(image, mask)``, and of each image that is left out the reason, in words.
     """
     masks_of = masks_by_name(masks)
     pairs: list[tuple[Path, Path]] = []
@@ -202,18 +171,7 @@ def match_pairs(
 
 
 def masks_by_name(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
-    """Find the masks of a folder by their :func:`pair_name`.
-
-    Args:
-        folder: folder of masks.
-
-    Returns:
-        Name to the masks that have it, which differ in their extensions.
-
-    Raises:
-        FileNotFoundError: the folder is missing or empty.
-        ValueError: ``folder`` is a file.
-    """
+    """Find the masks of a folder by their :func:`pair_name`; several differ in extensions."""
     masks: dict[str, list[Path]] = {}
     for mask in find_images(folder, products=True):
         masks.setdefault(pair_name(mask, folder), []).append(mask)
@@ -221,15 +179,9 @@ def masks_by_name(folder: str | os.PathLike[str]) -> dict[str, list[Path]]:
 
 
 def pair_name(path: Path, root: str | os.PathLike[str]) -> str:
-    """Return the name by which an image and its mask are paired.
+    """Return the name by which an image and its mask are paired, each relative to its folder.
 
-    Args:
-        path: a file under ``root``.
-        root: the folder of images, or that of masks.
-
-    Returns:
-        The path relative to ``root``, with ``/``, without its extension, in the spelling of
-        :func:`comparable`.
+    The path with ``/``, without its extension, in the spelling of :func:`comparable`.
     """
     return comparable(path.relative_to(root).with_suffix("").as_posix())
 
@@ -240,15 +192,7 @@ def comparable(name: str) -> str:
 
 
 def pair_problem(image: Path, masks: Sequence[Path]) -> str:
-    """Say why an image and its masks are no pair.
-
-    Args:
-        image: image file.
-        masks: the masks that have its name.
-
-    Returns:
-        The reason, in words; empty where there is one mask, and it is not the image itself.
-    """
+    """Say why an image and the masks of its name are no pair; empty where they are one."""
     if len(masks) != 1:
         return mask_problem([mask.name for mask in masks])
     try:
@@ -261,23 +205,12 @@ def pair_problem(image: Path, masks: Sequence[Path]) -> str:
 
 
 def mask_problem(candidates: Sequence[str]) -> str:
-    """Say what is wrong with an image that has not exactly one mask.
-
-    Args:
-        candidates: names of the masks that it has; not one.
-
-    Returns:
-        The reason, in words.
-    """
+    """Say what is wrong with an image whose masks, by their names, are not exactly one."""
     return f"has several masks, {' and '.join(candidates)}" if candidates else "has no mask"
 
 
 def file_stamp(path: Path) -> str:
-    """Return what changes when a file is replaced: its size and the time of its last change.
-
-    Args:
-        path: the file, which may be missing.
-    """
+    """Return what changes when a file is replaced: its size and the time of its last change."""
     try:
         status = path.stat()
     except OSError:

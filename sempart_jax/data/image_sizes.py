@@ -15,39 +15,17 @@ shows a 20th of it; one of 20,000 x 1 would take 7.6 GB."""
 
 
 def short_side_shape(height: int, width: int, size: int) -> tuple[int, int]:
-    """Return the shape at which the shorter side has ``size`` pixels.
+    """Return height and width at which the shorter side has ``size`` pixels, at least 1.
 
     The longer side becomes ``int(size * long / short)``, rounded down, as in torchvision's
     ``Resize(size)`` for PIL images.
-
-    Args:
-        height: pixels, at least 1.
-        width: pixels, at least 1.
-        size: pixels of the shorter side, at least 1.
-
-    Returns:
-        Height and width.
-
-    Raises:
-        ValueError: ``size`` is not positive.
     """
-    if size < 1:
-        raise ValueError(f"size must be at least 1 pixel, got {size}")
     long = int(size * max(height, width) / min(height, width))
     return (size, long) if width >= height else (long, size)
 
 
 def check_aspect_ratio(path: str | os.PathLike[str], height: int, width: int) -> None:
-    """Refuse an image whose resized short side would make a huge long one.
-
-    Args:
-        path: the image, for the message.
-        height: pixels, at least 1.
-        width: pixels, at least 1.
-
-    Raises:
-        UnreadableImageError: one side is more than :data:`MAXIMUM_ASPECT_RATIO` times the other.
-    """
+    """Refuse an image whose resized short side would make a huge long one."""
     if max(height, width) > MAXIMUM_ASPECT_RATIO * min(height, width):
         raise UnreadableImageError(
             path,
@@ -59,16 +37,7 @@ def check_aspect_ratio(path: str | os.PathLike[str], height: int, width: int) ->
 def check_not_turned(
     mask: str | os.PathLike[str], mask_size: tuple[int, int], image_size: tuple[int, int]
 ) -> None:
-    """Refuse a mask whose height and width are those of its image the other way round.
-
-    Args:
-        mask: the mask, for the message.
-        mask_size: its height and width.
-        image_size: those of its image, upright.
-
-    Raises:
-        UnreadableImageError: the mask is turned by a quarter.
-    """
+    """Refuse a mask whose height and width are those of its upright image the other way round."""
     if mask_size != image_size and mask_size == image_size[::-1]:
         raise UnreadableImageError(
             mask,
@@ -79,18 +48,7 @@ def check_not_turned(
 
 
 def resize_short_side(image: UInt8[np.ndarray, "H W *C"], size: int) -> UInt8[np.ndarray, "h w *C"]:
-    """Resize to the shape of :func:`short_side_shape`, by antialiased bilinear sampling.
-
-    Args:
-        image: uint8 ``[H, W, 3]`` or ``[H, W]``.
-        size: pixels of the shorter side, at least 1.
-
-    Returns:
-        uint8 of the same rank; the image itself where it has that size already.
-
-    Raises:
-        ValueError: ``size`` is not positive.
-    """
+    """Resize RGB or grey levels to the shape of :func:`short_side_shape`, see :func:`resize`."""
     height, width = image.shape[:2]
     return resize(image, *short_side_shape(height, width, size))
 
@@ -98,18 +56,9 @@ def resize_short_side(image: UInt8[np.ndarray, "H W *C"], size: int) -> UInt8[np
 def resized_crop(
     image: Image.Image, resize_size: int, top: int, left: int, size: int
 ) -> UInt8[np.ndarray, "size size *C"]:
-    """Cut a square out of the resized image.
+    """Cut a square out of an image of mode RGB or L, resized as :func:`resize_short_side` does.
 
-    Args:
-        image: of mode RGB or L.
-        resize_size: pixels of the short side after resizing.
-        top: first row of the square in the resized image.
-        left: first column.
-        size: rows and columns of the square.
-
-    Returns:
-        uint8 ``[size, size, 3]`` or ``[size, size]``, that part of what :func:`resize_short_side`
-        returns.
+    ``top`` and ``left`` are its first row and column in the resized image.
     """
     height, width = short_side_shape(image.height, image.width, resize_size)
     # Pillow's box= would resize the square alone, but takes coordinates in single precision, which
@@ -124,13 +73,7 @@ def resize(
 ) -> UInt8[np.ndarray, "h w *C"] | Float[np.ndarray, "h w"]:
     """Resize by bilinear sampling, antialiased where it shrinks; the shape may be distorted.
 
-    Args:
-        pixels: RGB or grey levels, uint8, or a mask, float32.
-        height: wanted height in pixels.
-        width: wanted width in pixels.
-
-    Returns:
-        Pixels of the same type; ``pixels`` themselves where they have that size already.
+    Returns ``pixels`` themselves where they have that size already.
     """
     if pixels.shape[:2] == (height, width):
         return pixels
@@ -138,23 +81,20 @@ def resize(
     return np.asarray(resized)
 
 
+def shrink(pixels: Shaped[np.ndarray, "H W *C"], longest: int) -> Shaped[np.ndarray, "h w *C"]:
+    """Bring a picture to a longer side of so many pixels, unless it is smaller."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, longest / max(height, width))
+    return resize(pixels, max(1, round(height * scale)), max(1, round(width * scale)))
+
+
 def center_crop(
     image: Shaped[np.ndarray, "H W *C"], size: int
 ) -> Shaped[np.ndarray, "size size *C"]:
-    """Cut the ``size`` × ``size`` square out of the middle.
+    """Return a view of the ``size`` × ``size`` square in the middle.
 
     The corner is ``round((side - size) / 2)`` with halves to even, as in torchvision's
-    ``CenterCrop``.
-
-    Args:
-        image: ``[H, W]`` or ``[H, W, C]`` of any type.
-        size: pixels of a side.
-
-    Returns:
-        A view of shape ``[size, size]`` or ``[size, size, C]``.
-
-    Raises:
-        ValueError: the image is smaller than the square.
+    ``CenterCrop``. A ValueError tells of an image that is smaller than the square.
     """
     height, width = image.shape[:2]
     if not 0 < size <= min(height, width):

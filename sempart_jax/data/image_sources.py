@@ -38,13 +38,7 @@ class ImageSource(Protocol):
         ...
 
     def read(self, index: int) -> Image.Image:
-        """Read an image.
-
-        Args:
-            index: 0 to ``len(names) - 1``.
-
-        Returns:
-            The image in mode RGB.
+        """Read an image in mode RGB.
 
         Raises:
             UnreadableImageError: it cannot be decoded; its ``path`` is the image's label.
@@ -57,15 +51,7 @@ class MaskedSource(ImageSource, Protocol):
     """Images that each have a mask to learn from."""
 
     def read_mask(self, index: int, height: int, width: int) -> UInt8[np.ndarray, "H W"]:
-        """Read the mask of an image.
-
-        Args:
-            index: 0 to ``len(names) - 1``.
-            height: height of the image that :meth:`read` gives, in pixels.
-            width: width of that image in pixels.
-
-        Returns:
-            uint8 ``[height, width]``; 255 is foreground, 0 is background.
+        """Read the mask of an image that has this height and width; 255 is foreground.
 
         Raises:
             UnreadableImageError: it cannot be decoded; its ``path`` is what the source calls it.
@@ -77,15 +63,9 @@ class ImageFiles:
     """Image files, as ``sempart_jax.data.folder.find_images`` finds them."""
 
     def __init__(self, paths: Sequence[Path], root: str | os.PathLike[str]):
-        """Take files in a fixed order.
+        """Take files under ``root`` in a fixed order.
 
-        Args:
-            paths: files under ``root``.
-            root: the folder that their names are relative to, so that a moved folder stays the
-                same.
-
-        Raises:
-            ValueError: a path is not under ``root``.
+        Their names are relative to it, so that a moved folder stays the same.
         """
         self._paths = [os.fspath(path) for path in paths]
         self.names: Sequence[str] = [Path(path).relative_to(root).as_posix() for path in paths]
@@ -106,9 +86,6 @@ def open_images(folder: str | os.PathLike[str]) -> ImageSource:
         folder: any folder of images, see :func:`training_images`; or that of a prepared data set,
             such as ``data/tfds/duts``, whose training split is taken, or the only one that it has.
 
-    Returns:
-        The images; masks of a prepared data set are never read.
-
     Raises:
         FileNotFoundError: there is no such folder, or it holds no image.
         ValueError: ``folder`` is a file, or the prepared data set is damaged.
@@ -127,13 +104,7 @@ def training_images(root: str | os.PathLike[str]) -> list[Path]:
 
     A folder counts as one of masks if most of its files have the names of images elsewhere under
     ``root``, and the first that has is drawn in few colours while that image is not. A warning
-    names it.
-
-    Args:
-        root: see ``sempart_jax.data.folder.find_images``, also for what is raised.
-
-    Returns:
-        The paths, in the order of ``find_images``.
+    names it. See ``sempart_jax.data.folder.find_images`` for the rest.
     """
     paths = find_images(root)
     of_name: dict[str, list[Path]] = {}
@@ -177,17 +148,7 @@ def _count_colours(path: Path) -> int:
 def read_pair(source: ImageSource, index: int) -> tuple[Image.Image, Image.Image | None]:
     """Read an image that can be cropped, and its mask where the source has masks.
 
-    Args:
-        source: images.
-        index: 0 to ``len(source.names) - 1``.
-
-    Returns:
-        Image and mask, of modes RGB and L and of one size; no mask unless ``source`` is a
-        :class:`MaskedSource`.
-
-    Raises:
-        UnreadableImageError: one of both cannot be decoded, or the image is longer than
-            ``sempart_jax.data.image_sizes.MAXIMUM_ASPECT_RATIO`` times its width, or as wide.
+    Both are of one size, RGB and L. UnreadableImageError tells of too long a strip, too.
     """
     image = source.read(index)
     height, width = image.height, image.width
@@ -214,15 +175,8 @@ def read_samples(
 ) -> Samples:
     """Read images spread evenly over a data set, and their masks, cropped in the middle.
 
-    Args:
-        source: images in a fixed order.
-        count: number of images wanted.
-        image_size: side of the crop in pixels.
-        resize_size: short side before the crop in pixels; None squeezes the whole image instead.
-
-    Returns:
-        Fewer than ``count`` images where there are no more readable ones, perhaps none. An image
-        that is unreadable, or whose mask is, is passed over: whoever trains on it names it.
+    ``resize_size`` is the short side before the crop; None squeezes the whole image instead.
+    Unreadable images, or those whose mask is, are passed over: whoever trains on them names them.
     """
     available = len(source.names)
     wanted = min(count, available)

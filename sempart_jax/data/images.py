@@ -4,18 +4,19 @@ Everything that may be wrong with a file ends in :class:`UnreadableImageError`, 
 has one thing to catch and a message that names the file.
 """
 
+import contextlib
 import io
 import os
 import stat
 import threading
 import warnings
-from collections.abc import Callable, Iterable
-from pathlib import Path, PurePath
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePath
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import ExifTags, Image, ImageCms, TiffImagePlugin, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from sempart_jax.data.masks import mask_levels
 from sempart_jax.host.errors import ExpectedError
@@ -133,7 +134,7 @@ def open_image(source: str | os.PathLike[str] | bytes, name: str | None = None) 
         picture.info.clear()
         return picture
 
-    return _decode(source, os.fsdecode(source) if name is None else name, convert)
+    return _decode(source, name, convert)
 
 
 def read_photograph(path: str | os.PathLike[str]) -> Photograph:
@@ -148,21 +149,26 @@ def read_photograph(path: str | os.PathLike[str]) -> Photograph:
             profile if profile is not None and _colour_space(profile) == b"RGB " else None,
         )
 
-    return _decode(path, os.fsdecode(path), read)
+    return _decode(path, None, read)
 
 
 def _decode(
-    source: str | os.PathLike[str] | bytes, name: str, use: Callable[[Image.Image], Result]
+    source: str | os.PathLike[str] | bytes, name: str | None, use: Callable[[Image.Image], Result]
 ) -> Result:
     """Load an image file, and turn what may be wrong with it into UnreadableImageError."""
+    name = os.fsdecode(source) if name is None else name
     try:
-        with _open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with _open(source) as image:
             image.load()
             return use(image)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(name, _unidentified(source)) from error
+        raise UnreadableImageError(
+            name,
+            f"not an image in one of the formats {', '.join(FORMATS)}, or a TIFF of other bands "
+            "than grey or RGB of 8 or 16 bits",
+        ) from error
     except OSError as error:
         raise UnreadableImageError(name, error.strerror or str(error)) from error
     # Decoders meet damaged files with nearly anything: struct.error, SyntaxError, zlib.error, ...
@@ -170,24 +176,25 @@ def _decode(
         raise UnreadableImageError(name, f"{type(error).__name__}: {error}") from error
 
 
-def read_image(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W 3"]:
+def read_image(
+    source: str | os.PathLike[str] | bytes, name: str | None = None
+) -> UInt8[np.ndarray, "H W 3"]:
     """Read an image file, see :func:`open_image`, as uint8 ``[H, W, 3]``, writable."""
-    return np.array(open_image(path))
+    return np.array(open_image(source, name))
 
 
-def decode_image(data: bytes, name: str) -> UInt8[np.ndarray, "H W 3"]:
-    """Decode the content of an image file as :func:`read_image` reads the file."""
-    return np.array(open_image(data, name))
-
-
-def read_grey(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W"]:
+def read_grey(
+    source: str | os.PathLike[str] | bytes, name: str | None = None, folder: str | None = None
+) -> UInt8[np.ndarray, "H W"]:
     """Read a mask file: the one reader of ground truths, predictions and masks to learn from.
 
     See :func:`sempart_jax.data.masks.mask_levels` for the encodings that it takes. Of a mask that
     is not plain grey, a warning tells what was assumed, once for its folder.
 
     Args:
-        path: a file in one of :data:`FORMATS`, whatever its extension.
+        source: a file in one of :data:`FORMATS`, whatever its extension, or the content of one.
+        name: what to call it in messages; required for bytes, and by default the path.
+        folder: what it lies in; by default, ``name`` without its last part.
 
     Returns:
         uint8 ``[H, W]``, writable; 0 is background, 255 is foreground.
@@ -195,37 +202,22 @@ def read_grey(path: str | os.PathLike[str]) -> UInt8[np.ndarray, "H W"]:
     Raises:
         UnreadableImageError: it cannot be decoded, or may mean several things.
     """
-    return _read_mask(path, os.fsdecode(path))
+    label = os.fsdecode(source) if name is None else name
 
-
-def decode_grey(data: bytes, name: str, folder: str | None = None) -> UInt8[np.ndarray, "H W"]:
-    """Decode the content of a mask file as :func:`read_grey` reads the file.
-
-    Args:
-        data: content of the file.
-        name: what to call it in messages.
-        folder: what it lies in; by default, ``name`` without its last part.
-    """
-    return _read_mask(data, name, folder)
-
-
-def _read_mask(
-    source: str | os.PathLike[str] | bytes, name: str, folder: str | None = None
-) -> UInt8[np.ndarray, "H W"]:
     def read(image: Image.Image) -> tuple[Image.Image, str]:
         try:
             levels, assumed = mask_levels(image)
         except ValueError as error:
             raise UnreadableImageError(
-                name, f"{error}: store a grey mask with 0 for background and 255 for foreground"
+                label, f"{error}: store a grey mask with 0 for background and 255 for foreground"
             ) from error
         return _upright(Image.fromarray(levels), _orientation(image)), assumed
 
-    levels, assumed = _decode(source, name, read)
+    levels, assumed = _decode(source, label, read)
     if assumed:
-        folder = str(PurePath(name).parent) if folder is None else folder
+        folder = str(PurePath(label).parent) if folder is None else folder
         warn_once(
-            f"the mask {printable(name)} is not plain grey: {assumed}. Others in "
+            f"the mask {printable(label)} is not plain grey: {assumed}. Others in "
             f"{printable(folder)} that are alike are not named",
             (folder, assumed),
         )
@@ -235,11 +227,8 @@ def _read_mask(
 def check_foreground(masks: Iterable[str | os.PathLike[str]]) -> None:
     """Make sure that there is something to find in a data set: one mask with foreground will do.
 
-    Args:
-        masks: mask files. What cannot be read is passed over: whoever uses it names it.
-
-    Raises:
-        ValueError: some can be read, and none has foreground.
+    What cannot be read is passed over: whoever uses it names it. A ValueError tells of masks that
+    can be read, none of which has foreground.
     """
     empty = []
     for path in masks:
@@ -259,12 +248,7 @@ def check_foreground(masks: Iterable[str | os.PathLike[str]]) -> None:
 def rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
     """Turn an image of Pillow into what :func:`read_image` gives of its file.
 
-    Args:
-        image: opened or made, in any mode that Pillow converts to RGB; it is left as it is, but for
-            being loaded.
-
-    Returns:
-        uint8 ``[H, W, 3]`` in 0..255, writable.
+    It is left as it is, but for being loaded.
 
     Raises:
         OSError: its file is truncated.
@@ -277,35 +261,23 @@ def rgb_pixels(image: Image.Image) -> UInt8[np.ndarray, "H W 3"]:
 def count_pixels(source: str | os.PathLike[str] | bytes) -> int:
     """Read from a file's head how many pixels it will take.
 
-    Args:
-        source: the file, or its content.
-
-    Returns:
-        Number of pixels; 0 if that cannot be said, and whoever reads the file finds out why.
+    0 if that cannot be said, and whoever reads the file finds out why.
     """
-    if not isinstance(source, bytes) and not os.path.isfile(source):  # noqa: PTH113
-        return 0
     try:
-        opened = io.BytesIO(source) if isinstance(source, bytes) else source
-        with Image.open(opened, formats=FORMATS) as image:
+        with _open(source) as image:
             return image.width * image.height
-    # Decoders meet damaged files with nearly anything, and Pillow warns of large ones.
+    # Decoders meet damaged files with nearly anything.
     except Exception:
         return 0
 
 
 def exif_orientation(source: str | os.PathLike[str] | bytes, *, same_size: bool = False) -> int:
-    """Read from a file's head how it is turned when it is read.
+    """Read from a file's head its EXIF orientation, 1 to 8; 1 also if that cannot be said.
 
-    Args:
-        source: the file, or its content.
-        same_size: whether only such orientations count as leave the size as it is.
-
-    Returns:
-        EXIF orientation, 1 to 8; 1 if it is upright, or if that cannot be said.
+    With ``same_size``, only such orientations count as leave the size as it is.
     """
     try:
-        with _open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        with _open(source) as image:
             orientation = _orientation(image)
             if same_size and orientation in SWAPPING and image.width != image.height:
                 return 1
@@ -315,40 +287,26 @@ def exif_orientation(source: str | os.PathLike[str] | bytes, *, same_size: bool 
     return orientation if orientation in _ORIENTATIONS else 1
 
 
-def _open(source: str | os.PathLike[str] | io.BytesIO) -> Image.Image:
-    """Open a file without decoding the pixels."""
-    if not isinstance(source, io.BytesIO) and not stat.S_ISREG(os.stat(source).st_mode):  # noqa: PTH116
-        # To open a pipe would wait for ever, a device may have no end.
-        raise OSError("a directory, pipe or device, no regular file")
+@contextlib.contextmanager
+def _without_warnings() -> Iterator[None]:
     with _warning_filters, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        image = Image.open(source, formats=FORMATS)
+        yield
+
+
+def _open(source: str | os.PathLike[str] | bytes) -> Image.Image:
+    """Open a file without decoding the pixels."""
+    if not isinstance(source, bytes) and not stat.S_ISREG(os.stat(source).st_mode):  # noqa: PTH116
+        # To open a pipe would wait for ever, a device may have no end.
+        raise OSError("a directory, pipe or device, no regular file")
+    opened = io.BytesIO(source) if isinstance(source, bytes) else source
+    with _without_warnings():
+        image = Image.open(opened, formats=FORMATS)
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
-        width, height = _upright_size(image)
         image.close()
-        raise ValueError(f"{width}x{height} pixels are more than the limit of {limit}")
+        raise ValueError(f"{image.width}x{image.height} pixels are more than the limit of {limit}")
     return image
-
-
-def _unidentified(source: str | os.PathLike[str] | bytes) -> str:
-    """Say why Pillow takes a file for no image, as it does a TIFF of more bands than it decodes."""
-    try:
-        with (
-            io.BytesIO(source) if isinstance(source, bytes) else Path(source).open("rb") as file,
-            _warning_filters,
-            warnings.catch_warnings(),
-        ):
-            warnings.simplefilter("ignore")
-            tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(8))
-            file.seek(tags.next)
-            tags.load(file)
-        bands = tags[ExifTags.Base.SamplesPerPixel]
-        bits = max(tags[ExifTags.Base.BitsPerSample])
-    # Another file, or a damaged one.
-    except Exception:
-        return f"not an image in one of the formats {', '.join(FORMATS)}"
-    return f"a TIFF image with {bands} bands of {bits} bits: store grey or RGB of 8 or 16 bits"
 
 
 def _orientation(image: Image.Image) -> int:
@@ -358,20 +316,12 @@ def _orientation(image: Image.Image) -> int:
     and in a PNG the metadata may come after the pixels.
     """
     try:
-        with _warning_filters, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _without_warnings():
             # The method of the base class: that of PNG decodes all pixels, here under the lock.
             return int(Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1))
     except Exception:
         # Damaged metadata is no reason to lose the pixels.
         return 1
-
-
-def _upright_size(image: Image.Image) -> tuple[int, int]:
-    """Return width and height of an image that was opened, as it is seen."""
-    # Of a TIFF, Pillow gives them as they will be.
-    swapped = image.format != "TIFF" and _orientation(image) in SWAPPING
-    return (image.height, image.width) if swapped else image.size
 
 
 def _upright(image: Image.Image, orientation: int) -> Image.Image:

@@ -1,13 +1,10 @@
-"""Labelled data sets by random access: folders of files, or ArrayRecord prepared beforehand.
-
-Whoever scores sees one protocol, :class:`LabelledSet`, wherever the images lie.
-"""
+"""Labelled data sets by random access: folders of files, or ArrayRecord prepared beforehand."""
 
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -17,8 +14,6 @@ from sempart_jax.data.folder import OWN_MASK
 from sempart_jax.data.images import (
     UnreadableImageError,
     count_pixels,
-    decode_grey,
-    decode_image,
     exif_orientation,
     open_image,
     read_grey,
@@ -48,56 +43,56 @@ class LabelledImage(NamedTuple):
     ground_truth: UInt8[np.ndarray, "H W"]
 
 
-@runtime_checkable
-class LabelledSet(Protocol):
-    """Labelled images by random access; safe to read from several threads.
+def read_labelled(
+    name: str,
+    image: Path | bytes,
+    mask: Path | bytes,
+    *,
+    labels: tuple[str, str],
+    folder: str | None = None,
+) -> LabelledImage:
+    """Read an image and its ground truth.
 
-    Attributes:
-        names: names of the images, sorted; the order of the indices.
-        published_images: how many images the authors of the set publish; None where nobody did.
+    Warns where no size shows whether the mask was drawn before or after its image was turned.
+
+    Args:
+        name: of the image.
+        image: its file, or the content of it.
+        mask: file of the ground truth, or its content.
+        labels: what to call both in messages.
+        folder: what the mask lies in, see ``sempart_jax.data.images.read_grey``.
+
+    Raises:
+        UnreadableImageError: one of both cannot be decoded, they are the same, or differ in size.
     """
-
-    names: Sequence[str]
-    published_images: int | None
-
-    def __len__(self) -> int:
-        """Return the number of images."""
-        ...
-
-    def __getitem__(self, index: int) -> LabelledImage:
-        """Read one image and its ground truth.
-
-        Args:
-            index: 0 to ``len - 1``.
-
-        Returns:
-            The image.
-
-        Raises:
-            IndexError: there is no such index.
-            UnreadableImageError: image or mask cannot be decoded, or differ in size.
-        """
-        ...
-
-    def pixels(self, index: int) -> int:
-        """Return how many pixels the larger of an image and its ground truth has; 0 if unknown.
-
-        Args:
-            index: 0 to ``len - 1``.
-        """
-        ...
+    if image == mask:
+        raise UnreadableImageError(labels[0], OWN_MASK)
+    pixels, levels = read_image(image, labels[0]), read_grey(mask, labels[1], folder)
+    (height, width), (mask_height, mask_width) = pixels.shape[:2], levels.shape
+    if (height, width) != (mask_height, mask_width):
+        turned = "; they fit only before the image is turned by its EXIF orientation"
+        swapped = (height, width) == (mask_width, mask_height)
+        raise UnreadableImageError(
+            labels[1],
+            f"the mask has {mask_width}x{mask_height} pixels and its image {printable(labels[0])} "
+            f"has {width}x{height}: replace one of them, or remove both{turned if swapped else ''}",
+        )
+    warn_of_orientation(labels[0], image, mask)
+    return LabelledImage(name, pixels, levels)
 
 
 class LabelledFolder:
-    """Pairs of files, as ``sempart_jax.data.folder.find_pairs`` finds them."""
+    """Pairs of files, as ``sempart_jax.data.folder.find_pairs`` finds them, in order of the names.
+
+    Safe to read from several threads.
+
+    Attributes:
+        names: names of the images.
+        published_images: how many images the authors of the set publish; None where nobody did.
+    """
 
     def __init__(self, pairs: Sequence[tuple[Path, Path]], published_images: int | None = None):
-        """Take image files and their masks.
-
-        Args:
-            pairs: image file and mask file.
-            published_images: see :class:`LabelledSet`.
-        """
+        """Take image files and their masks."""
         self._pairs = sorted(pairs, key=lambda pair: (pair[0].stem, pair))
         self.names: Sequence[str] = [image.stem for image, _ in self._pairs]
         self.published_images = published_images
@@ -106,15 +101,12 @@ class LabelledFolder:
         return len(self._pairs)
 
     def __getitem__(self, index: int) -> LabelledImage:
-        image, mask = self._pairs[_checked(index, len(self))]
-        labelled = LabelledImage(image.stem, read_image(image), read_grey(mask))
-        check_sizes(labelled, str(image), str(mask))
-        warn_of_orientation(str(image), image, mask)
-        return labelled
+        image, mask = self._pairs[index]
+        return read_labelled(image.stem, image, mask, labels=(str(image), str(mask)))
 
     def pixels(self, index: int) -> int:
-        """Look at the heads of both files, see :class:`LabelledSet`."""
-        return max(map(count_pixels, self._pairs[_checked(index, len(self))]))
+        """Return how many pixels the larger of image and mask has by its head; 0 if unknown."""
+        return max(map(count_pixels, self._pairs[index]))
 
 
 class PreparedSet:
@@ -123,12 +115,7 @@ class PreparedSet:
     def __init__(
         self, folder: str | os.PathLike[str], split: str, published_images: int | None = None
     ):
-        """Open a prepared split.
-
-        Args:
-            folder: the folder of its version, which holds ``dataset_info.json``.
-            split: train or test.
-            published_images: see :class:`LabelledSet`.
+        """Open a split of the version in ``folder``, which holds ``dataset_info.json``.
 
         Raises:
             ValueError: the folder holds no such split, or its files are damaged.
@@ -163,21 +150,16 @@ class PreparedSet:
     def __getitem__(self, index: int) -> LabelledImage:
         image, record = self.label(index), self._read(index)
         mask = f"{image.removesuffix('image')}mask"
-        if record["image"] == record["mask"]:
-            raise UnreadableImageError(
-                image, f"{OWN_MASK}: remove {self._folder} and prepare the data set again"
-            )
-        labelled = LabelledImage(
+        return read_labelled(
             self.names[index],
-            decode_image(record["image"], image),
-            decode_grey(record["mask"], mask, os.fspath(self._folder)),
+            record["image"],
+            record["mask"],
+            labels=(image, mask),
+            folder=os.fspath(self._folder),
         )
-        check_sizes(labelled, image, mask)
-        warn_of_orientation(image, record["image"], record["mask"])
-        return labelled
 
     def pixels(self, index: int) -> int:
-        """Look at the heads of both pictures, see :class:`LabelledSet`."""
+        """See :class:`LabelledFolder`."""
         try:
             record = self._read(index)
         except UnreadableImageError:
@@ -186,7 +168,7 @@ class PreparedSet:
 
     def label(self, index: int) -> str:
         """Return folder, split and name of an image, and which part of its record it is."""
-        return f"{self._folder}/{self._split}/{self.names[_checked(index, len(self))]}/image"
+        return f"{self._folder}/{self._split}/{self.names[index]}/image"
 
     def read(self, index: int) -> Image.Image:
         """Read an image without its mask, see ``sempart_jax.data.image_sources.ImageSource``."""
@@ -205,14 +187,14 @@ class PreparedSet:
         return record
 
 
+LabelledSet = LabelledFolder | PreparedSet
+"""What can be scored on."""
+
+
 def newest_version(folder: str | os.PathLike[str]) -> Path | None:
-    """Return the newest version of a prepared data set.
+    """Return the folder of the newest version of a prepared data set; None where there is none.
 
-    Args:
-        folder: the folder of all its versions, or of one of them.
-
-    Returns:
-        The folder of the version; None where nothing is prepared.
+    ``folder`` is that of all its versions, or of one of them.
     """
     if (Path(folder) / _INFO).is_file():
         return Path(folder)
@@ -223,16 +205,9 @@ def newest_version(folder: str | os.PathLike[str]) -> Path | None:
 
 
 def prepared_splits(folder: str | os.PathLike[str]) -> dict[str, int]:
-    """Return the splits of a prepared data set and how many images each holds.
+    """Return how many images each split of a version of a prepared data set holds.
 
-    Args:
-        folder: the folder of its version.
-
-    Returns:
-        Number of images by split.
-
-    Raises:
-        ValueError: the folder holds no prepared data set, or a damaged one.
+    A ValueError tells of a folder that holds none, or a damaged one.
     """
     path = Path(folder) / _INFO
     try:
@@ -245,40 +220,14 @@ def prepared_splits(folder: str | os.PathLike[str]) -> dict[str, int]:
         ) from error
 
 
-def check_sizes(labelled: LabelledImage, image: str, mask: str) -> None:
-    """Refuse a labelled image whose mask has not the size of its image.
-
-    Args:
-        labelled: what was read.
-        image: where the image was read from.
-        mask: where the mask was read from.
-
-    Raises:
-        UnreadableImageError: the sizes differ; says so if they are swapped.
-    """
-    height, width = labelled.image.shape[:2]
-    mask_height, mask_width = labelled.ground_truth.shape
-    if (height, width) != (mask_height, mask_width):
-        turned = "; they fit only before the image is turned by its EXIF orientation"
-        swapped = (height, width) == (mask_width, mask_height)
-        raise UnreadableImageError(
-            mask,
-            f"the mask has {mask_width}x{mask_height} pixels and its image {printable(image)} has "
-            f"{width}x{height}: replace one of them, or remove both{turned if swapped else ''}",
-        )
-
-
 def warn_of_orientation(
     image: str,
     source: str | os.PathLike[str] | bytes,
     mask: str | os.PathLike[str] | bytes | None = None,
 ) -> None:
-    """Warn where no size shows whether a mask was drawn before or after its image was turned.
+    """Warn where no size shows whether what belongs to an image was drawn on it turned or not.
 
-    Args:
-        image: what to call the image.
-        source: file of the image, or its content.
-        mask: file of its mask, or its content; one that is turned alike needs no warning.
+    ``image`` is what to call it; a mask that is turned alike needs no warning.
     """
     orientation = exif_orientation(source, same_size=True)
     if orientation != 1 and (mask is None or exif_orientation(mask) != orientation):
@@ -286,9 +235,3 @@ def warn_of_orientation(
             f"{printable(image)} is turned by its EXIF orientation {orientation}, which its size "
             "does not show: what belongs to it must be drawn on the turned image"
         )
-
-
-def _checked(index: int, length: int) -> int:
-    if not 0 <= index < length:
-        raise IndexError(f"index {index} is not in 0..{length - 1}")
-    return index

@@ -106,18 +106,10 @@ def training_batches(
     """
     if not source.names:
         raise ValueError("no image to train on: the source is empty")
-    if batch_size < 1 or process_count < 1 or batch_size % process_count:
+    if batch_size % process_count:
         raise ValueError(
-            f"batch_size {batch_size} must be a positive multiple of the {process_count} processes"
+            f"batch_size {batch_size} must be a multiple of the {process_count} processes"
         )
-    if not 0 <= process_index < process_count:
-        raise ValueError(f"process_index {process_index} is not in 0..{process_count - 1}")
-    if not 0 < image_size <= resize_size:
-        raise ValueError(f"cannot crop image_size {image_size} from resize_size {resize_size}")
-    not_negative = {"seed": seed, "start_step": start_step, "workers": workers, "threads": threads}
-    for name, value in not_negative.items():
-        if value < 0:
-            raise ValueError(f"{name} must not be negative, got {value}")
 
     local_size = batch_size // process_count
     check_guarded(workers)
@@ -160,11 +152,7 @@ def training_batches(
 def fingerprint(names: Sequence[str]) -> str:
     """Return a short hash of the images' names, to notice on resuming that the data set changed.
 
-    Args:
-        names: those of an image source, in the order in which they are trained on.
-
-    Returns:
-        16 hexadecimal digits.
+    16 hexadecimal digits, which follow from the order in which they are trained on, too.
     """
     # No file name holds a zero byte, so different lists never join to the same text.
     return hashlib.sha256(os.fsencode("\0".join(names))).hexdigest()[:16]

@@ -75,17 +75,9 @@ def paint(
 def outline(
     rng: np.random.Generator, shape: str, size: int, area: float, center: Float[np.ndarray, "2"]
 ) -> Float[np.ndarray, "H W"]:
-    """Draw one of ``SHAPES`` and return how much of each pixel it covers.
+    """Draw how much of each pixel one of ``SHAPES`` covers; tilt, stretch and outline are random.
 
-    Args:
-        rng: source of randomness.
-        shape: one of ``SHAPES``; its tilt, stretch and outline are random.
-        size: side of the image in pixels.
-        area: area of the shape in pixels, before the border cuts it.
-        center: row and column in pixels.
-
-    Returns:
-        ``[size, size]`` in [0, 1], by ``SUPERSAMPLING`` x ``SUPERSAMPLING`` points a pixel.
+    ``area`` is that of the shape in pixels, before the border cuts it, ``center`` row and column.
     """
     points = (np.arange(size * SUPERSAMPLING) + 0.5) / SUPERSAMPLING
     down, right = points[:, None] - center[0], points[None, :] - center[1]
@@ -187,17 +179,8 @@ def synthetic_scene(
 def write_scenes(folder: Path | str, count: int, size: int = 96, seed: int = 0) -> None:
     """Write scenes as PNG files ``images/scene_0000.png`` and ``masks/scene_0000.png``.
 
-    Scene i depends on ``seed`` and i alone, so that a longer set begins with the shorter one.
-
-    Args:
-        folder: gets ``images/`` (RGB) and ``masks/`` (8-bit grey, 255 on objects), made where
-            absent.
-        count: number of scenes, at least 1.
-        size: side in pixels, at least 32.
-        seed: non-negative.
-
-    Raises:
-        ValueError: ``count`` is below 1, ``seed`` negative, or ``size`` below 32.
+    Scene i depends on ``seed`` and i alone, so that a longer set begins with the shorter one. Masks
+    are 255 on objects. A ValueError tells of a number that is too small.
     """
     if count < 1:
         raise ValueError(f"count must be at least 1, got {count}")

@@ -1,11 +1,8 @@
 """The images that went best and worst, with their masks, to look at."""
 
-from collections.abc import Mapping
-
 import numpy as np
-from jaxtyping import Shaped
 
-from sempart_jax.data.image_sizes import resize
+from sempart_jax.data.image_sizes import shrink
 from sempart_jax.data.labelled import LabelledSet
 from sempart_jax.evaluation.origin import Failure, Origin
 from sempart_jax.evaluation.results import CENTRE_BOX, Example, Examples, SaliencySection
@@ -28,15 +25,8 @@ def find_examples(
 ) -> Examples:
     """Predict the best and the worst images of a section again (two tricks, Fig. 9 to 11).
 
-    Args:
-        section: scores of all images.
-        labelled: its data set.
-        origin: where the masks come from.
-        protocol: the one of the section.
-        count: images of each kind; fewer where the section has not twice as many.
-
-    Returns:
-        Examples by the IoU of the first post-processing; an image whose IoU is not defined is none.
+    By the IoU of the first post-processing, ``count`` of each kind, or fewer where the section has
+    not twice as many. An image whose IoU is not defined is none.
     """
     postprocessings = [name for name in section.scores if name != CENTRE_BOX]
     chosen_by = postprocessings[0]
@@ -59,16 +49,17 @@ def find_examples(
             found[i] = Example(
                 name=section.names[i],
                 object_size=float(section.object_sizes[i]),
-                pictures=_shrunken(
-                    {
+                pictures={
+                    name: shrink(picture, LONGEST_SIDE)
+                    for name, picture in {
                         "image": framed.image,
                         "ground truth": truth.astype(np.float32),
                         **{
                             name: postprocess(name, framed.image, chosen)
                             for name in postprocessings
                         },
-                    }
-                ),
+                    }.items()
+                },
                 iou={
                     name: float(section.scores[name].iou_per_image[i]) for name in postprocessings
                 },
@@ -80,15 +71,3 @@ def find_examples(
         best=tuple(found[i] for i in best if i in found),
         worst=tuple(found[i] for i in worst if i in found),
     )
-
-
-def _shrunken(
-    pictures: Mapping[str, Shaped[np.ndarray, "H W *C"]],
-) -> dict[str, Shaped[np.ndarray, "h w *C"]]:
-    """Bring the pictures of an image to :data:`LONGEST_SIDE`, unless they are smaller."""
-    height, width = pictures["image"].shape[:2]
-    scale = LONGEST_SIDE / max(height, width)
-    if scale >= 1:
-        return dict(pictures)
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    return {name: resize(picture, *size) for name, picture in pictures.items()}

@@ -1,10 +1,9 @@
 """Whose masks are scored: a trained run's, a method's, or saved ones."""
 
 import dataclasses
-import functools
-import os
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +16,7 @@ from sempart_jax.data.images import UnreadableImageError, check_foreground, read
 from sempart_jax.metrics.protocols import Protocol
 from sempart_jax.predict.load import load_method_segmenter, load_segmenter
 from sempart_jax.predict.options import METHOD_BACKBONE
+from sempart_jax.predict.segmenter import Segmenter
 
 Mask = Float[np.ndarray, "_ _"]
 
@@ -72,75 +72,35 @@ def masks_of(predictor: Callable[[Sequence[UInt8[np.ndarray, "_ _ 3"]]], list[Ma
     return lambda images, protocol: list(predictor([framed.image for framed in images]))
 
 
-def network_origin(
-    source: Path,
-    *,
-    backbone: str | None = None,
-    weights: str | None = None,
-    short_side: int | None = None,
-    batch_size: int = 8,
-) -> Origin:
-    """Load the network whose fine masks are scored.
-
-    Args:
-        source: see ``sempart_jax.load_segmenter``, also for what is raised.
-        backbone: name of the backbone that a released head was trained on; runs and model files
-            know theirs.
-        weights: file of the backbone's weights, where it is not where the run found it.
-        short_side: short side in pixels at which the network sees an image; that of its training
-            if None.
-        batch_size: images that are processed together.
-    """
-    segmenter = load_segmenter(
-        source, backbone=backbone, weights=weights, resolution=short_side, batch_size=batch_size
-    )
-    network, predictor = segmenter.network, segmenter.predictor
+def network_origin(source: Path, **options: Any) -> Origin:
+    """Load the network whose fine masks are scored; see ``load_segmenter`` for the options."""
+    segmenter = load_segmenter(source, **options)
+    network = segmenter.network
     facts = {
         "masks": f"fine mask of the {network.origin}",
         "backbone": f"{network.backbone}, {network.computation}",
-        # Rounded to the patch.
-        "short side seen by the network": f"{predictor.input_size(1, 1)[0]} px",
+        **_seen_size(segmenter),
         "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }
-    return Origin(masks_of(predictor), facts, foreground_chosen=network.foreground_chosen)
+    source_of_masks = masks_of(segmenter.predictor)
+    return Origin(source_of_masks, facts, foreground_chosen=network.foreground_chosen)
 
 
-def method_origin(
-    method: str,
-    backbone: str | None = None,
-    *,
-    weights: str | None = None,
-    decoder: str | os.PathLike[str] | None = None,
-    features: str = "",
-    short_side: int | None = None,
-    batch_size: int = 8,
-) -> Origin:
-    """Set a baseline up, over a backbone if it has one; it chooses its foreground itself.
-
-    Args:
-        method: see ``sempart_jax.load_method_segmenter``, also for what is raised.
-        backbone: name of the backbone; ``dino_vits8`` by default.
-        weights: file of its weights; downloaded by name if None.
-        decoder: file of FOUND's decoder, for the methods of that name.
-        features: which of the backbone's features it looks at; empty for those of its family.
-        short_side: short side in pixels at which an image is seen; that of the method if None.
-        batch_size: images that are processed together.
-    """
-    segmenter = load_method_segmenter(
-        method,
-        backbone=backbone,
-        weights=weights,
-        decoder=decoder,
-        features=features,
-        resolution=short_side,
-        batch_size=batch_size,
-    )
+def method_origin(method: str, backbone: str | None = None, **options: Any) -> Origin:
+    """Set a baseline up, which chooses its foreground itself; see ``load_method_segmenter``."""
+    segmenter = load_method_segmenter(method, backbone=backbone, **options)
+    decoder, features = options.get("decoder"), options.get("features")
     facts = {"masks": method if decoder is None else f"{method}, decoder {decoder}"}
     if method != PRIORS:
         name = METHOD_BACKBONE if backbone is None else backbone
         facts["backbone"] = f"{name}, {features}" if features else name
-    facts["short side seen by the network"] = f"{segmenter.predictor.input_size(1, 1)[0]} px"
+    facts |= _seen_size(segmenter)
     return Origin(masks_of(segmenter.predictor), facts, foreground_chosen=True)
+
+
+def _seen_size(segmenter: Segmenter) -> dict[str, str]:
+    # Rounded to the patch.
+    return {"short side seen by the network": f"{segmenter.predictor.input_size(1, 1)[0]} px"}
 
 
 def saved_origin(folder: Path) -> Origin:
@@ -153,18 +113,14 @@ def saved_origin(folder: Path) -> Origin:
 
     Raises:
         FileNotFoundError: if there is no folder or no image in it.
-        ValueError: if two files have one name up to the extension; by the source, if no mask has
-            foreground.
+        ValueError: if two files have one name up to the extension, or no mask has foreground.
     """
     paths: dict[str, Path] = {}
     for path in find_images(folder, products=True):
         other = paths.setdefault(comparable(path.stem), path)
         if other != path:
             raise ValueError(f"two masks for one image: {other} and {path}: remove one of them")
-
-    @functools.cache
-    def check() -> None:
-        check_foreground(paths.values())
+    check_foreground(paths.values())
 
     def read(framed: FramedImage, protocol: Protocol) -> Mask | Failure:
         try:
@@ -179,13 +135,8 @@ def saved_origin(folder: Path) -> Origin:
             return Failure(f"{paths[framed.name]} is no mask of its image, but the image itself")
         return mask.astype(np.float32) / 255
 
-    def source(images: Sequence[FramedImage], protocol: Protocol) -> list[Mask | Failure]:
-        # Not before it is known that the masks are of these images.
-        check()
-        return [read(framed, protocol) for framed in images]
-
     return Origin(
-        source,
+        lambda images, protocol: [read(framed, protocol) for framed in images],
         {"masks": f"saved in {folder}"},
         frozenset(paths),
         foreground_chosen=True,

@@ -25,7 +25,7 @@ from sempart_jax.predict.postprocessing import postprocess
 
 STAGES = ("load", "model", "post-processing", "metrics")
 PART_SIZE = 64
-"""Most images that are in memory together; a multiple of the batch rule's eight."""
+"""Most images that are in memory together."""
 HELD_PIXELS = 100_000_000
 """Pixels of the images that are in memory together; more than the largest that is read. Of
 photographs of 12 megapixels that is one batch of the network."""
@@ -90,29 +90,19 @@ class Scorer:
     def score(
         self, dataset: str, images: ScoredSet, origin: Origin, protocol: Protocol
     ) -> Iterator[Scored]:
-        """Score a data set.
+        """Score a data set; yields all images that can be scored, in their order.
 
         Which side of a mask is foreground is decided on the mask as it comes from its origin; the
-        post-processings then work on the chosen side.
-
-        Args:
-            dataset: name of the data set, for messages.
-            images: images, and what is measured.
-            origin: where the masks come from.
-            protocol: what is scored of an image.
-
-        Yields:
-            All images that can be scored, in their order.
-
-        Raises:
-            ValueError: if no image can be scored.
+        post-processings then work on the chosen side. A ValueError tells if no image can be scored.
         """
         label = f"{dataset}, {protocol.name}"
         rule = self.rule(protocol, origin)
         decided_together = BATCH_RULE_SIZE if rule == "batch" else 1
         indices = _with_masks(dataset, images.names, origin)
         failures: list[str] = []
-        scored = 0
+
+        def pixels(index: int) -> int:
+            return max(images.pixels(index), HELD_PIXELS // PART_SIZE)
 
         def leave_out(items: Sequence[Any]) -> None:
             for item in items:
@@ -156,20 +146,16 @@ class Scorer:
 
         bar = tqdm(total=len(indices), desc=label, unit="image", disable=not self.progress)
         with ThreadPoolExecutor(os.cpu_count()) as pool, bar:
-            for start in range(0, len(indices), PART_SIZE):
-                part = indices[start : start + PART_SIZE]
-                waiting: list[tuple[FramedImage, Any, Mask]] = []
-                for run in within_pixels(part, images.pixels, HELD_PIXELS):
-                    waiting += predict(run)
-                    whole = len(waiting) // decided_together * decided_together
-                    scored += whole
-                    yield from measure(waiting[:whole])
-                    del waiting[:whole]
-                scored += len(waiting)
-                yield from measure(waiting)
-                bar.update(len(part))
+            waiting: list[tuple[FramedImage, Any, Mask]] = []
+            for run in within_pixels(indices, pixels, HELD_PIXELS):
+                waiting += predict(run)
+                whole = len(waiting) // decided_together * decided_together
+                yield from measure(waiting[:whole])
+                del waiting[:whole]
+                bar.update(len(run))
+            yield from measure(waiting)
         self.left_out += [f"{label}: {line}" for line in failures]
-        if not scored:
+        if len(failures) == len(indices):
             reasons = "; ".join(failures[:3])
             raise ValueError(f"none of the {len(indices)} images can be scored: {reasons}")
 

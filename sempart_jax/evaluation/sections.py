@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from absl import logging
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 
 from sempart_jax.data.boxed import BoxedSet
 from sempart_jax.data.image_sizes import check_aspect_ratio
@@ -17,7 +17,7 @@ from sempart_jax.evaluation.scoring import Masks, ScoredSet, Scorer
 from sempart_jax.metrics.localization import Box, corloc, largest_box
 from sempart_jax.metrics.protocols import PROTOCOLS, Protocol, centre_box
 from sempart_jax.metrics.saliency import SaliencyScores
-from sempart_jax.metrics.sod import SodScores
+from sempart_jax.metrics.sod import average, sod_scores
 
 
 def labelled_images(labelled: LabelledSet, protocol: Protocol, *, extra: bool = False) -> ScoredSet:
@@ -33,14 +33,12 @@ def labelled_images(labelled: LabelledSet, protocol: Protocol, *, extra: bool = 
 
     def measure(
         masks: Masks, truth: Bool[np.ndarray, "H W"]
-    ) -> tuple[float, dict[str, SaliencyScores], dict[str, SodScores]]:
+    ) -> tuple[float, dict[str, SaliencyScores], dict[str, Float[np.ndarray, "259"]]]:
         with_box = {**masks, CENTRE_BOX: centre_box(*truth.shape)}
         scores = {name: SaliencyScores() for name in with_box}
         for name, mask in with_box.items():
             scores[name].update(mask, truth)
-        further = {name: SodScores() for name in masks} if extra else {}
-        for name, more in further.items():
-            more.update(masks[name], truth)
+        further = {name: sod_scores(mask, truth) for name, mask in masks.items() if extra}
         return float(truth.mean()), scores, further
 
     return ScoredSet(labelled.names, labelled.pixels, read, measure)
@@ -58,7 +56,7 @@ def saliency_section(
     inverted: list[bool] = []
     sizes: list[float] = []
     scores: dict[str, SaliencyScores] = {}
-    extra: dict[str, SodScores] = {}
+    extra: dict[str, list[np.ndarray]] = {}
     images = labelled_images(labelled, protocol, extra=scorer.extra)
     for image in scorer.score(dataset, images, origin, protocol):
         names.append(image.name)
@@ -68,7 +66,7 @@ def saliency_section(
         for key, one in measured.items():
             scores.setdefault(key, SaliencyScores()).merge(one)
         for key, more in further.items():
-            extra.setdefault(key, SodScores()).merge(more)
+            extra.setdefault(key, []).append(more)
     if not any(sizes):
         raise ValueError(
             f"{dataset}, {protocol.name}: none of {len(names)} ground truths has foreground, such "
@@ -83,7 +81,7 @@ def saliency_section(
         object_sizes=np.array(sizes),
         inverted=np.array(inverted, bool),
         scores=scores,
-        extra={key: more.compute() for key, more in extra.items()},
+        extra={key: average(more) for key, more in extra.items()},
     )
 
 

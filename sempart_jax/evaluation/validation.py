@@ -31,13 +31,8 @@ def validate(
         foreground_rule: see ``metrics.protocols.inverted_masks``.
         resize_size: short side of the images in pixels before the crop.
         crop_size: side of the crop in pixels.
-        postprocessings: names of ``postprocessing``.
-
-    Returns:
-        Scores by post-processing, and those of a box in the middle.
-
-    Raises:
-        ValueError: if no image can be scored, or no ground truth has foreground.
+        postprocessings: names of ``predict.postprocessing``, by which the scores come, with those
+            of a box in the middle.
     """
     protocol = Protocol("validation", foreground_rule, resize_size=resize_size, crop_size=crop_size)
     section = saliency_section(

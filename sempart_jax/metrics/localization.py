@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import scipy.ndimage
-from jaxtyping import Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 
+from sempart_jax.host.shown_names import shorten
 from sempart_jax.metrics.saliency import binarize
 
 Box = Sequence[int | float] | Shaped[np.ndarray, "4"]
@@ -19,45 +20,46 @@ Box = Sequence[int | float] | Shaped[np.ndarray, "4"]
 IOU_THRESHOLD = 0.5
 """PASCAL's criterion: a box that overlaps an object by so much is on it."""
 
-_SHOWN = 5
-
 
 def largest_box(mask: Shaped[np.ndarray, "H W"]) -> tuple[int, int, int, int] | None:
     """Bound the connected component of a mask whose bounding box has the largest area.
 
     Pixels are connected to their four neighbours. It is the box that counts, not the number of
     pixels: a thin diagonal wins over a smaller filled square. Of equal boxes, the component whose
-    first pixel comes first, row by row, is taken.
-
-    Args:
-        mask: soft or boolean mask ``[H, W]``; a soft one in [0, 1], cut at one half.
+    first pixel comes first, row by row, is taken. A soft mask is cut at one half.
 
     Returns:
-        ``(x_min, y_min, x_max, y_max)`` in pixels of the mask, ends exclusive; None where the mask
-        is empty.
+        ``(x_min, y_min, x_max, y_max)``, ends exclusive; None where the mask is empty.
     """
+    boxes = _boxes(scipy.ndimage.label(binarize(mask))[0])
+    return max(boxes, key=_area, default=None)
+
+
+def largest_component(mask: Shaped[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """Take the component that :func:`largest_box` bounds; empty if the mask is."""
     components, _ = scipy.ndimage.label(binarize(mask))
-    boxes = [
+    areas = list(map(_area, _boxes(components)))
+    return components == 1 + int(np.argmax(areas)) if areas else np.zeros_like(components, bool)
+
+
+def _boxes(components: Int[np.ndarray, "H W"]) -> list[tuple[int, int, int, int]]:
+    return [
         (columns.start, rows.start, columns.stop, rows.stop)
         for rows, columns in scipy.ndimage.find_objects(components)
     ]
-    return max(boxes, key=lambda box: (box[2] - box[0]) * (box[3] - box[1]), default=None)
+
+
+def _area(box: tuple[int, int, int, int]) -> int:
+    return (box[2] - box[0]) * (box[3] - box[1])
 
 
 def box_iou(
     box: Shaped[np.ndarray, "4"], boxes: Shaped[np.ndarray, "N 4"]
 ) -> Float[np.ndarray, " N"]:
-    """Intersection over union of one box with each of several.
+    """Intersection over union, in [0, 1], of one box with each of several.
 
     Lengths are differences of coordinates, without the +1 of PASCAL's own tools, because ends are
-    exclusive here.
-
-    Args:
-        box: ``[4]``, ``(x_min, y_min, x_max, y_max)``; each end not before its start.
-        boxes: ``[N, 4]``, likewise.
-
-    Returns:
-        ``[N]`` float64 in [0, 1]; 0 where either box has no area.
+    exclusive here. 0 where either box has no area.
     """
     box, boxes = box.astype(np.float64), boxes.astype(np.float64)
     # |A ∩ B|, each side being the lesser end minus the greater start
@@ -92,10 +94,9 @@ def corloc(predicted: Mapping[str, Box | None], ground_truth: Mapping[str, Seque
     """
     extra = [name for name in predicted if name not in ground_truth]
     if extra:
-        more = f" and {len(extra) - _SHOWN} more" if len(extra) > _SHOWN else ""
         raise ValueError(
             f"{len(extra)} of {len(predicted)} predictions are for images that are not in the "
-            f"ground truth: {', '.join(extra[:_SHOWN])}{more}: check that both are of one "
+            f"ground truth: {shorten(extra)}: check that both are of one "
             "benchmark and split, and name images alike"
         )
     counted = {name: boxes for name, boxes in ground_truth.items() if len(boxes)}

@@ -30,14 +30,7 @@ class Protocol:
     crop_size: int | None = None
 
     def frame(self, pixels: UInt8[np.ndarray, "H W *C"]) -> UInt8[np.ndarray, "h w *C"]:
-        """Cut out what is scored of an image, a ground truth or a saved mask.
-
-        Args:
-            pixels: RGB ``[H, W, 3]`` or grey ``[H, W]``, the whole image.
-
-        Returns:
-            The centre crop after resizing, or ``pixels`` as they are.
-        """
+        """Cut out what is scored of a whole RGB image, a grey ground truth or a saved mask."""
         if self.crop_size is None or self.resize_size is None:
             return pixels
         return center_crop(resize_short_side(pixels, self.resize_size), self.crop_size)
@@ -55,21 +48,13 @@ PROTOCOLS = {
 
 
 def inverted_masks(masks: list[Float[np.ndarray, "_ _"]], rule: str) -> Bool[np.ndarray, " N"]:
-    """Say which masks have foreground and background swapped.
-
-    The loss does not tell the two sides apart.
+    """Say which masks have foreground and background swapped: the loss does not tell them apart.
 
     Args:
         masks: soft masks in [0, 1] in the order of the data set; sizes may differ.
         rule: ``batch`` decides for :data:`BATCH_RULE_SIZE` consecutive masks together, by the mean
             of all their pixels (two tricks, Sec. 5.1); ``image`` for each by its own mean; ``none``
             leaves all as they are.
-
-    Returns:
-        True where a mean is above one half.
-
-    Raises:
-        ValueError: if there is no such rule.
     """
     if rule not in FOREGROUND_RULES:
         raise ValueError(
@@ -89,13 +74,7 @@ def inverted_masks(masks: list[Float[np.ndarray, "_ _"]], rule: str) -> Bool[np.
 def centre_box(height: int, width: int, side: float = 0.6) -> Bool[np.ndarray, "H W"]:
     """Mask of a box in the middle: what anybody scores who knows nothing of an image.
 
-    Args:
-        height: of the image in pixels.
-        width: of the image in pixels.
-        side: sides of the box as a fraction of the image's.
-
-    Returns:
-        Boolean mask ``[height, width]``.
+    ``side`` is that of the box as a fraction of the image's.
     """
     rows, columns = (
         np.abs(np.arange(size) + 0.5 - size / 2) < side * size / 2 for size in (height, width)

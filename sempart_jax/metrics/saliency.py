@@ -73,14 +73,8 @@ class SaliencyScores:
     ) -> None:
         """Add one image ``[H, W]`` of any size, or several of one size ``[N, H, W]``.
 
-        Args:
-            prediction: soft masks in [0, 1] or boolean masks.
-            ground_truth: soft masks in [0, 1] or boolean masks, cut at one half.
-
-        Raises:
-            ValueError: if the shapes differ or are not of these kinds, if there are no pixels, or
-                if a value leaves [0, 1] by more than :data:`RANGE_TOLERANCE`. Nothing has been
-                added then.
+        Masks are soft, in [0, 1], or boolean. A ValueError tells of others, see
+        :func:`check_masks`; nothing has been added then.
         """
         prediction, ground_truth = np.asarray(prediction), np.asarray(ground_truth)
         check_masks(prediction, ground_truth, f"after {len(self._accuracies)} images")
@@ -155,12 +149,7 @@ def binarize(mask: Shaped[np.ndarray, "*shape"]) -> Bool[np.ndarray, "*shape"]:
 def check_masks(
     prediction: Shaped[np.ndarray, "*N H W"], ground_truth: Shaped[np.ndarray, "*N H W"], place: str
 ) -> None:
-    """Refuse masks that cannot be scored against each other.
-
-    Args:
-        prediction: masks ``[H, W]`` or ``[N, H, W]``.
-        ground_truth: masks of the same shape.
-        place: where in the data set they stand, for the message.
+    """Refuse masks that cannot be scored against each other; ``place`` is where, for the message.
 
     Raises:
         ValueError: if the shapes differ or are not of these kinds, if there are no pixels, or if
@@ -204,17 +193,9 @@ def pixel_accuracy(
 def iou(
     prediction: Shaped[np.ndarray, "N H W"], ground_truth: Shaped[np.ndarray, "N H W"]
 ) -> float:
-    """Mean intersection over union of the images whose union is not empty; NaN if none is.
+    """Mean intersection over union, in [0, 1], of the images whose union is not empty.
 
-    Args:
-        prediction: soft or boolean masks ``[N, H, W]``, cut at one half.
-        ground_truth: soft or boolean masks ``[N, H, W]``, cut at one half.
-
-    Returns:
-        Intersection over union in [0, 1].
-
-    Raises:
-        ValueError: as :meth:`SaliencyScores.update` and :meth:`SaliencyScores.compute` do.
+    NaN if none is; for all else see :func:`pixel_accuracy`.
     """
     return _score(prediction, ground_truth).iou
 
@@ -222,17 +203,10 @@ def iou(
 def max_f_beta(
     prediction: Shaped[np.ndarray, "N H W"], ground_truth: Shaped[np.ndarray, "N H W"]
 ) -> float:
-    """Maximum over :data:`F_THRESHOLDS` of the F measure's mean over the images.
+    """Maximum over :data:`F_THRESHOLDS` of the F measure's mean over the images, in [0, 1].
 
-    Args:
-        prediction: soft or boolean masks ``[N, H, W]``.
-        ground_truth: soft or boolean masks ``[N, H, W]``, cut at one half.
-
-    Returns:
-        F measure in [0, 1] for beta^2 = 0.3, by the rules of :class:`SaliencyScores`.
-
-    Raises:
-        ValueError: as :meth:`SaliencyScores.update` and :meth:`SaliencyScores.compute` do.
+    For beta^2 = 0.3, by the rules of :class:`SaliencyScores`; for all else see
+    :func:`pixel_accuracy`.
     """
     return _score(prediction, ground_truth).max_f_beta
 

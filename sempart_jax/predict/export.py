@@ -84,17 +84,10 @@ def export_segmenter(
 def export_program(
     network: MaskNetwork, weights: dict[str, jax.ShapeDtypeStruct], height: int, width: int
 ) -> export.Exported:
-    """Trace a network for images of one size, in any number.
+    """Trace a network for images of one size, multiples of the patch, in any number.
 
-    Args:
-        network: network without its parameters.
-        weights: shapes of all its tensors by their names in a model file.
-        height: of the images in pixels, a multiple of the patch.
-        width: of the images in pixels, a multiple of the patch.
-
-    Returns:
-        Program ``(weights, uint8 [B, height, width, 3]) -> [B, height, width]``, the fine mask in
-        [0, 1].
+    ``weights`` are the shapes of all its tensors by their names in a model file. The program is
+    ``(weights, uint8 [B, height, width, 3]) -> [B, height, width]``, the fine mask in [0, 1].
     """
 
     def predict(weights: dict[str, Any], image: UInt8[Array, "B H W 3"]) -> Float[Array, "B H W"]:

@@ -37,15 +37,9 @@ class MethodStep:
         decoder: tuple[np.ndarray, float] | None = None,
         numbered: bool = False,
     ) -> None:
-        """Choose method and backbone.
+        """Choose one of ``baselines.by_name.METHODS`` and its backbone.
 
-        Args:
-            method: one of ``baselines.by_name.METHODS``.
-            backbone: network with ``apply({"params": p}, normalised image)["keys"]``.
-            class_attention: whether the method is shown the class token's attention, which a
-                vision transformer alone has.
-            decoder: kernel and bias of FOUND's decoder.
-            numbered: whether the method numbers objects.
+        Only a vision transformer has ``class_attention``; ``decoder`` is FOUND's kernel and bias.
         """
         self._method, self._decoder, self._numbered = method, decoder, numbered
         self._patch_size: int = backbone.patch_size

@@ -45,17 +45,13 @@ class NetworkStep:
 
         Args:
             replicated_variables: ``{"params", "batch_stats"}`` on all devices.
-            images: RGB, uint8 or float in [0, 1], sides divisible by the patch; a whole batch of
-                them at most. They are not to be changed before the masks are there.
+            images: a batch at most, uint8, or float in [0, 1], sides divisible by the patch. They
+                are not to be changed before the masks are there.
             batch_size: images that are processed together, rounded up by :func:`whole_batch`.
             names: the wanted masks, among :data:`MASK_NAMES`; what serves none is not computed.
 
         Returns:
-            What waits for the masks and gives them by ``names``: ``coarse`` ``[B, h, w]``, ``fine``
-            and ``refined`` ``[B, H, W]``, in [0, 1].
-
-        Raises:
-            ValueError: if there are more images than a whole batch, or a name is unknown.
+            What waits for the masks and gives them by ``names``.
         """
         count, size = len(images), whole_batch(batch_size)
         if count > size:
@@ -85,13 +81,9 @@ class NetworkStep:
         batch_size: int = 8,
         origin: str = "in training",
     ) -> Predictor:
-        """Give the fine masks of images of any size.
+        """Give the fine masks of images of any size, seen at a short side of so many pixels.
 
-        Args:
-            replicated_variables: ``{"params", "batch_stats"}`` on all devices.
-            short_side: short side in pixels at which the network sees an image.
-            batch_size: images that are processed together, rounded up by :func:`whole_batch`.
-            origin: where the network comes from, for the ValueError of masks that are not finite.
+        ``origin`` is where the network comes from, for the ValueError of masks that are not finite.
         """
         size = whole_batch(batch_size)
 

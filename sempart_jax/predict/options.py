@@ -1,8 +1,9 @@
 """What may be asked of a segmenter: told before JAX is imported, or anything loaded."""
 
 import os
+from typing import Any
 
-from sempart_jax.networks.names import BACKBONES, HANDCRAFTED, check_backbone
+from sempart_jax.networks.names import BACKBONES, FEATURES, HANDCRAFTED, check_backbone
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 
 INVERSIONS = ("auto", "never", "always")
@@ -19,15 +20,9 @@ PRIORS_SHORT_SIDE = 128
 
 
 def check_options(refine: str, invert: str, **sizes: int | None) -> None:
-    """Check what a caller asks for, before anything is loaded or compiled.
+    """Refuse unknown names, and ``sizes`` below 1 where they are given, by a ValueError.
 
-    Args:
-        refine: name of a post-processing.
-        invert: see ``predict.pictures.choose_side``.
-        **sizes: what must be at least 1 where it is given.
-
-    Raises:
-        ValueError: if a name is unknown, or a size not positive.
+    Before anything is loaded or compiled.
     """
     if refine not in POSTPROCESSINGS:
         raise ValueError(f"unknown refine {refine!r}: choose one of {', '.join(POSTPROCESSINGS)}")
@@ -45,17 +40,9 @@ def check_method(
     weights: str | os.PathLike[str] | None = None,
     features: str | None = None,
 ) -> None:
-    """Refuse a method that there is not, or that does not go with what is given for it.
+    """Refuse a method that there is not, or that does not go with what is given, by a ValueError.
 
-    Args:
-        method: name among ``baselines.by_name.METHOD_NAMES``.
-        backbone: name of the backbone; :data:`METHOD_BACKBONE` if None.
-        decoder: FOUND's decoder.
-        weights: file of the backbone's weights.
-        features: which of the backbone's features the method looks at.
-
-    Raises:
-        ValueError: as said.
+    Arguments are those of ``load_method_segmenter``.
     """
     # Not above: an exported network has its options checked without any method.
     from sempart_jax.baselines.by_name import METHOD_NAMES, PRIORS, is_found
@@ -76,3 +63,57 @@ def check_method(
             f"{method} looks for the patch that the class token attends to least, and the backbone "
             f"{backbone} has no class token: choose one of {', '.join(BACKBONES)}"
         )
+
+
+def define_network_flags(workdir: str) -> None:
+    """Define the flags that say which network segments; ``workdir`` is the help of the first."""
+    # Not above: an exported network runs without absl.
+    from absl import flags
+
+    # The help shows them among those of the program.
+    flags.disclaim_key_flags()
+    flags.DEFINE_string("workdir", None, workdir)
+    flags.DEFINE_string(
+        "backbone",
+        None,
+        f"Backbone that a released head was trained on, or of a method (default: {METHOD_BACKBONE}"
+        ").",
+    )
+    flags.DEFINE_string("weights", None, "Weight file of the backbone, if it has moved.")
+    flags.DEFINE_integer(
+        "resolution",
+        None,
+        "Short side in pixels at which an image is seen. Default: that of the network's training, "
+        f"{METHOD_SHORT_SIDE} for methods, {PRIORS_SHORT_SIDE} for priors.",
+        lower_bound=1,
+    )
+
+
+def define_method_flags() -> None:
+    """Define the flags of methods without training, beside :func:`define_network_flags`."""
+    from absl import flags
+
+    from sempart_jax.baselines.by_name import METHOD_NAMES
+
+    flags.disclaim_key_flags()
+    flags.DEFINE_enum(
+        "method",
+        None,
+        list(METHOD_NAMES),
+        "Method without training, instead of --workdir: priors, or any other over --backbone.",
+    )
+    flags.DEFINE_enum(
+        "features",
+        None,
+        list(FEATURES),
+        "Features of the backbone that --method uses. Default: those that suit its family.",
+    )
+    flags.DEFINE_string("decoder", None, "Weight file or run of FOUND's decoder.")
+
+
+def given_flags(*names: str) -> dict[str, Any]:
+    """Return the values of flags, but for those that have none."""
+    from absl import flags
+
+    values = {name: flags.FLAGS[name].value for name in names}
+    return {name: value for name, value in values.items() if value is not None}

@@ -26,13 +26,7 @@ def choose_side(mask: Float[np.ndarray, "H W"], invert: str) -> Float[np.ndarray
 
 
 def as_rgb(image: Picture) -> UInt8[np.ndarray, "H W 3"]:
-    """Turn a picture into RGB of 8 bits.
-
-    Args:
-        image: see :data:`Picture`.
-
-    Returns:
-        uint8 ``[H, W, 3]``.
+    """Turn a picture, see :data:`Picture`, into RGB of 8 bits.
 
     Raises:
         ValueError: if it is no picture, empty, or has values out of range or, in Pillow, of no

@@ -69,15 +69,10 @@ POSTPROCESSINGS: Mapping[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = 
 def postprocess(
     name: str, image: UInt8[np.ndarray, "H W 3"], mask: Float[np.ndarray, "H W"]
 ) -> Float[np.ndarray, "H W"]:
-    """Refine the mask of one image.
-
-    Args:
-        name: a key of :data:`POSTPROCESSINGS`.
-        image: RGB uint8 ``[H, W, 3]``, of any size.
-        mask: soft mask ``[H, W]`` in [0, 1].
+    """Refine the mask of one image by a key of :data:`POSTPROCESSINGS`.
 
     Returns:
-        Refined mask, float32 ``[H, W]``, clipped to [0, 1]; a new array.
+        Refined mask, float32, clipped to [0, 1]; a new array.
 
     Raises:
         ValueError: if there is no post-processing of that name, ``image`` is no uint8

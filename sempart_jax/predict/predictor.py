@@ -25,24 +25,11 @@ Fit = Callable[[Float[np.ndarray, "rows columns"], int, int], Float[np.ndarray, 
 
 
 def input_size(height: int, width: int, short_side: int, patch_size: int) -> tuple[int, int]:
-    """Choose the size at which the network sees an image.
+    """Choose the height and width at which the network sees an image.
 
-    Args:
-        height: of the image in pixels.
-        width: of the image in pixels.
-        short_side: wanted short side in pixels, rounded to a multiple of the patch.
-        patch_size: side of the backbone's patches in pixels.
-
-    Returns:
-        Height and width, multiples of the patch, in the nearest of :data:`ASPECT_RATIOS`.
-
-    Raises:
-        ValueError: if a size is not positive.
+    Multiples of the patch, in the nearest of :data:`ASPECT_RATIOS`, with the wanted short side
+    rounded to one.
     """
-    sizes = {"height": height, "width": width, "short_side": short_side, "patch_size": patch_size}
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1 pixel, got {size}")
     aspect = math.log(max(height, width) / min(height, width))
     ratio = min(ASPECT_RATIOS, key=lambda candidate: abs(math.log(candidate) - aspect))
     short = max(1, round(short_side / patch_size)) * patch_size
@@ -114,13 +101,9 @@ class Predictor:
     def __call__(
         self, images: Sequence[UInt8[np.ndarray, "_ _ 3"]]
     ) -> list[Float[np.ndarray, "_ _"]]:
-        """Predict, a batch of each size at a time: the next is resized while one is computed.
+        """Predict a mask in [0, 1] of the size of each image, in their order.
 
-        Args:
-            images: RGB images of any sizes.
-
-        Returns:
-            A mask in [0, 1] for each in their order, of its height and width.
+        A batch of each size at a time: the next is resized while one is computed.
         """
         places: dict[tuple[int, int], list[int]] = {}
         for place, image in enumerate(images):
@@ -153,14 +136,9 @@ never idle; a third would only take memory."""
 def map_in_flight(
     start: Callable[[Given], Callable[[], Result]], batches: Iterable[Given]
 ) -> Iterator[Result]:
-    """Begin each batch before the result of the last is waited for.
+    """Begin each batch, taken as late as can be, before the result of the last is waited for.
 
-    Args:
-        start: begins a batch and returns what waits for its result.
-        batches: taken one by one, as late as can be.
-
-    Yields:
-        Results in the order of ``batches``.
+    Yields results in the order of ``batches``. ``start`` returns what waits for one.
     """
     begun: deque[Callable[[], Result]] = deque()
     for batch in batches:

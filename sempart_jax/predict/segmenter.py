@@ -38,17 +38,9 @@ class Segmenter:
         origin: Callable[[], Mapping[str, str]],
         network: "TrainedNetwork | None" = None,
     ) -> None:
-        """Choose what predicts and what is done to its masks.
+        """Choose what predicts and what is done to its masks, see above; names are checked.
 
-        Args:
-            predictor: see above.
-            refine: see above.
-            invert: see above.
-            origin: says what predicts, by names and fingerprints.
-            network: the trained network, for its export.
-
-        Raises:
-            ValueError: if a name is unknown.
+        ``origin`` says what predicts, by names and fingerprints; ``network`` is for its export.
         """
         check_options(refine, invert)
         self.predictor = predictor

@@ -14,15 +14,7 @@ def draw_contact_sheet(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Draw a row for each picture: itself, its mask, the refined mask, and the cut-out on white.
 
-    Args:
-        segmenter: what segments them.
-        images: RGB ``[h, w, 3]``, of any sizes.
-
-    Returns:
-        RGB picture.
-
-    Raises:
-        ValueError: there are no images.
+    Pictures are RGB, of any sizes. A ValueError tells if there are none.
     """
     masks = segmenter.predictor(list(images))
     refined = [segmenter.finish(image, mask) for image, mask in zip(images, masks, strict=True)]

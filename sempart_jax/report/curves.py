@@ -2,7 +2,6 @@
 
 import io
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,9 +20,6 @@ from sempart_jax.report.tables import printable, title
 SIZE_BINS = 20
 """Bins of object size in Fig. 6 to 8 of arXiv 2404.03392."""
 
-# Drawn in place of the colours that the page chooses by its theme.
-_INK, _FAINT = "#010101", "#020202"
-_THEME = {_INK: "currentColor", _FAINT: "var(--chart-faint, #8886)"}
 # Blue, vermilion, green, purple, sky and orange that people with any colour vision can tell
 # apart: Okabe and Ito (2008). The line style tells them apart in grey.
 SERIES_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b9609a", "#56b4e9", "#c98a00")
@@ -33,6 +29,7 @@ _MARKERS = "osD^vP"
 _WIDTH, _PLOT_HEIGHT, _LEGEND_LINE = 3.8, 2.65, 0.165  # inches
 _LEFT, _TOP = 0.52, 0.1
 _UNDER_AXIS = 0.45
+_FAINT = "#8886"
 _LABEL_LENGTH = 28
 
 
@@ -49,25 +46,9 @@ def size_bins(
 ) -> SizeBins:
     """Average IoU in bins of object size (arXiv 2404.03392, Fig. 6 to 8).
 
-    A bin holds its lower border; the last one holds 1 too.
-
-    Args:
-        object_sizes: fraction of foreground in each ground truth, in [0, 1].
-        ious: of each image; images where it is NaN are counted, but not averaged.
-        bins: number of equal bins.
-
-    Raises:
-        ValueError: if the lengths differ or a size is not in [0, 1].
+    A bin holds its lower border; the last one holds 1 too. Images whose IoU is NaN are counted, but
+    not averaged.
     """
-    if object_sizes.shape != ious.shape:
-        raise ValueError(
-            f"{len(object_sizes)} object sizes and {len(ious)} IoUs: give one of each per image"
-        )
-    if not np.all((object_sizes >= 0) & (object_sizes <= 1)):
-        raise ValueError(
-            f"object sizes from {object_sizes.min()} to {object_sizes.max()} must lie in [0, 1]: "
-            "they are fractions of the image, not pixels or percent"
-        )
     edges = np.arange(bins + 1) / bins
     # Borders in the precision of the sizes, or 0.7 in float32 would lie below its own border.
     borders = edges.astype(object_sizes.dtype)
@@ -103,8 +84,7 @@ def _size_bins(axes: Axes, section: SaliencySection, lines: Lines) -> None:
         axes.plot(centres, bins.iou, **style | {"markersize": 3, "markevery": None})
     counts = axes.twinx()
     counts.bar(centres, bins.images, width=100 / SIZE_BINS * 0.86, color=_FAINT)
-    counts.set_ylabel("images (bars)", color=_INK)
-    counts.tick_params(colors=_INK)
+    counts.set_ylabel("images (bars)")
     counts.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     counts.spines[:].set_visible(False)
     counts.set_facecolor("none")
@@ -122,11 +102,7 @@ CHARTS: Mapping[str, tuple[_Plot, float]] = {
 
 
 def draw(section: SaliencySection, caption: str) -> str:
-    """Draw one of :data:`CHARTS`.
-
-    Returns:
-        ``<svg>`` element without width and height, that takes its colours from the page.
-    """
+    """Draw one of :data:`CHARTS` as an SVG file, black on nothing."""
     plot, right = CHARTS[caption]
     # The box comes last, so that it lies over nothing in the legend's order of colours.
     keys = sorted(section.scores, key=lambda key: key == CENTRE_BOX)
@@ -154,15 +130,11 @@ def draw(section: SaliencySection, caption: str) -> str:
         plot(axes, section, lines)
         axes.grid(visible=True, color=_FAINT, linewidth=0.6)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.spines[["left", "bottom"]].set_color(_INK)
-        axes.tick_params(colors=_INK, length=3)
-        axes.xaxis.label.set_color(_INK)
-        axes.yaxis.label.set_color(_INK)
+        axes.tick_params(length=3)
         figure.legend(
             loc="lower center",
             ncols=2,
             frameon=False,
-            labelcolor=_INK,
             fontsize=8,
             handlelength=2.6,
             columnspacing=1.2,
@@ -173,11 +145,10 @@ def draw(section: SaliencySection, caption: str) -> str:
         # Without these four the drawing holds a date, a version, and addresses.
         metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         FigureCanvasSVG(figure).print_svg(text, metadata=metadata)
-    return _embeddable(text.getvalue())
+    return text.getvalue()
 
 
 def _style(key: str, number: int) -> dict[str, Any]:
-    """Line of one post-processing; the colours of a page follow ``--series-N`` of its theme."""
     label = printable(title(key))
     if len(label) > _LABEL_LENGTH:
         label = label[: _LABEL_LENGTH - 1] + "…"
@@ -187,21 +158,3 @@ def _style(key: str, number: int) -> dict[str, Any]:
         return shown | {"color": BOX_COLOUR, "linestyle": (0, (2, 2)), "marker": "x"}
     shown |= {"color": SERIES_COLOURS[style], "linestyle": _LINE_STYLES[style]}
     return shown | {"marker": _MARKERS[style], "clip_on": False}
-
-
-def _embeddable(svg: str) -> str:
-    svg = svg[svg.index("<svg") :]
-    # Fixed sides would keep the drawing from following the width of its column.
-    svg = re.sub(r' (?:width|height)="[^"]*"', "", svg, count=2)
-    # A style element inside of the drawing would hold for the whole page.
-    svg = re.sub(r"\s*<defs>\s*<style.*?</style>\s*</defs>", "", svg, count=1, flags=re.DOTALL)
-    root = 'font-family="sans-serif" stroke-linejoin="round" stroke-linecap="butt"'
-    svg = svg.replace("<svg ", f"<svg {root} ", 1)
-    svg = re.sub(r"font-family: [^;\"]*; ", "", svg)
-    # Groups are numbered alike in every drawing, but an id may occur once in a page.
-    svg = re.sub(r'<g id="[^"]*"', "<g", svg)
-    for number, colour in enumerate(SERIES_COLOURS):
-        svg = svg.replace(colour, f"var(--series-{number}, {colour})")
-    for placeholder, colour in _THEME.items():
-        svg = svg.replace(placeholder, colour)
-    return svg

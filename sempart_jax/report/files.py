@@ -18,7 +18,7 @@ from sempart_jax.host.atomic_write import write_atomically
 from sempart_jax.metrics.saliency import F_THRESHOLDS
 from sempart_jax.report.curves import SIZE_BINS, size_bins
 from sempart_jax.report.page import html_page
-from sempart_jax.report.tables import Section, extra_scores, printable
+from sempart_jax.report.tables import Section, printable
 from sempart_jax.report.text import markdown_document
 
 SCHEMA = 1
@@ -31,11 +31,6 @@ def write_report(evaluation: Evaluation, examples: Sequence[Examples], folder: P
     ``results.json`` is :func:`results_to_dict`; ``tables.md`` holds the tables beside the
     published numbers; ``per_image.csv`` a line an image; ``report.html`` all of it, with curves
     and examples, in one page that needs no other file. A file is replaced whole or not at all.
-
-    Args:
-        evaluation: what was found.
-        examples: best and worst images of some of its sections.
-        folder: where to write; made if absent.
     """
     results = results_to_dict(evaluation)
     write_atomically(folder / "results.json", _to_json(results))
@@ -75,7 +70,7 @@ def results_to_dict(evaluation: Evaluation) -> dict[str, Any]:
                 name: getattr(result, name) for name in ("accuracy", "iou", "max_f_beta", "mae")
             }
             if key in section.extra:
-                metrics |= {f"extra_{n}": v for n, v in extra_scores(section.extra[key]).items()}
+                metrics |= {f"extra_{n}": v for n, v in vars(section.extra[key]).items()}
             numbers = {
                 "images": result.images,
                 "published_images": section.published_images,

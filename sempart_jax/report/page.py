@@ -28,19 +28,11 @@ STRIPS = 12
 """Images shown from either end."""
 _LONGEST_SIDE, _QUALITY = 224, 80  # of the pictures of an example
 
-_WHOLE = "total"
-
 
 def html_page(
     evaluation: Evaluation, examples: Sequence[Examples], versions: Mapping[str, str]
 ) -> str:
-    """Write an evaluation as a page; text from outside, such as names of files, is escaped.
-
-    Args:
-        evaluation: what was found.
-        examples: best and worst images, shown with the section of their data set and protocol.
-        versions: package to version.
-    """
+    """Write an evaluation as a page; text from outside, such as names of files, is escaped."""
     name = _escape(evaluation.title)
     entries: list[tuple[str, str]] = []
     parts: list[str] = []
@@ -58,7 +50,7 @@ def html_page(
     for number, boxes in enumerate(evaluation.localization):
         start(f"boxes-{number}", section_title(boxes), _table(comparison(boxes)))
     if evaluation.seconds:
-        start("time", "Time", _times(evaluation.seconds))
+        start("time", "Time", _table(_times(evaluation.seconds)))
     if evaluation.left_out:
         start("left-out", "Left out", f"<ul>{_items(evaluation.left_out)}</ul>")
     facts = "".join(
@@ -90,9 +82,12 @@ def _saliency(section: SaliencySection, examples: Sequence[Examples]) -> Iterabl
         yield f"<h3>Further scores</h3>\n{_table(further)}"
     charts = []
     for caption in CHARTS:
-        label = f'<svg role="img" aria-label="{caption}: {_escape(section_title(section))}" '
-        svg = draw(section, caption).replace("<svg ", label, 1)
-        charts.append(f"<figure><figcaption>{caption}</figcaption>{svg}</figure>")
+        drawing = _image("svg+xml", draw(section, caption).encode())
+        alternative = f"{caption}: {_escape(section_title(section))}"
+        charts.append(
+            f"<figure><figcaption>{caption}</figcaption>"
+            f'<img {drawing} alt="{alternative}"></figure>'
+        )
     drawn = "\n".join(charts)
     yield f'<h3>Curves</h3>\n<div class="charts">\n{drawn}\n</div>'
     for shown in examples:
@@ -131,39 +126,11 @@ def _number(cell: str) -> str:
     return _escape(digits) + mark
 
 
-def time_shares(seconds: Mapping[str, float]) -> list[tuple[str, float, float]]:
-    """Split the time into shares.
-
-    Args:
-        seconds: time by stage; ``total`` is that of all of them and whatever else there was.
-
-    Returns:
-        Stage, seconds, and share in [0, 1] of the total, or of the sum where that is longer, as
-        when stages run at once; what no stage accounts for comes last.
-    """
-    stages = {stage: value for stage, value in seconds.items() if stage != _WHOLE}
-    accounted = sum(stages.values())
-    total = max(seconds.get(_WHOLE, 0.0), accounted)
-    if total > accounted:
-        stages["everything else"] = total - accounted
-    return [(stage, value, value / total if total else 0.0) for stage, value in stages.items()]
-
-
-def _times(seconds: Mapping[str, float]) -> str:
-    rows = "".join(
-        f'<tr><td>{_escape(stage)}</td><td class="number">{value:,.1f} s</td>'
-        f'<td class="number">{share:.0%}</td>'
-        f'<td><div class="share"><i style="width:{100 * share:.1f}%"></i></div></td></tr>\n'
-        for stage, value, share in time_shares(seconds)
-    )
-    if _WHOLE in seconds:
-        whole = f'<td class="number">{seconds[_WHOLE]:,.1f} s</td>'
-        rows += f"<tr><td>{_WHOLE}</td>{whole}<td></td><td></td></tr>"
-    return (
-        '<div class="scroll"><table class="times"><thead><tr><th scope="col">stage</th>'
-        '<th scope="col" class="number">time</th><th scope="col" class="number">share</th>'
-        f"<td></td></tr></thead>\n<tbody>\n{rows}</tbody></table></div>"
-    )
+def _times(seconds: Mapping[str, float]) -> Table:
+    """Show the seconds of each stage and of the whole, which is the longest."""
+    whole = max(*seconds.values(), 1e-9)
+    rows = tuple((stage, f"{s:,.1f} s", f"{s / whole:.0%}") for stage, s in seconds.items())
+    return Table("Time", ("stage", "time", "share"), 1, rows, len(rows))
 
 
 def example_strips(examples: Examples) -> str:
@@ -192,16 +159,20 @@ def _strip(example: Example) -> str:
             iou = example.iou[key]
             score = "IoU –" if math.isnan(iou) else f"IoU {iou:.3f}"
             caption, alternative = f"{shown} <b>{score}</b>", f"{alternative}, {score}"
-        data = base64.b64encode(encode_jpeg(picture)).decode("ascii")
+        source = _image("jpeg", encode_jpeg(picture))
         height, width = picture.shape[:2]
         figures.append(
-            f'<figure><img src="data:image/jpeg;base64,{data}" alt="{alternative}" '
+            f'<figure><img {source} alt="{alternative}" '
             f'width="{width}" height="{height}"><figcaption>{caption}</figcaption></figure>'
         )
     return (
         f'<section class="strip"><h4>{name} <small>object {percent} of the image</small></h4>'
         f'<div class="pictures">{"".join(figures)}</div></section>'
     )
+
+
+def _image(kind: str, content: bytes) -> str:
+    return f'src="data:image/{kind};base64,{base64.b64encode(content).decode("ascii")}"'
 
 
 def encode_jpeg(picture: Shaped[np.ndarray, "H W *C"]) -> bytes:

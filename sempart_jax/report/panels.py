@@ -24,15 +24,8 @@ def draw_panel(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Lay images and masks out as a grid: a row an image, a titled column a kind.
 
-    Args:
-        columns: title to images ``[B, h, w, 3]`` or masks ``[B, h, w, 1]``, in [0, 1], the same
-            ``B`` in all, or lists of them; sizes may differ.
-
-    Returns:
-        RGB picture.
-
-    Raises:
-        ValueError: if the columns are empty or of different lengths.
+    Columns are images ``[B, h, w, 3]`` or masks ``[B, h, w, 1]`` in [0, 1], with the same ``B``, or
+    lists of them; sizes may differ. A ValueError tells of columns that are empty or not alike.
     """
     rows = {len(images) for images in columns.values()}
     if len(rows) != 1 or 0 in rows:

@@ -4,15 +4,14 @@ STYLESHEET = """
 :root {
   color-scheme: light dark;
   --ground: #fff; --ink: #1b1f24; --soft: #5b6470; --line: #d9dee4; --panel: #f5f7f9;
-  --ours: #eaf3fb; --link: #0b5cad; --chart-faint: #d5dbe2;
+  --ours: #eaf3fb; --link: #0b5cad;
 }
 @media screen and (prefers-color-scheme: dark) {
   :root {
     --ground: #14171b; --ink: #e4e8ec; --soft: #9aa5b1; --line: #333a42; --panel: #1c2127;
-    --ours: #1a2c3d; --link: #7db8f0; --chart-faint: #353d46;
-    --series-0: #5aaeea; --series-1: #f58a4b; --series-2: #35c896; --series-3: #e79ac6;
-    --series-4: #9ad4f7; --series-5: #e8b949;
+    --ours: #1a2c3d; --link: #7db8f0;
   }
+  .charts img { filter: invert(.9) hue-rotate(180deg); }
 }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; text-size-adjust: 100%; }
@@ -54,12 +53,8 @@ tr.ours td { font-weight: 600; }
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 20rem), 1fr));
 }
 .charts figure { margin: 0; max-width: 30rem; }
-.charts svg { display: block; width: 100%; height: auto; font-family: inherit; }
+.charts img { display: block; width: 100%; height: auto; }
 .charts figcaption { font-weight: 600; font-size: .9rem; margin-bottom: .3rem; color: var(--ink); }
-.share { background: var(--panel); width: 100%; min-width: 5rem; height: .8rem; }
-.share i { display: block; height: 100%; background: var(--series-0, #0072b2); }
-table.times { width: 100%; max-width: 40rem; }
-table.times td:last-child { width: 45%; }
 summary { cursor: pointer; font-weight: 600; margin: 1.6rem 0 .8rem; }
 .strip { margin: 0 0 1.1rem; }
 .strip small { font-weight: 400; margin-left: .4rem; }
@@ -95,14 +90,13 @@ footer {
     content: attr(data-head); display: block; color: var(--soft);
     font-size: .75rem; font-weight: 400;
   }
-  .times th, .times td { padding: .3rem; }
 }
 @media print {
   :root { color-scheme: light; }
   body { max-width: none; font-size: 10pt; padding: 0; }
   nav { display: none; }
   .scroll { overflow: visible; }
-  .share, .share i, tr.ours { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
+  tr.ours { print-color-adjust: exact; -webkit-print-color-adjust: exact; }
   h2, h3, h4, summary { break-after: avoid; }
   tr, .strip, .charts figure { break-inside: avoid; }
 }

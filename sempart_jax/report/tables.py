@@ -10,7 +10,6 @@ from sempart_jax.evaluation.results import (
     LocalizationSection,
     SaliencySection,
 )
-from sempart_jax.metrics.sod import ExtraScores
 from sempart_jax.report.published import SALIENCY_DATASETS, SOURCE, PublishedRow, find_rows
 
 PUBLISHED_PROTOCOL = "crop320"
@@ -99,11 +98,6 @@ def printable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def extra_scores(extra: ExtraScores) -> dict[str, float]:
-    """List the further scores of one post-processing by name, without the number of images."""
-    return {key: float(value) for key, value in vars(extra).items() if key != "images"}
-
-
 def section_title(section: Section) -> str:
     """Name data set and protocol of a section, and how many images it has."""
     images = _count(section)
@@ -181,7 +175,7 @@ def published_rows(section: Section) -> list[PublishedRow]:
 
 def further_scores(section: SaliencySection) -> Table | None:
     """The scores of a section beyond those of the comparison; None where there are none."""
-    scores = {key: extra_scores(extra) for key, extra in section.extra.items()}
+    scores = {key: vars(extra) for key, extra in section.extra.items()}
     if not scores:
         return None
     rows = [(title(key), *map(_number, values.values())) for key, values in scores.items()]

@@ -38,15 +38,10 @@ def overlay(
 ) -> UInt8[np.ndarray, "H W 3"]:
     """Tint the foreground of an image, dim the rest, and draw the mask's outline.
 
-    The outline is white with a dark rim, so that it is seen on any ground, and as wide a part of
-    the image at any size; it does not run along the image's border.
-
-    Args:
-        image: RGB ``[H, W, 3]``.
-        mask: soft mask in [0, 1]: how strong the tint is.
-        binary: the mask that is outlined.
-        rims: objects with their soft rims, each outlined and tinted in a colour of its own; the
-            foreground is one if None.
+    The outline, of ``binary``, is white with a dark rim, so that it is seen on any ground, and as
+    wide a part of the image at any size; it does not run along the image's border. The tint is as
+    strong as the soft ``mask``. Objects with their soft ``rims`` are outlined and tinted each in a
+    colour of its own; the foreground is one if None.
     """
     picture = np.empty_like(image)
     tint = np.array(TINT, np.float32)
@@ -80,14 +75,6 @@ def _shrunk(binary: Bool[np.ndarray, "H W"], pixels: int) -> Bool[np.ndarray, "H
     return scipy.ndimage.minimum_filter(values, width, mode="nearest").view(bool)
 
 
-def opacity(
-    mask: Float[np.ndarray, "H W"], alpha: UInt8[np.ndarray, "H W"] | None
-) -> UInt8[np.ndarray, "H W"]:
-    """Return the alpha channel of a cut-out by a mask in [0, 1]: at most that of its picture."""
-    levels = eight_bits(mask)
-    return levels if alpha is None else np.minimum(levels, alpha)
-
-
 def cutout(
     image: UInt8[np.ndarray, "H W 3"],
     mask: Float[np.ndarray, "H W"],
@@ -99,7 +86,9 @@ def cutout(
     into any ground without a dark fringe. Nothing is more opaque than in the image, whose own
     ``alpha`` is 0 where it is transparent.
     """
-    return np.concatenate([image, opacity(mask, alpha)[..., None]], axis=-1)
+    levels = eight_bits(mask)
+    levels = levels if alpha is None else np.minimum(levels, alpha)
+    return np.concatenate([image, levels[..., None]], axis=-1)
 
 
 def as_file(pixels: UInt8[np.ndarray, "H W *C"], profile: bytes | None) -> Image.Image:

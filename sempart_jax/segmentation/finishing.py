@@ -7,14 +7,13 @@ import time
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.ndimage
 from absl import logging
 from jaxtyping import Bool, Float, UInt8
 
 from sempart_jax.data.images import Photograph
 from sempart_jax.host.pixel_budget import PixelBudget
 from sempart_jax.host.shown_names import printable
-from sempart_jax.metrics.localization import largest_box
+from sempart_jax.metrics.localization import largest_box, largest_component
 from sempart_jax.predict.postprocessing import BILATERAL_PIXELS
 from sempart_jax.predict.segmenter import Segmenter
 from sempart_jax.segmentation.drawing import as_file, cutout, eight_bits, index_file, overlay
@@ -76,12 +75,8 @@ class Finisher:
     ) -> None:
         """Write all of an image, its records last.
 
-        Args:
-            file: the image's.
-            stamp: of the file, from before it was read.
-            photograph: the image, its transparency and its colour profile.
-            predicted: mask as the predictor gives it, at the size that it has there.
-            seconds: time that it took until now.
+        ``stamp`` is that of the file from before it was read, ``predicted`` the mask at the
+        predictor's size, ``seconds`` the time that it took until now.
 
         Raises:
             UnwritableOutputError: if a file cannot be written.
@@ -201,20 +196,6 @@ def _measures(box: Sequence[int] | None, area: float, confidence: float) -> Reco
         "area": round(area, 6),
         "confidence": round(confidence, 6),
     }
-
-
-def largest_component(binary: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    """Take the component (four neighbours) of ``metrics.localization.largest_box``.
-
-    Returns:
-        ``[H, W]``; of equal boxes the first, empty if the mask is.
-    """
-    components, _ = scipy.ndimage.label(binary)
-    areas = [
-        (rows.stop - rows.start) * (columns.stop - columns.start)
-        for rows, columns in scipy.ndimage.find_objects(components)
-    ]
-    return components == 1 + int(np.argmax(areas)) if areas else np.zeros_like(binary)
 
 
 def keep_component(

@@ -20,7 +20,7 @@ EXTENSIONS = (".png", ".jpg")
 
 _LONGEST_NAME = 200
 """Bytes of a file name before its mark and extension; file systems allow 255 in all."""
-_MARK_DIGITS = (0, 8, 64)
+_MARK_DIGITS = (8, 64)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,14 +142,8 @@ def name_outputs(
     """Give each image a name that no other one has, on file systems that ignore case too.
 
     Images that want one name, ``a.jpg`` and ``a.png`` say, all get a mark that follows from their
-    path, ``a~1f3a9c04``; and so does one whose name is another one's folder, or is too long.
-
-    Args:
-        wanted: path to wanted name.
-        recorded: names that images have had in earlier calls, and keep.
-
-    Returns:
-        The images, in the order of ``wanted``.
+    path, ``a~1f3a9c04``; and so does one whose name is another one's folder, or is too long. Names
+    that images have had in earlier calls, ``recorded``, are kept.
     """
     kept = dict(recorded or {})
     holders = {_key(name): path for path, name in kept.items()}
@@ -160,20 +154,13 @@ def name_outputs(
             _key(name + extension) in folders for extension in EXTENSIONS
         )
 
-    rounds = dict.fromkeys(wanted, 0)
-    while True:
-        names = {path: _marked(path, wanted[path], _MARK_DIGITS[rounds[path]]) for path in wanted}
+    names = {path: _marked(path, name, 0) for path, name in wanted.items()}
+    for digits in _MARK_DIGITS:
         count = Counter(_key(name) for name in names.values())
-        clashing = [
-            path
-            for path, name in names.items()
-            if rounds[path] + 1 < len(_MARK_DIGITS)
-            and (count[_key(name)] > 1 or unusable(path, name))
-        ]
-        if not clashing:
-            return [ImageFile(path, kept.get(path, name)) for path, name in names.items()]
-        for path in clashing:
-            rounds[path] += 1
+        for path, name in list(names.items()):
+            if count[_key(name)] > 1 or unusable(path, name):
+                names[path] = _marked(path, wanted[path], digits)
+    return [ImageFile(path, kept.get(path, name)) for path, name in names.items()]
 
 
 def _key(name: str) -> str:
@@ -184,7 +171,7 @@ def _marked(path: Path, wanted: PurePosixPath, digits: int) -> str:
     stem = wanted.name
     if len(os.fsencode(stem)) > _LONGEST_NAME - digits:
         stem = _shortened(stem, _LONGEST_NAME - digits)
-        digits = digits or _MARK_DIGITS[1]
+        digits = digits or _MARK_DIGITS[0]
     mark = f"~{_path_digest(path)[:digits]}" if digits else ""
     return str(wanted.with_name(stem + mark))
 

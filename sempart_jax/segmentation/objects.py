@@ -98,15 +98,7 @@ def choose(
     most: int,
     least_confidence: float,
 ) -> Objects:
-    """Keep the largest objects of those that are sure enough.
-
-    Args:
-        mask: soft mask.
-        binary: its foreground.
-        labels: objects in the foreground.
-        most: how many are kept.
-        least_confidence: which they have at least.
-    """
+    """Keep the ``most`` largest objects of those whose confidence suffices."""
     rims = territories(labels, binary)
     areas = np.bincount(labels.ravel())
     areas[0] = 0

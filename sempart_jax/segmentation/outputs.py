@@ -59,7 +59,8 @@ def check_settings(
         raise ValueError(f"--threshold lies in [0, 1), got {threshold}")
     if not 0 <= least_confidence <= 1:
         raise ValueError(f"--least_confidence lies in [0, 1], got {least_confidence}")
-    parse_objects(str(objects))
+    if not 1 <= objects <= MOST_OBJECTS:
+        raise ValueError(f"--objects is a number from 1 to {MOST_OBJECTS}, got {objects}")
     if objects != 1 and mask != "binary":
         raise ValueError("--mask=soft is for one foreground: leave it out, or --objects")
     if objects != 1 and largest_component:

@@ -11,7 +11,7 @@ import hashlib
 import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 from absl import logging
@@ -31,7 +31,6 @@ from sempart_jax.data.image_sources import ImageFiles, training_images
 from sempart_jax.data.images import check_foreground, read_grey
 from sempart_jax.data.labelled import warn_of_orientation
 from sempart_jax.host.shown_names import shorten
-from sempart_jax.segmentation.inputs import name_outputs
 from sempart_jax.segmentation.records import read_records
 
 
@@ -151,16 +150,12 @@ def _mask_names(images: Path, paths: Sequence[Path], output: Path | None) -> lis
     # Of a benchmark, either folder may have been given to segment.
     for root in dict.fromkeys((images, image_folder(images))):
         wanted = [pair_name(path, root) for path in paths]
-        # As segment sees them.
-        absolute = [root.resolve() / path.relative_to(root) for path in paths]
-        outputs = name_outputs(
-            {path: PurePosixPath(name) for path, name in zip(absolute, wanted, strict=True)}
-        )
         images_of = Counter(wanted)
-        for mine, path, name, file in zip(names, absolute, wanted, outputs, strict=True):
-            if path in recorded:
-                mine.append(recorded[path])
-            mine.append(file.name)
+        for mine, path, name in zip(names, paths, wanted, strict=True):
+            # As segment sees it.
+            absolute = root.resolve() / path.relative_to(root)
+            if absolute in recorded:
+                mine.append(recorded[absolute])
             if images_of[name] == 1:
                 mine.append(name)
     return names

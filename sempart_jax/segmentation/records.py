@@ -21,10 +21,6 @@ def read_records(root: Path, pattern: str = PRODUCT_RECORDS) -> dict[Path, list[
 
     A killed process, or one that writes right now, may leave half a line. Whole lines that are no
     records are left out with a warning: their images are done again.
-
-    Args:
-        root: output folder.
-        pattern: which files of it are read; by default those of all processes.
     """
     records: dict[Path, list[Record]] = {}
     for path in sorted(root.glob(pattern)):
@@ -99,12 +95,7 @@ def is_done(
 ) -> bool:
     """Tell whether an image's records name all kinds of files, of this content and these settings.
 
-    Args:
-        root: output folder, where the files have to be.
-        stamp: of the image's file, now.
-        records: all records of it.
-        settings: digest of the settings, now.
-        kinds: files that are wanted.
+    ``stamp`` is that of the image's file now, ``settings`` the digest of them now.
     """
     found = [
         record

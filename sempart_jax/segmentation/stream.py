@@ -58,8 +58,7 @@ class Stream:
         Args:
             predictor: what predicts; called from the thread that calls :meth:`run`.
             finish: a ``finishing.Finisher``, called from several threads.
-            report: called from any thread when an image is finished, or with a reason where it
-                can be neither read nor finished.
+            report: called from any thread when an image is finished, or with a reason where not.
             threads: that read, and as many that finish; the number of cores by default.
             held_pixels: bound of the pixels in memory.
         """

@@ -3,11 +3,11 @@
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from sempart_jax.data.image_sizes import resize
+from sempart_jax.data.image_sizes import shrink
 from sempart_jax.kernels.host_guided_filter import guided
 from sempart_jax.predict.pictures import choose_side
 from sempart_jax.predict.postprocessing import postprocess
-from sempart_jax.segmentation.drawing import opacity
+from sempart_jax.segmentation.drawing import cutout
 
 PREVIEW_SIDE = 1024
 """Longer side in pixels, at most, of what is shown; what is downloaded keeps the picture's size."""
@@ -22,21 +22,10 @@ def finish_mask(
     eps: float = 1e-3,
     invert: str = "auto",
 ) -> tuple[Float[np.ndarray, "H W"], Float[np.ndarray, "H W"]]:
-    """Choose the foreground of a predicted mask and refine it.
+    """Choose the foreground of a predicted mask, and refine it; both are returned.
 
-    Args:
-        image: RGB.
-        mask: what the network predicts, in [0, 1].
-        refine: ``guided`` or another key of ``sempart_jax.predict.postprocessing.POSTPROCESSINGS``.
-        radius: of the guided filter, in pixels of the picture; scaled with the picture if None.
-        eps: of the guided filter.
-        invert: see ``sempart_jax.predict.pictures.choose_side``.
-
-    Returns:
-        The mask with its foreground chosen, and the same refined, both in [0, 1].
-
-    Raises:
-        ValueError: if a name is unknown or a number out of range.
+    ``radius`` and ``eps`` are those of the guided filter, the first in pixels of the picture, and
+    scaled with the picture if None.
     """
     soft = choose_side(mask, invert)
     if refine == "guided":
@@ -50,26 +39,17 @@ def cut_out(
     threshold: float | None = None,
     source_alpha: UInt8[np.ndarray, "H W"] | None = None,
 ) -> UInt8[np.ndarray, "H W 4"]:
-    """Make the ground of a picture transparent.
+    """Make the ground of a picture transparent, as ``segmentation.drawing.cutout`` does.
 
-    Args:
-        image: RGB.
-        mask: in [0, 1].
-        threshold: mask above which a pixel is opaque; ``None`` keeps soft edges, the mask is then
-            the opacity.
-        source_alpha: alpha channel of the picture itself, above which the cut-out's never is.
-
-    Returns:
-        RGBA, alpha not premultiplied. Pixels that cannot be seen are black: whoever gets the
-        cut-out does not get what was cut away.
+    With a threshold, edges are hard. Pixels that cannot be seen are black: whoever gets the cut-out
+    does not get what was cut away.
     """
     alpha = mask if threshold is None else (mask > threshold).astype(np.float32)
-    levels = opacity(alpha, source_alpha)[..., None]
-    return np.concatenate([np.where(levels > 0, image, np.uint8(0)), levels], axis=-1)
+    picture = cutout(image, alpha, source_alpha)
+    picture[picture[..., 3] == 0] = 0
+    return picture
 
 
 def preview(picture: UInt8[np.ndarray, "H W *C"]) -> UInt8[np.ndarray, "h w *C"]:
     """Shrink a picture to :data:`PREVIEW_SIDE` where it is larger."""
-    height, width = picture.shape[:2]
-    scale = min(1.0, PREVIEW_SIDE / max(height, width))
-    return resize(picture, max(1, round(height * scale)), max(1, round(width * scale)))
+    return shrink(picture, PREVIEW_SIDE)

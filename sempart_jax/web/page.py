@@ -60,14 +60,7 @@ def build_page(
     examples: Sequence[UInt8[np.ndarray, "_ _ 3"]],
     max_megabytes: float,
 ) -> gr.Blocks:
-    """Make the page.
-
-    Args:
-        predict: the network; at most one call runs at a time.
-        invert: what is chosen at first, see ``sempart_jax.predict.pictures.choose_side``.
-        examples: pictures for those who have none at hand.
-        max_megabytes: what the page says of the largest file, in units of 1024² bytes.
-    """
+    """Make the page, see ``serving.serve``; at most one call of ``predict`` runs at a time."""
     with gr.Blocks(
         title="sempart_jax",
         analytics_enabled=False,

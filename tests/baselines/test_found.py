@@ -165,10 +165,3 @@ def test_weights_go_in_and_out():
     np.testing.assert_array_equal(kernel_again, kernel)
     assert bias_again == bias
     assert kernel_again.dtype == np.float32
-
-
-@pytest.mark.usefixtures("unchecked_shapes")
-def test_an_image_of_another_size_is_refused():
-    keys, kernel, bias = draw_keys()
-    with pytest.raises(ValueError, match="3x4 patches of 8 belong to an image of 24x32"):
-        FoundDecoder(8).apply(decoder_params(kernel, bias), keys, jnp.zeros((2, 24, 24, 3)))

@@ -8,8 +8,8 @@ import scipy.ndimage
 from scipy.spatial.distance import mahalanobis
 
 from sempart_jax.baselines.saliency import automata, background, barrier, graph_cut, ranking
-from sempart_jax.baselines.saliency.priors import agreement, saliency_priors
-from sempart_jax.baselines.saliency.superpixels import describe, rgb_to_lab, slic
+from sempart_jax.baselines.saliency.priors import saliency_priors
+from sempart_jax.baselines.saliency.superpixels import describe, rgb_to_lab, slic, touching
 from sempart_jax.kernels.scales import otsu, unit_range
 
 PRIORS = ("robust_background", "manifold_ranking", "cellular_automata", "minimum_barrier")
@@ -324,7 +324,7 @@ def test_minimum_cut_is_the_best_of_all_choices(seed):
 
 
 def test_touching_superpixels_share_so_many_edges():
-    first, second, length = graph_cut.touching(np.array([[0, 0, 1], [2, 0, 1]]))
+    first, second, length = touching(np.array([[0, 0, 1], [2, 0, 1]]))
     np.testing.assert_array_equal(np.stack([first, second, length]), [[0, 0], [1, 2], [2, 2]])
 
 
@@ -345,16 +345,6 @@ def test_grab_cut_follows_colour_and_keeps_what_is_sure():
     assert sure[stray]
     assert not graph_cut.grab_cut(graph, np.where(sure, 0.1, 0.2)).any()
     assert graph_cut.grab_cut(graph, np.full(len(saliency), 0.6)).all()
-
-
-def test_agreement_is_a_correlation_over_pixels():
-    rng = np.random.default_rng(0)
-    priors, sizes = rng.random((4, 12)), rng.integers(1, 9, 12)
-    mean = priors.mean(axis=0).repeat(sizes)
-    expected = np.mean([np.corrcoef(prior.repeat(sizes), mean)[0, 1] for prior in priors])
-    assert agreement(priors, sizes) == pytest.approx(expected, abs=1e-9)
-    assert agreement(np.tile(priors[:1], (4, 1)), sizes) == pytest.approx(1)
-    assert agreement(np.ones((4, 12)), sizes) == 0
 
 
 def test_priors_are_weighted_towards_the_middle_and_calibrated():
@@ -390,17 +380,11 @@ def test_an_object_on_a_plain_ground_is_found_by_all():
     for name in ("fused", "mask"):
         assert intersection_over_union(result[name] > 0.5, mask) > 0.9
     assert result["mask"][mask].mean() > 0.9
-    assert result["agreement"] > 0.9
 
 
 def test_an_object_at_the_border_is_found():
     image, mask = draw(rows=slice(50, 96))
     assert intersection_over_union(saliency_priors(image)["mask"] > 0.5, mask) > 0.85
-
-
-def test_priors_agree_more_on_an_object_than_on_noise():
-    noise = np.random.default_rng(0).random((96, 128, 3)).astype(np.float32)
-    assert saliency_priors(noise)["agreement"] < saliency_priors(draw()[0])["agreement"] - 0.1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 300), (300, 2), (3, 3), (96, 128)])
@@ -411,7 +395,6 @@ def test_an_image_of_one_colour_has_no_foreground(size):
             assert not result[name].any()
         assert result["fused"].max() < 1e-4
         assert result["mask"].max() < 1e-4
-        assert abs(result["agreement"]) < 1e-6
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (2, 300), (300, 2), (5, 4), (33, 70)])
@@ -425,7 +408,6 @@ def test_tiny_and_narrow_images_have_masks(size):
             assert result[name].shape == size
             assert np.isfinite(result[name]).all()
             assert 0 <= result[name].min() <= result[name].max() <= 1
-        assert -1 <= result["agreement"] <= 1
 
 
 def test_grey_objects_are_found():

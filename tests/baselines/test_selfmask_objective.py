@@ -41,11 +41,8 @@ def test_the_target_is_the_pseudo_mask_above_the_middle(small):
     objective = SelfMaskObjective(ranking_weight=3.0, unmatched_weight=0.25)
     total, terms, student = evaluate(objective, network, variables, examples)
     outputs = network.outputs(variables, examples.image)
-    target = (np.asarray(examples.mask) > 0.5).astype(np.float32)[:, None]
-    valid = jnp.array([[True], [True], [False]])
-    expected = selfmask_loss(
-        outputs["masks"], outputs["objectness"], jnp.asarray(target), valid, 0.25
-    )
+    target = (np.asarray(examples.mask) > 0.5).astype(np.float32)
+    expected = selfmask_loss(outputs["masks"], outputs["objectness"], jnp.asarray(target), 0.25)
     for name in ("dice", "ranking"):
         np.testing.assert_allclose(terms[name], expected[name], rtol=1e-5)
     np.testing.assert_allclose(total, terms["dice"] + 3.0 * terms["ranking"], rtol=1e-6)

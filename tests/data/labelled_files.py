@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sempart_jax.data.archives import ARCHIVES
+from sempart_jax.data.archives import ARCHIVES, file_name
 from sempart_jax.data.benchmarks import BENCHMARKS
 
 ORIENTATION = 0x0112
@@ -48,12 +48,12 @@ def write_unpacked(name: str, root: Path, stems: list[str]) -> None:
 
 def members(name: str, stems: list[str]) -> dict[str, dict[str, bytes]]:
     """Members of each archive of a benchmark by their path, as its authors zip them."""
-    archives: dict[str, dict[str, bytes]] = {archive.name: {} for archive in ARCHIVES[name]}
-    images, masks = ARCHIVES[name]
+    images, masks = map(file_name, ARCHIVES[name])
+    archives: dict[str, dict[str, bytes]] = {images: {}, masks: {}}
     for seed, stem in enumerate(stems):
         image, mask = pair(seed)
-        archives[images.name][f"{relative(name, 'images')}/{stem}.jpg"] = image
-        archives[masks.name][f"{relative(name, 'masks')}/{stem}.png"] = mask
+        archives[images][f"{relative(name, 'images')}/{stem}.jpg"] = image
+        archives[masks][f"{relative(name, 'masks')}/{stem}.png"] = mask
     return archives
 
 

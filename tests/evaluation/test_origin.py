@@ -40,7 +40,7 @@ def noise(*sizes):
 
 def test_masks_are_the_methods():
     images = noise((40, 50), (33, 33))
-    origin = method_origin("tokencut", "handcrafted", short_side=48, batch_size=2)
+    origin = method_origin("tokencut", "handcrafted", resolution=48, batch_size=2)
     masks = origin.source([framed("", image) for image in images], NATIVE)
     predictor = load_method_segmenter(
         "tokencut", backbone="handcrafted", resolution=48, batch_size=2
@@ -57,7 +57,7 @@ def test_masks_are_the_methods():
 
 def test_priors_have_no_backbone_to_tell_of():
     images = noise((40, 50), (33, 33))
-    origin = method_origin("priors", short_side=32)
+    origin = method_origin("priors", resolution=32)
     masks = origin.source([framed("", image) for image in images], NATIVE)
     predictor = load_method_segmenter("priors", resolution=32).predictor
     for mask, expected in zip(masks, predictor(images), strict=True):
@@ -70,7 +70,7 @@ def test_a_network_sees_images_as_it_is_told(tmp_path):
     write_small_model(tmp_path / "model.safetensors")
     masks = []
     for short_side, seen in ((None, 32), (32, 32), (48, 48)):
-        origin = network_origin(tmp_path / "model.safetensors", short_side=short_side)
+        origin = network_origin(tmp_path / "model.safetensors", resolution=short_side)
         assert origin.facts["short side seen by the network"] == f"{seen} px"
         masks += origin.source([framed("", *noise((60, 60)))], NATIVE)
     np.testing.assert_array_equal(masks[0], masks[1])

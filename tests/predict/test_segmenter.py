@@ -135,7 +135,7 @@ def test_files_hold_the_masks_that_are_scored(tmp_path):
     assert (summary.done, summary.failed) == (3, {})
     images = [read_image(photos / f"{i}.png") for i in range(3)]
     framed = [FramedImage(str(i), image, image.shape[:2]) for i, image in enumerate(images)]
-    scored = method_origin("tokencut", "handcrafted", short_side=48).source(
+    scored = method_origin("tokencut", "handcrafted", resolution=48).source(
         framed, PROTOCOLS["native"]
     )
     for i, mask in enumerate(scored):

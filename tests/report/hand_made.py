@@ -55,7 +55,6 @@ def saliency_section(dataset="ecssd", protocol="crop320", published_images=1000,
                 s_measure=0.75,
                 max_e_measure=0.875,
                 mean_e_measure=float("nan"),
-                images=3,
             )
             for key in extra
         },

@@ -5,7 +5,6 @@ import re
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,13 +25,9 @@ def lines(svg, colour):
     ]
 
 
-def series(number):
-    return f"var(--series-{number}, {SERIES_COLOURS[number]})"
-
-
 def in_axes(points, svg):
     """Move points of a drawing to [0, 1] by the frame that its axes give."""
-    frame = np.concatenate(lines(svg, "currentColor"))
+    frame = np.concatenate(lines(svg, "#000000"))
     left, right = frame[:, 0].min(), frame[:, 0].max()
     bottom, top = frame[:, 1].max(), frame[:, 1].min()
     return (points - [left, bottom]) / [right - left, (top - bottom) / 1.02]
@@ -75,50 +70,25 @@ def test_no_image_is_lost_whatever_its_size(images, count):
         assert bins.images[index] == inside.sum()
 
 
-@pytest.mark.usefixtures("unchecked_shapes")
-def test_sizes_that_are_no_fractions_are_refused():
-    with pytest.raises(ValueError, match="fractions of the image, not pixels or percent"):
-        size_bins(np.array([3.0]), np.array([0.5]))
-    with pytest.raises(ValueError, match=r"must lie in \[0, 1\]"):
-        size_bins(np.array([np.nan]), np.array([0.5]))
-    with pytest.raises(ValueError, match="2 object sizes and 1 IoUs"):
-        size_bins(np.array([0.1, 0.2]), np.array([0.5]))
-
-
-def test_drawing_is_one_element_that_names_its_lines_and_takes_its_colours_from_the_page():
+def test_drawing_names_its_lines_and_is_the_same_each_time():
     section = hand_made.saliency_section()
-    colours = {"none", "currentColor", "var(--chart-faint, #8886)", series(0), series(1)}
     for caption in CHARTS:
         svg = draw(section, caption)
         assert draw(section, caption) == svg
         root = ET.fromstring(svg)
-        assert root.tag == "{http://www.w3.org/2000/svg}svg"
-        assert not {"width", "height"} & set(root.attrib)
         texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
         names = ("as predicted", "guided filter", "centre box")
         assert sorted(names, key=texts.index) == list(names)
-        assert "<style" not in svg
-        assert "metadata" not in svg
-        assert set(re.findall(r"(?:fill|stroke): ([^;\"]*)", svg)) == colours | {BOX_COLOUR}
+        assert {*SERIES_COLOURS[:2], BOX_COLOUR} < set(re.findall(r"stroke: ([^;\"]*)", svg))
         # Marks on the border are not cut.
-        for number in (0, 1):
-            assert not re.search(rf"clip-path[^>]*{re.escape(series(number))}", svg)
-
-
-def test_drawings_share_no_id():
-    sections = [hand_made.saliency_section(), hand_made.saliency_section(protocol="native")]
-    drawings = [draw(section, caption) for section in sections for caption in CHARTS]
-    ids = [re.findall(r' id="([^"]*)"', svg) for svg in drawings]
-    assert all(ids)
-    assert len(set().union(*ids)) == sum(map(len, ids))
-    for svg, own in zip(drawings, ids, strict=True):
-        assert set(re.findall(r'(?:url\(|href=")#(\w+)', svg)) == set(own)
+        for colour in SERIES_COLOURS[:2]:
+            assert not re.search(rf"clip-path[^>]*{colour}", svg)
 
 
 def test_lines_of_a_precision_and_recall():
     svg = draw(hand_made.saliency_section(), PRECISION_RECALL)
     # P of "none": .5, 1, 1; R: 1, .5, 1; one point for all thresholds.
-    points = in_axes(lines(svg, series(0))[0], svg)
+    points = in_axes(lines(svg, SERIES_COLOURS[0])[0], svg)
     np.testing.assert_allclose(points, np.tile([2.5 / 3, 2.5 / 3], (len(points), 1)), atol=1e-4)
 
 
@@ -126,7 +96,7 @@ def test_lines_of_an_f_curve():
     soft = hand_made.scores(*(truth * np.float32(0.5) for truth in hand_made.GROUND_TRUTHS))
     section = dataclasses.replace(hand_made.saliency_section(), scores={"none": soft})
     svg = draw(section, F_CURVE)
-    points = in_axes(lines(svg, series(0))[0], svg)
+    points = in_axes(lines(svg, SERIES_COLOURS[0])[0], svg)
     # Right below one half; above it nothing is found, which is right for the empty image alone.
     np.testing.assert_allclose(points[0], [0, 1], atol=1e-3)
     np.testing.assert_allclose(points[-1], [254 / 255, 1 / 3], atol=1e-3)
@@ -141,13 +111,13 @@ def test_bins_that_are_empty_are_gaps_over_bars_of_counts():
         scores={"none": hand_made.scores(hand_made.CORNER, hand_made.ALL, hand_made.ALL)},
     )
     svg = draw(section, SIZE_BINS)
-    (line, *_) = lines(svg, series(0))
-    path = re.search(rf'<path d="([^"]*)"[^>]*stroke: {re.escape(series(0))}', svg).group(1)
+    (line, *_) = lines(svg, SERIES_COLOURS[0])
+    path = re.search(rf'<path d="([^"]*)"[^>]*stroke: {SERIES_COLOURS[0]}', svg).group(1)
     assert path.count("M") == 2
     points = in_axes(line, svg)
     np.testing.assert_allclose(points[:, 0], [0.275, 0.325, 0.975], atol=1e-3)
     np.testing.assert_allclose(points[:, 1], [1, 1, 0], atol=1e-3)
-    bars = re.findall(r'<path d="([^"]*)"[^>]*style="fill: var\(--chart-faint', svg)
+    bars = re.findall(r'<path d="([^"]*)"[^>]*style="fill: #888888', svg)
     heights = [np.ptp(np.array(re.findall(r"[ML] \S+ (\S+)", bar), float)) for bar in bars]
     assert len(bars) == 20
     assert [index for index, height in enumerate(heights) if height > 0] == [5, 6, 19]

@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 from sempart_jax.data.folder import PRODUCT_FOLDERS
 from sempart_jax.data.image_sizes import resize
 from sempart_jax.data.images import Photograph, read_grey, read_image, read_photograph
-from sempart_jax.metrics.localization import largest_box
+from sempart_jax.metrics.localization import largest_box, largest_component
 from sempart_jax.predict.method_step import enlarge
 from sempart_jax.predict.postprocessing import postprocess
 from sempart_jax.segmentation.drawing import COLOURS, cutout, overlay
@@ -24,7 +24,6 @@ from sempart_jax.segmentation.finishing import (
     UnfinishedImageError,
     UnwritableOutputError,
     keep_component,
-    largest_component,
 )
 from sempart_jax.segmentation.inputs import ImageFile
 from sempart_jax.segmentation.objects import expected_iou

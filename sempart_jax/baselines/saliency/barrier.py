@@ -18,19 +18,13 @@ _NO_PATH = 255 * 65792
 def barrier_distance(
     channels: UInt8[np.ndarray, "H W C"], passes: int = PASSES
 ) -> Int[np.ndarray, "H W C"]:
-    """Approximate the minimum barrier distance to the border (Alg. 1, FastMBD).
+    """Approximate the minimum barrier distance to the border, in levels (Alg. 1, FastMBD).
 
-    The barrier of a path is its largest value less its smallest. Raster scans, forwards and
-    backwards in turn; from its two neighbours before it in the scan, a pixel takes the path of the
-    smaller barrier. The pixels of one antidiagonal do not depend on each other, and take their
-    steps together. Of two equal barriers, the one with the smaller maximum is taken.
-
-    Args:
-        channels: levels of each channel, which has paths of its own.
-        passes: number of scans.
-
-    Returns:
-        Distance in levels.
+    The barrier of a path is its largest value less its smallest; each channel has paths of its own.
+    Raster scans, forwards and backwards in turn; from its two neighbours before it in the scan, a
+    pixel takes the path of the smaller barrier. The pixels of one antidiagonal do not depend on
+    each other, and take their steps together. Of two equal barriers, the one with the smaller
+    maximum is taken.
     """
     height, width, count = channels.shape
     rows, columns = np.indices((height, width))

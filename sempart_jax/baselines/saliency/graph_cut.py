@@ -37,7 +37,7 @@ def grab_cut(superpixels: Superpixels, saliency: Float[np.ndarray, " N"]) -> Boo
     """
     unit = superpixels.sizes.mean()
     area = superpixels.sizes / unit
-    first, second, shared = touching(superpixels.labels)
+    first, second, shared = superpixels.edges
     distance = superpixels.color_distance[first, second] ** 2
     scale = 2 * max(float(distance.mean()), _LEAST_DENSITY) if len(distance) else 1.0
     smoothness = SMOOTHNESS * shared / np.sqrt(unit) * np.exp(-distance / scale)
@@ -54,34 +54,15 @@ def grab_cut(superpixels: Superpixels, saliency: Float[np.ndarray, " N"]) -> Boo
     return foreground
 
 
-def touching(
-    labels: Int[np.ndarray, "H W"],
-) -> tuple[Int[np.ndarray, " E"], Int[np.ndarray, " E"], Int[np.ndarray, " E"]]:
-    """Find the pairs of superpixels that touch, and how many pixels long their edges are."""
-    count = int(labels.max()) + 1
-    one = np.concatenate([labels[1:].ravel(), labels[:, 1:].ravel()])
-    other = np.concatenate([labels[:-1].ravel(), labels[:, :-1].ravel()])
-    low, high = np.minimum(one, other), np.maximum(one, other)
-    pairs, length = np.unique((low * count + high)[low < high], return_counts=True)
-    return pairs // count, pairs % count, length
-
-
 def minimum_cut(
     gain: Float[np.ndarray, " N"],
     first: Int[np.ndarray, " E"],
     second: Int[np.ndarray, " E"],
     weights: Float[np.ndarray, " E"],
 ) -> Bool[np.ndarray, " N"]:
-    """Choose nodes by their gain, at a cost for each edge between one chosen and one not.
+    """Choose the nodes of the largest total gain, less costs of edges between chosen and others.
 
-    Args:
-        gain: what choosing each node brings; negative if it costs.
-        first: one end of each edge.
-        second: the other end.
-        weights: cost of each edge, not negative.
-
-    Returns:
-        The chosen nodes: those of the largest total gain less costs.
+    ``gain`` is negative where choosing costs; ``first`` and ``second`` are the ends of each edge.
     """
     count = len(gain)
     nodes, source, sink = np.arange(count), np.full(count, count), np.full(count, count + 1)

@@ -13,10 +13,8 @@ from sempart_jax.kernels.scales import otsu, unit_range
 
 SLOPE = 10.0
 
-_TINY = 1e-12
 
-
-def saliency_priors(image: Float[np.ndarray, "H W 3"]) -> dict[str, np.ndarray | np.float32]:
+def saliency_priors(image: Float[np.ndarray, "H W 3"]) -> dict[str, np.ndarray]:
     """Find the foreground of one image without network or training.
 
     Each prior is weighted towards the middle of the image, as MB+ does, and goes through a sigmoid
@@ -31,8 +29,7 @@ def saliency_priors(image: Float[np.ndarray, "H W 3"]) -> dict[str, np.ndarray |
         Float32 ``[H, W]`` in [0, 1], 1 is foreground: the priors ``robust_background``,
         ``manifold_ranking``, ``cellular_automata`` and ``minimum_barrier``; ``fused``, the mean of
         the calibrated priors; ``mask``, the mean of that and the cut, above 0.5 where the cut is
-        foreground. An image of one colour is below 1e-4 in all of them. ``agreement``: float32
-        ``[]``, see :func:`agreement`.
+        foreground. An image of one colour is below 1e-4 in all of them.
     """
     lab = rgb_to_lab(image).astype(np.float64)
     superpixels = describe(slic(lab), lab)
@@ -49,8 +46,7 @@ def saliency_priors(image: Float[np.ndarray, "H W 3"]) -> dict[str, np.ndarray |
     )
     fused = calibrated.mean(axis=0)
     maps = {**priors, "fused": fused, "mask": (grab_cut(superpixels, fused) + fused) / 2}
-    result = {name: x.astype(np.float32)[superpixels.labels] for name, x in maps.items()}
-    return {**result, "agreement": np.float32(agreement(calibrated, sizes))}
+    return {name: x.astype(np.float32)[superpixels.labels] for name, x in maps.items()}
 
 
 def centredness(superpixels: Superpixels) -> Float[np.ndarray, " N"]:
@@ -66,21 +62,3 @@ def calibrate(
 ) -> Float[np.ndarray, " N"]:
     """Bring a prior's Otsu threshold to 0.5; one that is 0 everywhere stays below 1e-4."""
     return 1 / (1 + np.exp(-SLOPE * (prior - otsu(prior, sizes))))
-
-
-def agreement(priors: Float[np.ndarray, "P N"], sizes: Int[np.ndarray, " N"]) -> float:
-    """Measure how well priors agree: a confidence in their mean that needs no label.
-
-    Args:
-        priors: calibrated maps, a value for each superpixel.
-        sizes: pixels of each superpixel.
-
-    Returns:
-        Mean correlation of the priors with their mean over the pixels of the image; a map that is
-        constant correlates with nothing. At most 1.
-    """
-    weights = sizes / sizes.sum()
-    centred = priors - (priors @ weights)[:, None]
-    mean = centred.mean(axis=0)
-    length = np.sqrt((centred**2) @ weights * ((mean**2) @ weights))
-    return float(np.mean((centred * mean) @ weights / np.maximum(length, _TINY)))

@@ -21,6 +21,9 @@ _RGB_TO_XYZ = np.array(
 ) / np.array([[0.950456], [1.0], [1.088754]])
 
 
+Edges = tuple[Int[np.ndarray, " E"], Int[np.ndarray, " E"], Int[np.ndarray, " E"]]
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Superpixels:
     """Superpixels, and what is known of each.
@@ -31,7 +34,7 @@ class Superpixels:
         lab: mean CIELAB colour of each.
         place: mean row and column of each, over the image's longer side.
         sides: which of them touch the top, bottom, left and right of the image.
-        adjacent: which pairs touch each other.
+        edges: the pairs that touch each other, and how many pixels long their common border is.
     """
 
     labels: Int[np.ndarray, "H W"]
@@ -39,12 +42,20 @@ class Superpixels:
     lab: Float[np.ndarray, "N 3"]
     place: Float[np.ndarray, "N 2"]
     sides: Bool[np.ndarray, "4 N"]
-    adjacent: Bool[np.ndarray, "N N"]
+    edges: Edges
 
     @functools.cached_property
     def border(self) -> Bool[np.ndarray, " N"]:
         """Which superpixels touch any side of the image."""
         return np.asarray(self.sides.any(axis=0))
+
+    @functools.cached_property
+    def adjacent(self) -> Bool[np.ndarray, "N N"]:
+        """Which pairs touch each other."""
+        first, second, _ = self.edges
+        adjacent = np.zeros((len(self.sizes), len(self.sizes)), bool)
+        adjacent[first, second] = adjacent[second, first] = True
+        return adjacent
 
     @functools.cached_property
     def color_distance(self) -> Float[np.ndarray, "N N"]:
@@ -73,17 +84,11 @@ def rgb_to_lab(image: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 3"]:
 
 
 def slic(lab: Float[np.ndarray, "H W 3"], iterations: int = 5) -> Int[np.ndarray, "H W"]:
-    """Group pixels by colour and place (SLIC, Achanta et al., TPAMI 2012, Eq. 3).
+    """Group the pixels of an image in CIELAB by colour and place (SLIC, TPAMI 2012, Eq. 3).
 
     K-means from a grid of cells. A pixel chooses among the centres of its own cell and the eight
-    around it, those that the authors' search window reaches. Superpixels need not be connected.
-
-    Args:
-        lab: image in CIELAB, of any size.
-        iterations: of k-means.
-
-    Returns:
-        Number of each pixel's superpixel; all numbers from 0 occur.
+    around it, those that the authors' search window reaches. Superpixels need not be connected. All
+    numbers from 0 occur.
     """
     height, width = lab.shape[:2]
     cell = max(1, round(math.sqrt(height * width / SUPERPIXELS)))
@@ -118,12 +123,7 @@ def slic(lab: Float[np.ndarray, "H W 3"], iterations: int = 5) -> Int[np.ndarray
 
 
 def describe(labels: Int[np.ndarray, "H W"], lab: Float[np.ndarray, "H W 3"]) -> Superpixels:
-    """Measure superpixels, and find which of them touch.
-
-    Args:
-        labels: number of each pixel's superpixel; all numbers from 0 occur.
-        lab: the image in CIELAB.
-    """
+    """Measure superpixels, all of whose numbers from 0 occur, and find which of them touch."""
     flat = labels.ravel()
     sizes = np.bincount(flat)
     rows, columns = np.indices(labels.shape) / max(labels.shape)
@@ -134,11 +134,15 @@ def describe(labels: Int[np.ndarray, "H W"], lab: Float[np.ndarray, "H W 3"]) ->
     sides = np.zeros((4, len(sizes)), bool)
     for side, edge in zip(sides, (labels[0], labels[-1], labels[:, 0], labels[:, -1]), strict=True):
         side[edge] = True
-    adjacent = np.zeros((len(sizes), len(sizes)), bool)
-    adjacent[labels[1:], labels[:-1]] = True
-    adjacent[labels[:, 1:], labels[:, :-1]] = True
-    adjacent |= adjacent.T
-    np.fill_diagonal(adjacent, False)
-    return Superpixels(
-        labels, sizes, np.stack(color, axis=-1), np.stack([row, column], axis=-1), sides, adjacent
-    )
+    center = np.stack([row, column], axis=-1)
+    return Superpixels(labels, sizes, np.stack(color, axis=-1), center, sides, touching(labels))
+
+
+def touching(labels: Int[np.ndarray, "H W"]) -> Edges:
+    """Find the pairs of superpixels that touch, and how many pixels long their edges are."""
+    count = int(labels.max()) + 1
+    one = np.concatenate([labels[1:].ravel(), labels[:, 1:].ravel()])
+    other = np.concatenate([labels[:-1].ravel(), labels[:, :-1].ravel()])
+    low, high = np.minimum(one, other), np.maximum(one, other)
+    pairs, length = np.unique((low * count + high)[low < high], return_counts=True)
+    return pairs // count, pairs % count, length
