@@ -51,9 +51,11 @@ def _serve() -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
     from sempart_jax.data.synthetic import synthetic_scene
     from sempart_jax.host.compilation_cache import enable_compilation_cache
+    from sempart_jax.host.devices import check_gpu, tell_devices
     from sempart_jax.predict.load import load_segmenter
 
     enable_compilation_cache()
+    check_gpu(flags.FLAGS.require_gpu)
     # What is missing shows before a network is loaded.
     try:
         from sempart_jax.web.serving import serve
@@ -64,6 +66,7 @@ def _serve() -> None:
     given = flags.FLAGS
     options = given_flags("backbone", "weights", "resolution")
     segmenter = load_segmenter(given.workdir, batch_size=1, **options)
+    tell_devices(segmenter.computation)
     side = max(96, segmenter.network.short_side)
     serve(
         lambda image: segmenter.predictor([image])[0],

@@ -289,10 +289,12 @@ def _evaluate(scored: str) -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
     from sempart_jax.evaluation.origin import method_origin, network_origin, saved_origin
     from sempart_jax.host.compilation_cache import enable_compilation_cache
+    from sempart_jax.host.devices import check_gpu, tell_devices
     from sempart_jax.report.text import format_evaluation
 
     enable_compilation_cache()
     given = flags.FLAGS
+    check_gpu(given.require_gpu)
     data_root, datasets = Path(given.data_root), given.datasets
     report = None if given.report is None else Path(given.report)
     if scored == "boxes":
@@ -312,6 +314,8 @@ def _evaluate(scored: str) -> None:
             origins = {name: saved_origin(_saved_folder(name)) for name in datasets}
             title = f"masks in {Path(given.predictions)}"
         options = given_flags("protocols", "postprocessings", "foreground_rule")
+        if computation := origins[datasets[0]].computation:
+            tell_devices(computation)
         extra = bool(given.extra_metrics)
         evaluation = evaluate(
             origins, data_root, title=title, extra=extra, report=report, **options

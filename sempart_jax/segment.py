@@ -124,11 +124,13 @@ def _check_source() -> None:
 def _segment(arguments: Sequence[str], shard: Shard | None) -> None:
     # What is mistyped has been told before JAX and what computes with it are imported.
     from sempart_jax.host.compilation_cache import enable_compilation_cache
+    from sempart_jax.host.devices import check_gpu, tell_devices
     from sempart_jax.predict.load import load_method_segmenter, load_segmenter
     from sempart_jax.segmentation.collection import Summary, segment
 
     enable_compilation_cache()
     given = flags.FLAGS
+    check_gpu(given.require_gpu)
     options = given_flags(
         *("backbone", "weights", "decoder", "features"),
         *("resolution", "refine", "invert", "batch_size"),
@@ -138,6 +140,7 @@ def _segment(arguments: Sequence[str], shard: Shard | None) -> None:
         if given.method is None
         else load_method_segmenter(given.method, **options)
     )
+    tell_devices(segmenter.computation)
     summary = Summary()
     try:
         segment(

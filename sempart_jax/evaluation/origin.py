@@ -59,12 +59,14 @@ class Origin:
             ``None`` where all have one.
         foreground_chosen: whether whoever made the masks has chosen their foreground. If not, the
             rule of the protocol does.
+        computation: types of the matrix products, in words; empty where masks are read.
     """
 
     source: MaskSource
     facts: Mapping[str, str]
     names: Container[str] | None = None
     foreground_chosen: bool = False
+    computation: str = ""
 
 
 def masks_of(predictor: Callable[[Sequence[UInt8[np.ndarray, "_ _ 3"]]], list[Mask]]) -> MaskSource:
@@ -82,8 +84,12 @@ def network_origin(source: Path, **options: Any) -> Origin:
         **_seen_size(segmenter),
         "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
     }
-    source_of_masks = masks_of(segmenter.predictor)
-    return Origin(source_of_masks, facts, foreground_chosen=network.foreground_chosen)
+    return Origin(
+        masks_of(segmenter.predictor),
+        facts,
+        foreground_chosen=network.foreground_chosen,
+        computation=segmenter.computation,
+    )
 
 
 def method_origin(method: str, backbone: str | None = None, **options: Any) -> Origin:
@@ -95,7 +101,12 @@ def method_origin(method: str, backbone: str | None = None, **options: Any) -> O
         name = METHOD_BACKBONE if backbone is None else backbone
         facts["backbone"] = f"{name}, {features}" if features else name
     facts |= _seen_size(segmenter)
-    return Origin(masks_of(segmenter.predictor), facts, foreground_chosen=True)
+    return Origin(
+        masks_of(segmenter.predictor),
+        facts,
+        foreground_chosen=True,
+        computation=segmenter.computation,
+    )
 
 
 def _seen_size(segmenter: Segmenter) -> dict[str, str]:

@@ -77,6 +77,15 @@ def run(
     app.run(guarded, flags_parser=lambda given: _parse(expand_home(given), default(), experiment))
 
 
+def define_gpu_flag() -> None:
+    """Define ``--require_gpu``, for a program that computes."""
+    # The help shows it among those of the program.
+    flags.disclaim_key_flags()
+    flags.DEFINE_bool(
+        "require_gpu", False, "Fail where JAX finds no GPU, instead of computing on the CPU."
+    )
+
+
 def expand_home(arguments: Sequence[str] | None = None) -> list[str]:
     """Write ``~`` and ``~user`` out where a path begins, as shells do for separate words alone.
 

@@ -70,8 +70,11 @@ def define_network_flags(workdir: str) -> None:
     # Not above: an exported network runs without absl.
     from absl import flags
 
+    from sempart_jax.host.command_line import define_gpu_flag
+
     # The help shows them among those of the program.
     flags.disclaim_key_flags()
+    define_gpu_flag()
     flags.DEFINE_string("workdir", None, workdir)
     flags.DEFINE_string(
         "backbone",

@@ -58,6 +58,11 @@ class Segmenter:
             raise ValueError("this segmenter holds no network: load one by load_segmenter")
         return self._network
 
+    @property
+    def computation(self) -> str:
+        """The types of its matrix products, in words."""
+        return "float32" if self._network is None else self._network.computation
+
     @overload
     def __call__(self, images: Picture) -> Float[np.ndarray, "H W"]: ...
 

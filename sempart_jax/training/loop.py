@@ -15,6 +15,7 @@ from ml_collections import ConfigDict
 
 from sempart_jax.data.image_sources import ImageSource
 from sempart_jax.data.pipeline import Batch, training_batches
+from sempart_jax.host.devices import describe_devices
 from sempart_jax.host.folder_lock import locked
 from sempart_jax.host.shown_names import printable
 from sempart_jax.host.stop_signals import StoppedRunError, StopSignals
@@ -85,8 +86,8 @@ def fit(
             )
             log.say(
                 f"{len(images.names)} images, {task.described}, steps {step} to {end} of "
-                f"{config.batch_size} images, on {_describe_devices()}; the first step is slow, "
-                "because it compiles"
+                f"{config.batch_size} images, on {describe_devices()} in "
+                f"{config.backbone.dtype}; the first step is slow, because it compiles"
             )
             keeper = _Keeper(task, config, workdir, checkpoints, log)
             stack.enter_context(keeper.best)
@@ -341,9 +342,3 @@ def _resume(
 
 def _is_due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
-
-
-def _describe_devices() -> str:
-    devices, processes = jax.devices(), jax.process_count()
-    described = f"{len(devices)} x {devices[0].device_kind}"
-    return described if processes == 1 else f"{described} in {processes} processes"

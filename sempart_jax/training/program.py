@@ -28,8 +28,9 @@ def run(
     workdir_flag = flags.DEFINE_string(
         "workdir", None, "Directory of the run (default: runs/NAME of the experiment)."
     )
+    command_line.define_gpu_flag()
     # --help lists the flags of the program itself alone.
-    for name in (config_flag.name, workdir_flag.name):
+    for name in (config_flag.name, workdir_flag.name, "require_gpu"):
         flags.FLAGS.register_key_flag_for_module(sys.argv[0], flags.FLAGS[name])
 
     def main() -> None:
@@ -43,16 +44,19 @@ def run(
             image_folder(config.data.train)
         # What is mistyped has been told before JAX and what computes with it are imported.
         from sempart_jax.host.compilation_cache import enable_compilation_cache
+        from sempart_jax.host.devices import check_gpu
         from sempart_jax.training import distributed
 
         enable_compilation_cache()
         try:
             if not config.distributed:
+                check_gpu(flags.FLAGS.require_gpu)
                 train(config, workdir)
             else:
                 with distributed.joined(
                     config.coordinator_address, config.num_processes, config.process_id
                 ):
+                    check_gpu(flags.FLAGS.require_gpu)
                     train(config, workdir)
                     if not distributed.is_writer():
                         return
