@@ -46,10 +46,11 @@ def test_pip_audit_is_asked_for_each_lock(monkeypatch, tmp_path, capsys):
         "requirements.lock",
         "requirements-app.lock",
         "requirements-metrics.lock",
+        "requirements-onnx.lock",
         "requirements-ports.lock",
     }
     assert audit_lock.main([]) == 0
-    assert "5 of 5 packages looked up, 0 vulnerable" in capsys.readouterr().out
+    assert "6 of 6 packages looked up, 0 vulnerable" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("lock", audit_lock.LOCKS, ids=lambda lock: lock.name)
@@ -67,6 +68,7 @@ def test_every_locked_package_is_pinned_by_version_and_hash(lock):
         ("requirements.lock", ("test", "dev")),
         ("requirements-app.lock", ("test", "app", "browser")),
         ("requirements-metrics.lock", ("test", "metrics")),
+        ("requirements-onnx.lock", ("test", "onnx")),
         ("requirements-ports.lock", ("test", "ports")),
     ],
 )
