@@ -4,8 +4,8 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup setup-app setup-metrics setup-ports test test-all test-core test-app test-metrics test-ports faults fuzz \
-	hostile soak demo accelerator lint types lock audit clean
+.PHONY: setup setup-app setup-metrics setup-onnx setup-ports test test-all test-core test-app test-metrics test-onnx \
+	test-ports faults fuzz hostile soak demo accelerator lint types lock audit clean
 
 setup: $(INSTALLED)
 
@@ -23,17 +23,19 @@ IN_PARALLEL := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadsco
 test: $(INSTALLED)
 	$(BIN)/python -m pytest $(IN_PARALLEL) -m "not slow"
 
-# Everything: faults, several processes, notebooks, fuzz and soak in short form, the page, PySODMetrics, transformers
-# and timm; and the values of the released implementation once more, compiled as users compile.
-test-all: test-core test-app test-metrics test-ports
+# Everything: faults, several processes, notebooks, fuzz and soak in short form, the page, PySODMetrics, ONNX,
+# transformers and timm; and the values of the released implementation once more, compiled as users compile.
+test-all: test-core test-app test-metrics test-onnx test-ports
 
 test-core: $(INSTALLED)
 	$(BIN)/python -m pytest $(IN_PARALLEL)
 	$(BIN)/python -m pytest $(filter-out --quickly-compiled,$(IN_PARALLEL)) -m golden
 
-# Gradio and PySODMetrics hold pillow and NumPy back: their tests have environments and locks of their own.
+# Gradio, PySODMetrics and jax2onnx hold pillow, NumPy and orbax back: their tests have environments and locks of their
+# own.
 setup-app: $(VENV)-app/.installed
 setup-metrics: $(VENV)-metrics/.installed
+setup-onnx: $(VENV)-onnx/.installed
 
 $(VENV)-%/.installed: requirements-%.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)-$*
@@ -48,6 +50,9 @@ test-app: setup-app
 test-metrics: setup-metrics
 	$(VENV)-metrics/bin/python -m pytest -p no:cacheprovider \
 		tests/metrics/test_sod.py tests/evaluation/test_sections.py
+
+test-onnx: setup-onnx
+	$(VENV)-onnx/bin/python -m pytest -p no:cacheprovider --quickly-compiled tests/predict/test_onnx.py
 
 # Backbones of transformers and timm. Their lock leaves out PyTorch, of which each machine has a build of its own; where
 # no build can be installed, this is skipped.
@@ -103,6 +108,7 @@ lock:
 	$(LOCK) --extra dev --output-file requirements.lock >/dev/null
 	$(LOCK) --extra app --extra browser --output-file requirements-app.lock >/dev/null
 	$(LOCK) --extra metrics --output-file requirements-metrics.lock >/dev/null
+	$(LOCK) --extra onnx --output-file requirements-onnx.lock >/dev/null
 	printf 'torch\ntorchvision\n' | $(LOCK) --extra ports --excludes - --output-file requirements-ports.lock >/dev/null
 
 # Known vulnerabilities of what the locks install; wants the network.
@@ -118,4 +124,4 @@ soak: $(INSTALLED)
 	SOAK_STEPS=2000 $(BIN)/python -m pytest -p no:cacheprovider --capture=no tests/faults/test_soak.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-app $(VENV)-metrics $(VENV)-ports $(VENV)-audit
+	rm -rf $(VENV) $(VENV)-app $(VENV)-metrics $(VENV)-onnx $(VENV)-ports $(VENV)-audit

@@ -16,6 +16,10 @@ With `--objects 3`, or `--objects all`, masks are index pictures of the largest 
 background, and OUT/masks.jsonl has a line for each object. `--method maskcut` looks for objects by
 repeated cuts; the masks of networks and other methods are taken apart into connected parts.
 
+`--format coco` also writes the masks of the whole folder as OUT/annotations.json (run-length
+encoding and box of each object, by pycocotools), `--format yolo` as polygons in OUT/yolo. Both can
+be asked for later, or of the last of several shards: masks that are there are not computed again.
+
 Use `--method tokencut` instead of `--workdir` to segment without training, over `--backbone`; see
 `sempart_jax.baselines.by_name`. `--method priors` needs no backbone either.
 
@@ -46,6 +50,7 @@ from sempart_jax.predict.options import (
 )
 from sempart_jax.predict.postprocessing import POSTPROCESSINGS
 from sempart_jax.runs.source import find_source
+from sempart_jax.segmentation.formats import check_formats
 from sempart_jax.segmentation.inputs import Shard, find_inputs, parse_shard
 from sempart_jax.segmentation.outputs import MASKS, check_settings, parse_objects
 
@@ -72,6 +77,11 @@ def define_flags() -> None:
     )
     flags.DEFINE_float(
         "least_confidence", 0.0, "A foreground or object with less confidence is left out."
+    )
+    flags.DEFINE_list(
+        "format",
+        [],
+        "coco: OUT/annotations.json with all masks of the folder; yolo: OUT/yolo with polygons.",
     )
     flags.DEFINE_enum("refine", "guided", list(POSTPROCESSINGS), "How to sharpen the masks.")
     flags.DEFINE_enum(
@@ -100,6 +110,7 @@ def _main(arguments: Sequence[str]) -> None:
         *(given.outputs, given.mask, given.threshold, parse_objects(given.objects)),
         *(given.largest_component, given.least_confidence),
     )
+    check_formats(given.format, given.outputs, given.mask)
     find_inputs(arguments)
     _segment(arguments, shard)
 
@@ -153,6 +164,7 @@ def _segment(arguments: Sequence[str], shard: Shard | None) -> None:
             largest_component=given.largest_component,
             objects=parse_objects(given.objects),
             least_confidence=given.least_confidence,
+            formats=given.format,
             shard=shard,
             overwrite=given.overwrite,
             summary=summary,

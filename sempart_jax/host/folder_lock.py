@@ -22,7 +22,7 @@ class FolderInUseError(ValueError):
 
 
 @contextlib.contextmanager
-def locked(folder: Path, flag: str, *, part: str = "") -> Iterator[None]:
+def locked(folder: Path, flag: str, *, part: str = "", wait: bool = False) -> Iterator[None]:
     """Hold a folder; the system lets go of it when this process ends in whatever way.
 
     Where the file system has no locks, a warning says so and the folder is not held.
@@ -31,13 +31,14 @@ def locked(folder: Path, flag: str, *, part: str = "") -> Iterator[None]:
         folder: the folder; made if absent.
         flag: what a user may give instead, for the message.
         part: ending of file names, where several processes share the folder by parts.
+        wait: wait for whoever holds it, instead of the FolderInUseError.
 
     Raises:
         FolderInUseError: if another process holds it, or this part of it.
         WriteError: if it cannot be written to.
     """
     # A lock that is no more than a file would outlive a killed process.
-    lock = filelock.FileLock(folder / f".lock{part}", blocking=False, fallback_to_soft=False)
+    lock = filelock.FileLock(folder / f".lock{part}", blocking=wait, fallback_to_soft=False)
     # Who holds it, in words. A file of its own: what is locked cannot be read everywhere.
     holder = folder / f".lock_holder{part}"
     with contextlib.ExitStack() as stack:

@@ -104,22 +104,43 @@ class Segmenter:
             "invert": self.invert,
         }
 
-    def export(self, path: str | os.PathLike[str], *, dtype: str = "float32") -> None:
-        """Write the segmenter as a folder of programs that need no model code to run.
+    def export(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        dtype: str = "float32",
+        size: tuple[int, int] | None = None,
+    ) -> None:
+        """Write the segmenter as programs that need no model code to run.
 
-        ``sempart_jax.load_exported`` loads it. Takes seconds to a minute: the network is
-        traced for each shape at which it sees images.
+        A folder is loaded by ``sempart_jax.load_exported``. A file whose name ends in ``.onnx``
+        needs neither JAX nor this package: its ``image``, uint8 ``[N, H, W, 3]``, is any number of
+        RGB pictures of one size, and its ``mask``, float32 ``[N, H, W]``, what the segmenter makes
+        of pictures of that size, refined and inverted as by it. Takes seconds to minutes: the
+        network is traced for each shape at which it sees images, or converted for one.
 
         Args:
-            path: folder to make; it appears whole or not at all.
-            dtype: of the stored weights, ``float32``, or ``bfloat16`` for half the size.
+            path: folder or file to make; it appears whole or not at all.
+            dtype: of the stored weights, ``float32``, or ``bfloat16`` for half the size; of an ONNX
+                file ``float32``.
+            size: height and width of the pictures of an ONNX file, in pixels: one of the sizes at
+                which the segmenter sees pictures; by default that of square ones.
 
         Raises:
-            ModuleNotFoundError: if ``flatbuffers`` is not installed.
-            ValueError: if there is something at ``path``, the type is unknown, or there is no
-                network to export.
+            ModuleNotFoundError: if ``flatbuffers`` is not installed, or for ONNX ``jax2onnx``.
+            ValueError: if there is something at ``path``, the type or size is none of those above,
+                there is no network to export, or ONNX cannot hold it or its ``refine``.
         """
         # Not above: what is exported runs without the code of the model, by this class, too.
-        from sempart_jax.predict.export import export_segmenter
+        if not os.fspath(path).endswith(".onnx"):
+            if size is not None:
+                raise ValueError("size is for a file that ends in .onnx: a folder holds all sizes")
+            from sempart_jax.predict.export import export_segmenter
 
-        export_segmenter(self, path, dtype)
+            export_segmenter(self, path, dtype)
+            return
+        if dtype != "float32":
+            raise ValueError(f"an ONNX file holds its weights in float32, got dtype {dtype!r}")
+        from sempart_jax.predict.onnx import export_onnx
+
+        export_onnx(self, path, size)

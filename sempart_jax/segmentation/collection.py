@@ -15,6 +15,12 @@ from sempart_jax.data.folder import PRODUCT_FOLDERS, file_stamp
 from sempart_jax.host.folder_lock import locked
 from sempart_jax.predict.segmenter import Segmenter
 from sempart_jax.segmentation.finishing import Finisher
+from sempart_jax.segmentation.formats import (
+    check_formats,
+    claim_formats,
+    tell_outdated,
+    write_formats,
+)
 from sempart_jax.segmentation.inputs import ImageFile, Shard, find_inputs, name_outputs
 from sempart_jax.segmentation.outputs import OutputFolder, check_settings, claim_folder, digest_of
 from sempart_jax.segmentation.records import RecordFile, drop_records, is_done, read_records
@@ -53,6 +59,7 @@ def segment(
     largest_component: bool = False,
     objects: int = 1,
     least_confidence: float = 0.0,
+    formats: Sequence[str] = (),
     shard: Shard | None = None,
     overwrite: bool = False,
     summary: Summary | None = None,
@@ -70,12 +77,15 @@ def segment(
         objects: how many objects an image may have, the largest; see ``objects.split`` and
             ``objects.choose``. 1 for one foreground, whatever it is made of.
         least_confidence: a foreground, or an object, with less is left out.
+        formats: what the masks of the whole folder are written as in the end besides, see
+            ``formats.write_formats``.
         shard: this process of several; that of the jax.distributed cluster if None.
         overwrite: whether all is done anew, and an output folder of other settings is taken.
         summary: counts, kept up to date for whoever catches an error.
 
     Raises:
         FileNotFoundError: if an argument names no image.
+        ModuleNotFoundError: if the library of a format is not installed.
         ValueError: if a setting is unknown, or other than the output folder's.
         FolderInUseError: if another process writes to the folder, as this shard of it.
         OSError: if a folder cannot be listed or written; what is finished is kept.
@@ -83,6 +93,7 @@ def segment(
     summary = summary or Summary()
     shard = shard or Shard(jax.process_index(), jax.process_count())
     check_settings(outputs, mask, threshold, objects, largest_component, least_confidence)
+    check_formats(formats, outputs, mask)
     if objects != 1 and segmenter.predictor.numbered and segmenter.invert != "never":
         raise ValueError(
             "objects that a method has numbered cannot be inverted: leave --invert out"
@@ -103,6 +114,7 @@ def segment(
     with contextlib.ExitStack() as stack:
         stack.enter_context(locked(out, "--out", part=part))
         claim_folder(out, settings, overwrite=overwrite)
+        claim_formats(out, formats)
         if overwrite:
             drop_records(out, shard)
         records = read_records(out)
@@ -154,4 +166,7 @@ def segment(
                     summary.failed[file.path] = failure
 
         Stream(segmenter.predictor, finisher, report).run(todo)
+        write_formats(out, formats, digest)
+        if summary.done:
+            tell_outdated(out, formats)
     return summary
