@@ -89,9 +89,12 @@ class Checkpoints:
                 for unfinished in self.directory.glob(f"*{_UNFINISHED}*"):
                     shutil.rmtree(unfinished)
                 self._set_aside_without_score()
-        self._writer = ocp.AsyncCheckpointer(
-            ocp.CompositeCheckpointHandler(_ARRAYS), multiprocessing_options=_this_process()
+        alone = _this_process()
+        handler = ocp.CompositeCheckpointHandler(
+            composite_options=ocp.CompositeOptions(multiprocessing_options=alone),
+            **{_ARRAYS: ocp.StandardCheckpointHandler(multiprocessing_options=alone)},
         )
+        self._writer = ocp.AsyncCheckpointer(handler, multiprocessing_options=alone)
 
     def __enter__(self) -> "Checkpoints":
         """Return self."""
