@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: setup setup-app setup-metrics setup-onnx setup-ports test test-all test-core test-app test-metrics test-onnx \
+.PHONY: setup setup-app setup-metrics setup-runtimes setup-ports test test-all test-core test-app test-metrics test-runtimes \
 	test-ports faults fuzz hostile soak demo accelerator lint types lock audit clean
 
 setup: $(INSTALLED)
@@ -25,7 +25,7 @@ test: $(INSTALLED)
 
 # Everything: faults, several processes, notebooks, fuzz and soak in short form, the page, PySODMetrics, ONNX,
 # transformers and timm; and the values of the released implementation once more, compiled as users compile.
-test-all: test-core test-app test-metrics test-onnx test-ports
+test-all: test-core test-app test-metrics test-runtimes test-ports
 
 test-core: $(INSTALLED)
 	$(BIN)/python -m pytest $(IN_PARALLEL)
@@ -35,7 +35,7 @@ test-core: $(INSTALLED)
 # own.
 setup-app: $(VENV)-app/.installed
 setup-metrics: $(VENV)-metrics/.installed
-setup-onnx: $(VENV)-onnx/.installed
+setup-runtimes: $(VENV)-runtimes/.installed
 
 $(VENV)-%/.installed: requirements-%.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)-$*
@@ -51,8 +51,10 @@ test-metrics: setup-metrics
 	$(VENV)-metrics/bin/python -m pytest -p no:cacheprovider \
 		tests/metrics/test_sod.py tests/evaluation/test_sections.py
 
-test-onnx: setup-onnx
-	$(VENV)-onnx/bin/python -m pytest -p no:cacheprovider --quickly-compiled tests/predict/test_onnx.py
+# Masks by onnxruntime, and by Ray.
+test-runtimes: setup-runtimes
+	$(VENV)-runtimes/bin/python -m pytest -p no:cacheprovider --quickly-compiled \
+		tests/predict/test_onnx.py tests/test_ray.py
 
 # Backbones of transformers and timm. Their lock leaves out PyTorch, of which each machine has a build of its own; where
 # no build can be installed, this is skipped.
@@ -108,7 +110,7 @@ lock:
 	$(LOCK) --extra dev --output-file requirements.lock >/dev/null
 	$(LOCK) --extra app --extra browser --output-file requirements-app.lock >/dev/null
 	$(LOCK) --extra metrics --output-file requirements-metrics.lock >/dev/null
-	$(LOCK) --extra onnx --output-file requirements-onnx.lock >/dev/null
+	$(LOCK) --extra onnx --extra ray --output-file requirements-runtimes.lock >/dev/null
 	printf 'torch\ntorchvision\n' | $(LOCK) --extra ports --excludes - --output-file requirements-ports.lock >/dev/null
 
 # Known vulnerabilities of what the locks install; wants the network.
@@ -124,4 +126,4 @@ soak: $(INSTALLED)
 	SOAK_STEPS=2000 $(BIN)/python -m pytest -p no:cacheprovider --capture=no tests/faults/test_soak.py
 
 clean:
-	rm -rf $(VENV) $(VENV)-app $(VENV)-metrics $(VENV)-onnx $(VENV)-ports $(VENV)-audit
+	rm -rf $(VENV) $(VENV)-app $(VENV)-metrics $(VENV)-runtimes $(VENV)-ports $(VENV)-audit

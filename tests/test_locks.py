@@ -26,6 +26,7 @@ def test_every_locked_package_is_pinned_by_version_and_hash(lock):
         ("requirements-app.lock", ("test", "app", "browser")),
         ("requirements-metrics.lock", ("test", "metrics")),
         ("requirements-ports.lock", ("test", "ports")),
+        ("requirements-runtimes.lock", ("test", "onnx", "ray")),
     ],
 )
 def test_a_lock_names_every_dependency(lock, extras):
