@@ -269,6 +269,8 @@ def test_grey_levels_of_a_profile_become_srgb(tmp_path, mode):
         grey_profile(1.8)[:140],
         SRGB + bytes(2**22),
     ],
+    # Names that are the same in all processes: a profile has the time at which it was made.
+    ids=["garbage", "cut", "of CMYK", "cut grey", "huge"],
 )
 @pytest.mark.parametrize("mode", ["RGB", "L"])
 def test_a_profile_of_no_use_is_dropped(tmp_path, photo, mode, profile):

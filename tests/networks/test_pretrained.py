@@ -23,9 +23,8 @@ from sempart_jax.networks.pretrained import (
     DownloadError,
     create_backbone,
     load_backbone_params,
-    port_head,
-    port_vit,
 )
+from sempart_jax.networks.porting import port_vit
 from tests.two_tricks import dino_reference
 
 
@@ -51,7 +50,6 @@ def no_download(monkeypatch):
 
 def test_the_ports_are_importable_from_here():
     assert port_vit.__name__ == "port_vit"
-    assert port_head.__name__ == "port_head"
 
 
 @pytest.mark.parametrize("name", ["dino_vits16", "ibot_vits16"])
