@@ -18,13 +18,13 @@ from sempart_jax.networks.model_format import (
     write_tensors,
 )
 from sempart_jax.networks.names import BACKBONES
+from sempart_jax.networks.porting import port_vit
 from sempart_jax.networks.pretrained import (
     HUB_REPOSITORIES,
     DownloadError,
     create_backbone,
     load_backbone_params,
 )
-from sempart_jax.networks.porting import port_vit
 from tests.two_tricks import dino_reference
 
 
@@ -46,10 +46,6 @@ def no_download(monkeypatch):
         raise AssertionError("a local file needs no download")
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-
-
-def test_the_ports_are_importable_from_here():
-    assert port_vit.__name__ == "port_vit"
 
 
 @pytest.mark.parametrize("name", ["dino_vits16", "ibot_vits16"])
