@@ -61,14 +61,13 @@ def _keep_compiled_programs(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # of all workers
+    jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     # With a largest size, JAX holds a lock while it reads and writes.
-    settings = {
-        "jax_compilation_cache_dir": str(folder / "compiled"),
-        "jax_compilation_cache_max_size": 2**32,
-    }
-    for name, value in settings.items():
-        jax.config.update(name, value)
-        os.environ[name.upper()] = str(value)
+    jax.config.update("jax_compilation_cache_max_size", 2**32)
+    # Programs that are started compile the same many small things each time. In a folder of its
+    # own without a largest size, for whose sake JAX would read all of it before each write.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder / "compiled_by_programs")
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -19,6 +19,12 @@ from sempart_jax.two_tricks.train_step import DEVICE_AXIS, create_train_state, r
 from tests.two_tricks.small_network import NETWORK, seeded_variables
 
 
+def meet(folder):
+    """Tell how many others there are."""
+    counts = [jax.process_count(), jax.device_count()]
+    (folder / f"passed {jax.process_index()}").write_text(json.dumps(counts))
+
+
 def exchange(folder):
     """Broadcast, compare, checkpoint and predict; writes what came of it."""
     process = jax.process_index()
@@ -67,9 +73,7 @@ def exchange(folder):
             _, fields = checkpoints.restore_fields({"params": state.params})
         for params in (restored.params, fields["params"]):
             np.testing.assert_array_equal(params["a"], state.params["a"])
-    (folder / f"passed {process}").write_text(
-        json.dumps({"processes": jax.process_count(), "devices": jax.device_count()})
-    )
+    meet(folder)
 
 
 def step_for_ever(folder):

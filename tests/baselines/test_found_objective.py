@@ -34,7 +34,7 @@ def small():
     pixels[1, 8:24, 2:12] = (120, 210, 90)
     pixels[2, :, :9] = (90, 60, 180)
     image = jnp.asarray(pixels, jnp.float32) / 255
-    frozen = network.backbone.init(jax.random.key(0), normalize(image))["params"]
+    frozen = jax.jit(network.backbone.init)(jax.random.key(0), normalize(image))["params"]
     return network, frozen, network.init(jax.random.key(1), frozen, 24), image, pixels
 
 
@@ -52,7 +52,8 @@ def test_terms_in_both_phases(small, step):
             network, frozen, variables, Examples(image), keys=jnp.zeros(3), step=step
         )
     )(jnp.asarray(step))
-    features = network.backbone.apply({"params": frozen}, normalize(image), class_attention=True)
+    apply = jax.jit(network.backbone.apply, static_argnames="class_attention")
+    features = apply({"params": frozen}, normalize(image), class_attention=True)
     background = background_mask(features["keys"], features["class_attention"], 0.2)
     logits = variables["params"]["projection"]
     logits = (features["keys"] @ logits["kernel"])[..., 0] + logits["bias"][0]
@@ -173,9 +174,8 @@ def test_large_logits_stay_finite():
     logits = jnp.array([[[-200.0, 200.0]]])
     wrong = jnp.array([[[True, False]]])
     for step in (0, 100):
-        (total, _), gradient = jax.value_and_grad(decoder_loss, has_aux=True)(
-            logits, wrong, wrong, jnp.int32(step)
-        )
+        compute = jax.jit(jax.value_and_grad(decoder_loss, has_aux=True))
+        (total, _), gradient = compute(logits, wrong, wrong, jnp.int32(step))
         assert np.isfinite(total)
         assert np.all(np.isfinite(gradient))
 

@@ -23,7 +23,7 @@ def small():
 def test_the_mask_is_that_of_the_query_it_trusts_most_after_the_last_layer(small):
     network, variables, image = small
     prediction = jax.jit(network.predict)({}, variables, image)
-    outputs = network.mask_former.apply({"params": variables["params"]}, normalize(image))
+    outputs = jax.jit(network.mask_former.apply)({"params": variables["params"]}, normalize(image))
     best = np.argmax(outputs["objectness"][:, -1], axis=-1)
     logits = np.asarray(outputs["masks"])[np.arange(3), -1, best]
     np.testing.assert_allclose(prediction.coarse[..., 0], 1 / (1 + np.exp(-logits)), atol=1e-5)

@@ -40,15 +40,16 @@ def test_the_target_is_the_pseudo_mask_above_the_middle(small):
     network, variables, examples = small
     objective = SelfMaskObjective(ranking_weight=3.0, unmatched_weight=0.25)
     total, terms, student = evaluate(objective, network, variables, examples)
-    outputs = network.outputs(variables, examples.image)
+    outputs = jax.jit(network.outputs)(variables, examples.image)
     target = (np.asarray(examples.mask) > 0.5).astype(np.float32)
-    expected = selfmask_loss(outputs["masks"], outputs["objectness"], jnp.asarray(target), 0.25)
+    expected = jax.jit(selfmask_loss, static_argnums=3)(
+        outputs["masks"], outputs["objectness"], jnp.asarray(target), 0.25
+    )
     for name in ("dice", "ranking"):
         np.testing.assert_allclose(terms[name], expected[name], rtol=1e-5)
     np.testing.assert_allclose(total, terms["dice"] + 3.0 * terms["ranking"], rtol=1e-6)
-    np.testing.assert_allclose(
-        student.fine, network.predict({}, variables, examples.image).fine, atol=1e-6
-    )
+    predicted = jax.jit(network.predict)({}, variables, examples.image)
+    np.testing.assert_allclose(student.fine, predicted.fine, atol=1e-6)
 
 
 def test_an_image_without_a_pseudo_mask_counts_nothing(small):

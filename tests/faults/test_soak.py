@@ -1,4 +1,4 @@
-"""Long runs: finite numbers, flat memory, nothing compiled anew, the same numbers each time.
+"""Long runs: finite numbers, flat memory, nothing compiled anew.
 
 SOAK_STEPS=2000 SOAK_IMAGES=FOLDER gives the long form (`make soak`); without, drawn scenes.
 """
@@ -16,7 +16,7 @@ from PIL import Image
 from sempart_jax.data.synthetic import write_scenes
 from tests.commands import REPOSITORY, SMALL, command_environment
 
-STEPS = int(os.environ.get("SOAK_STEPS", "80"))
+STEPS = int(os.environ.get("SOAK_STEPS", "60"))
 WARM = max(STEPS // 10, 20)
 """Steps after which memory and compiled programs shall stay what they are."""
 LARGEST_GROWTH = 1.05 if STEPS >= 1000 else 1.2
@@ -31,6 +31,9 @@ BACKBONES = {
         "backbone.dtype": "bfloat16",
     },
 }
+
+if "SOAK_STEPS" not in os.environ:
+    del BACKBONES["bfloat16"]  # whose compilation would take most of the time
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600)]
 
@@ -76,16 +79,9 @@ def soak(workdir, images, backbone, steps):
     return json.loads(finished.stdout.splitlines()[-1]), metrics
 
 
-@pytest.fixture(scope="module")
-def runs(tmp_path_factory, images):
-    """One long run over each backbone."""
-    folder = tmp_path_factory.mktemp("runs")
-    return {name: soak(folder / name, images, name, STEPS) for name in BACKBONES}
-
-
 @pytest.mark.parametrize("backbone", BACKBONES)
-def test_a_long_run_stays_finite_flat_and_compiled(runs, backbone):
-    looks, metrics = runs[backbone]
+def test_a_long_run_stays_finite_flat_and_compiled(tmp_path, images, backbone):
+    looks, metrics = soak(tmp_path / "run", images, backbone, STEPS)
     assert len(metrics) == STEPS
     assert all(np.isfinite(value) for row in metrics for value in row.values())
     warm = [(memory, compiled) for step, memory, compiled in looks if step >= WARM]
@@ -98,11 +94,3 @@ def test_a_long_run_stays_finite_flat_and_compiled(runs, backbone):
     )
     assert memory[-1] <= LARGEST_GROWTH * memory[0]
     assert compiled[-1] == compiled[0]
-
-
-def test_the_same_seed_gives_the_same_losses(runs, tmp_path, images):
-    _, again = soak(tmp_path / "again", images, "float32", 20)
-    first = [dict(row) for row in runs["float32"][1][:20]]
-    for row in first + again:
-        del row["train/images_per_second"]
-    assert first == again

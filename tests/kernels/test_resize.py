@@ -3,8 +3,6 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from sempart_jax.kernels.resize import double_bilinear, resize_bilinear
 
@@ -35,8 +33,7 @@ def test_resize_equals_reference(wanted):
             np.testing.assert_allclose(resized[image, :, :, channel], expected, atol=1e-5)
 
 
-@settings(deadline=None, max_examples=8)
-@given(height=st.integers(1, 9), width=st.integers(1, 9), channels=st.integers(1, 3))
+@pytest.mark.parametrize(("height", "width", "channels"), [(1, 1, 2), (1, 9, 3), (6, 5, 1)])
 def test_double_equals_resize(height, width, channels):
     x = np.random.default_rng(height * 10 + width).normal(size=(1, height, width, channels))
     x = jnp.asarray(x, jnp.float32)

@@ -1,6 +1,7 @@
 """Networks in one file of our own."""
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -62,9 +63,14 @@ def change(path, *, tensors=None, drop=(), **metadata):
     path.write_bytes(safetensors.numpy.save(kept | (tensors or {}), fields))
 
 
+@functools.cache
+def compiled(modules):
+    return jax.jit(lambda *arguments: modules.predict(*arguments).fine)
+
+
 def masks(network):
-    predict = jax.jit(lambda *arguments: network.modules.predict(*arguments).fine)
-    return np.asarray(predict(network.frozen_params, network.variables, IMAGE))
+    arguments = network.frozen_params, network.variables, IMAGE
+    return np.asarray(compiled(network.modules)(*arguments))
 
 
 def assert_same_tree(found, expected):

@@ -26,7 +26,7 @@ RAW = {"resolution": 32, "refine": "none"}
 def vit():
     """A small vision transformer and its parameters."""
     module = VisionTransformer(patch_size=8, width=24, depth=1, num_heads=3)
-    return module, module.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
+    return module, jax.jit(module.init)(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))["params"]
 
 
 @pytest.fixture

@@ -1,15 +1,15 @@
 """Gradient accumulation as a field of the configuration."""
 
-import re
-
-import numpy as np
+import jax
 import pytest
 
+from sempart_jax.data.image_sources import ImageFiles
 from sempart_jax.data.synthetic import write_scenes
 from sempart_jax.runs.default_config import RESUMABLE_FIELDS, check_config, default_config
 from sempart_jax.runs.run_config import changed_fields
-from tests.commands import run_train
-from tests.test_train import read_metrics
+from sempart_jax.training import segmentation
+from sempart_jax.training.loop import check_devices
+from sempart_jax.training.segmentation import SegmentationTask
 
 
 def test_the_field_is_checked():
@@ -28,26 +28,20 @@ def test_a_run_cannot_be_resumed_with_other_micro_batches():
     assert changes == ["accumulation: 1 -> 2"]
 
 
-@pytest.mark.slow
-def test_training_in_micro_batches(tmp_path):
-    write_scenes(tmp_path, 4, size=40, seed=0)
-    for accumulation in (1, 2):
-        workdir = tmp_path / f"run{accumulation}"
-        # One step: a loop that is compiled so quickly is slow.
-        finished = run_train(workdir, tmp_path / "images", steps=1, accumulation=accumulation)
-        assert finished.returncode == 0, finished.stderr
-    # Micro-batches are normalised by themselves: near, and not the same.
-    whole, parts = (
-        [row["train/total"] for row in read_metrics(tmp_path / f"run{n}")] for n in (1, 2)
-    )
-    np.testing.assert_allclose(parts, whole, rtol=0.2)
-    assert parts != whole
+def test_it_reaches_the_step(tmp_path, monkeypatch):
+    """What the step does with it is tested in two_tricks/test_accumulation.py."""
+    given = {}
+    monkeypatch.setattr(segmentation, "make_train_step", lambda *_, **fields: given.update(fields))
+    config = default_config()
+    config.backbone.name = "handcrafted"
+    config.accumulation = 2
+    write_scenes(tmp_path, 1, size=40, seed=0)
+    SegmentationTask(config, ImageFiles([*tmp_path.rglob("images/*")], tmp_path), 1)
+    assert given["accumulation"] == 2
 
 
-@pytest.mark.slow
-def test_micro_batches_that_are_not_equal_are_refused(tmp_path):
-    write_scenes(tmp_path, 4, size=40, seed=0)
-    finished = run_train(tmp_path / "run", tmp_path / "images", steps=1, accumulation=3)
-    assert finished.returncode == 1
-    assert re.search(r"config\.accumulation must divide the 4 images", finished.stderr)
-    assert "Traceback" not in finished.stderr
+def test_micro_batches_that_are_not_equal_are_refused():
+    config = default_config()
+    config.batch_size, config.accumulation = 4 * jax.device_count(), 3
+    with pytest.raises(ValueError, match=r"config\.accumulation must divide the 4 images"):
+        check_devices(config)

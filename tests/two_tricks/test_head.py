@@ -36,7 +36,7 @@ def test_an_image_beside_the_features_is_more_channels_of_them():
     rng = np.random.default_rng(0)
     x, image = (jnp.asarray(rng.normal(size=(2, 4, 5, c)), jnp.float32) for c in (6, 3))
     module = Convolution(7)
-    variables = module.init(jax.random.key(0), x, image)
+    variables = jax.jit(module.init)(jax.random.key(0), x, image)
     together = jnp.concatenate([x, image], axis=-1)
     assert variables["params"]["kernel"].shape == (3, 3, 9, 7)
 
@@ -53,7 +53,7 @@ def test_an_image_beside_the_features_is_more_channels_of_them():
 
     def gradients(function):
         loss = jax.grad(lambda *a: jnp.sum(jnp.sin(function(*a))), argnums=(0, 1))
-        return loss(variables["params"], x)
+        return jax.jit(loss)(variables["params"], x)
 
     ours, expected = gradients(split), gradients(whole)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, expected)

@@ -4,8 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from jax.test_util import check_grads
 
 from sempart_jax.kernels.attention import ROWS_OF_A_HEAD
@@ -93,15 +91,9 @@ def test_class_attention_comes_only_when_asked_and_sums_to_one():
     np.testing.assert_allclose(attention.sum(-1), 1.0, rtol=1e-5)
 
 
-@settings(deadline=None, max_examples=6)
-@given(
-    trained=st.integers(1, 9),
-    rows=st.integers(1, 14),
-    columns=st.integers(1, 14),
-    seed=st.integers(0, 99),
-)
-def test_interpolation_agrees_with_bicubic_reference(trained, rows, columns, seed):
-    table = np.random.default_rng(seed).standard_normal((1, 1 + trained**2, 5)).astype(np.float32)
+@pytest.mark.parametrize(("trained", "rows", "columns"), [(1, 3, 14), (9, 2, 5), (4, 13, 4)])
+def test_interpolation_agrees_with_bicubic_reference(trained, rows, columns):
+    table = np.random.default_rng(0).standard_normal((1, 1 + trained**2, 5)).astype(np.float32)
     interpolate = jax.jit(interpolate_position_embedding, static_argnums=1)
     out = interpolate(jnp.asarray(table), (rows, columns))
     np.testing.assert_allclose(
@@ -113,12 +105,14 @@ def test_interpolation_keeps_the_trained_grid_exactly():
     table = jnp.asarray(np.random.default_rng(0).standard_normal((1, 17, 5)), jnp.float32)
     assert interpolate_position_embedding(table, (4, 4)) is table
     # As many patches in another form are another grid.
-    assert not np.allclose(interpolate_position_embedding(table, (2, 8)), table, atol=1e-2)
+    interpolate = jax.jit(interpolate_position_embedding, static_argnums=1)
+    assert not np.allclose(interpolate(table, (2, 8)), table, atol=1e-2)
 
 
 def test_interpolation_keeps_a_constant():
     table = jnp.ones((1, 1 + 7 * 7, 3))
-    np.testing.assert_allclose(interpolate_position_embedding(table, (10, 4)), 1.0, rtol=1e-5)
+    interpolate = jax.jit(interpolate_position_embedding, static_argnums=1)
+    np.testing.assert_allclose(interpolate(table, (10, 4)), 1.0, rtol=1e-5)
 
 
 def test_interpolation_refuses_a_grid_that_is_not_square():
@@ -160,14 +154,12 @@ def test_promotes_no_dtype_silently(dtype):
     assert {value.dtype for value in out.values()} == {jnp.dtype(jnp.float32)}
 
 
-def test_jit_and_vmap_agree_with_the_plain_call():
+def test_vmap_agrees_with_the_whole_batch():
     params = port_vit(small_state())
     image = random_image(3, 32, 16)
-    plain = small_vit().apply({"params": params}, image)["keys"]
-    jitted = run(small_vit(), params, image)["keys"]
-    mapped = jax.vmap(lambda x: run(small_vit(), params, x[None])["keys"][0])(image)
-    np.testing.assert_allclose(jitted, plain, atol=1e-5)
-    np.testing.assert_allclose(mapped, plain, atol=1e-5)
+    whole = run(small_vit(), params, image)["keys"]
+    mapped = jax.jit(jax.vmap(lambda x: run(small_vit(), params, x[None])["keys"][0]))(image)
+    np.testing.assert_allclose(mapped, whole, atol=1e-5)
 
 
 def test_jit_leaves_out_the_rest_of_the_last_block_for_keys():
@@ -194,7 +186,7 @@ def test_gradient_agrees_with_finite_differences():
         out = run(vit, params, image)
         return jnp.mean(out["keys"] ** 2) + jnp.mean(out["tokens"][:, 0] ** 3)
 
-    check_grads(mean, (params,), order=1, modes=["rev"], eps=1e-3, rtol=5e-3)
+    check_grads(jax.jit(mean), (params,), order=1, modes=["rev"], eps=1e-3, rtol=5e-3)
 
 
 def test_attention_in_several_blocks_agrees_with_float64():
@@ -216,7 +208,7 @@ def tokens_and_gradient(vit, params, image):
     return jax.jit(jax.grad(objective, has_aux=True))(params)
 
 
-@pytest.mark.parametrize("depth", [1, 2, 4])
+@pytest.mark.parametrize("depth", [1, 3])
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_computing_blocks_again_changes_neither_results_nor_gradient(depth, dtype):
     params = port_vit(dino_reference.seeded_state_dict(8, WIDTH, depth, GRID))
@@ -242,7 +234,7 @@ def test_computing_blocks_again_changes_neither_results_nor_gradient(depth, dtyp
 def test_first_parameters_do_not_depend_on_computing_blocks_again():
     image = jnp.zeros((1, 16, 16, 3))
     plain, again = (
-        small_vit(remat=remat).init(jax.random.key(3), image) for remat in (False, True)
+        jax.jit(small_vit(remat=remat).init)(jax.random.key(3), image) for remat in (False, True)
     )
     jax.tree.map(np.testing.assert_array_equal, plain, again)
 
