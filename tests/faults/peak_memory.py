@@ -1,6 +1,5 @@
 """How much memory a command takes at most, its worker processes included (Linux)."""
 
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.commands import REPOSITORY
+from tests.commands import REPOSITORY, command_environment
 
 needs_linux = pytest.mark.skipif(
     not Path("/proc/self/status").exists(), reason="memory of processes is read from /proc"
@@ -39,7 +38,7 @@ def run_measured(name: str, *arguments: object, timeout: float = 600) -> Measure
         process = subprocess.Popen(
             [sys.executable, "-m", f"sempart_jax.{name}", *map(str, arguments)],
             cwd=REPOSITORY,
-            env={**os.environ, "XLA_FLAGS": "", "PYTHONIOENCODING": "utf-8:strict"},
+            env=command_environment() | {"PYTHONIOENCODING": "utf-8:strict"},
             stdout=output,
             stderr=subprocess.STDOUT,
         )

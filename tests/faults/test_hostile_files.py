@@ -10,7 +10,7 @@ from PIL import Image
 
 from sempart_jax.data.images import read_image
 from sempart_jax.host.shown_names import printable
-from tests.commands import SMALL, run_train
+from tests.commands import SMALL
 from tests.faults.damaged_images import encode, scene
 from tests.faults.hostile_files import ORDINARY, write_hostile, write_ordinary
 from tests.faults.peak_memory import needs_linux, run_measured
@@ -26,12 +26,18 @@ long_form = pytest.mark.skipif("HOSTILE_LONG" not in os.environ, reason="see `ma
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    """Folders ``ordinary`` and ``hostile`` as ECSSD has them, and a run of one step."""
+    """Folders ``ordinary`` and ``hostile`` as ECSSD has them."""
     root = tmp_path_factory.mktemp("hostile")
     write_ordinary(root / "ordinary/ECSSD/images")
-    finished = run_train(root / "run", root / "ordinary/ECSSD/images", steps=1, config="baseline")
-    assert finished.returncode == 0, finished.stderr
     return root
+
+
+@pytest.fixture(scope="module")
+def plain_training(root):
+    """A run over ordinary files."""
+    plain = train(root / "run", root / "ordinary/ECSSD/images", steps=4)
+    assert plain.returncode == 0, plain.output
+    return plain
 
 
 @pytest.fixture(scope="module")
@@ -61,25 +67,23 @@ def assert_bounded(plain, hostile, what):
     assert hostile.peak_megabytes < plain.peak_megabytes + MORE_MEGABYTES
 
 
-def test_a_training_names_bad_files_once_and_goes_on(root, hostile, tmp_path):
-    ordinary = root / "ordinary/ECSSD/images"
+def test_a_training_names_bad_files_once_and_goes_on(root, hostile, plain_training, tmp_path):
     images = root / "hostile/ECSSD/images"
     count = ORDINARY + len(hostile.good | hostile.strips | hostile.bad)
     # Two epochs: what was named in the first is not named in the second.
     steps = 2 * count // SMALL["batch_size"]
-    plain = train(tmp_path / "plain", ordinary, steps=4)
-    assert plain.returncode == 0, plain.output
     trained = train(tmp_path / "run", images, steps=steps)
     assert trained.returncode == 0, trained.output
     assert_named_once(trained.output, "skipped ", hostile.bad | hostile.strips, images)
     assert (tmp_path / "run/checkpoints" / str(steps)).is_dir()
-    assert_bounded(plain, trained, "training")
+    assert_bounded(plain_training, trained, "training")
 
 
 def segment(root, folder, out):
     return run_measured("segment", folder, "--workdir", root / "run", "--out", out)
 
 
+@pytest.mark.usefixtures("plain_training")
 def test_a_segmentation_does_the_good_and_names_the_bad(root, hostile, tmp_path):
     images = root / "hostile/ECSSD/images"
     plain = segment(root, root / "ordinary/ECSSD/images", tmp_path / "plain")
@@ -124,6 +128,7 @@ def evaluate(root, data_root, protocol, report):
     )
 
 
+@pytest.mark.usefixtures("plain_training")
 @pytest.mark.parametrize("protocol", ["crop320", pytest.param("native", marks=long_form)])
 def test_an_evaluation_scores_the_good_and_names_the_bad(root, hostile, tmp_path, protocol):
     images = root / "hostile/ECSSD/images"
