@@ -129,8 +129,8 @@ FLAT_NCUT = 0.99
 """A mask that is the same everywhere has an N-cut of exactly 1, and no gradient to leave it."""
 
 
-LEAST_STEPS = 60
-"""Steps that any training may take to leave the plateau."""
+LEAST_STEPS = 100
+"""Steps that any training may take to leave the plateau: those of the demo take 45 to 100."""
 
 
 def plateau_advice(first_step: int, ncuts: Sequence[float], last_step: int) -> str | None:
