@@ -44,8 +44,8 @@ def test_rows_are_a_table_and_a_file(tmp_path):
     assert all(row["seconds"] > 0 and len(row["samples"]) == 2 for row in measured)
 
 
-@pytest.mark.parametrize(("other", "ends"), [("1.0", 0), ("1.1", 1), ("float('nan')", 1)])
-def test_sides_that_disagree_are_not_timed(other, ends):
+@pytest.mark.parametrize("other", ["1.1", "float('nan')"])
+def test_sides_that_disagree_are_not_timed(other):
     lines = [
         "import sys, benchmark",
         "from benchmark import Row, Side",
@@ -55,9 +55,9 @@ def test_sides_that_disagree_are_not_timed(other, ends):
         "benchmark.command_line.run(benchmark._main)",
     ]
     finished = run("-c", "\n".join(lines))
-    assert finished.returncode == ends, finished.stderr
-    assert ("| toy |" in finished.stdout) == (not ends)
-    assert ("error: toy: ours and theirs differ by" in finished.stderr) == bool(ends)
+    assert finished.returncode == 1
+    assert "| toy |" not in finished.stdout
+    assert "error: toy: ours and theirs differ by" in finished.stderr
 
 
 def test_unknown_rows_are_refused():

@@ -64,7 +64,7 @@ def test_a_life(root, tmp_path):
     assert finished.returncode == 0, finished.stderr
     scores = json.loads((report / "results.json").read_text())["saliency"]
     assert all(0 <= row["iou"] <= 1 and row["images"] == 10 for row in scores)
-    assert "<svg" in (report / "report.html").read_text()
+    assert "data:image/svg+xml" in (report / "report.html").read_text()
 
     image, out = root / "ECSSD" / "images" / "scene_0001.png", tmp_path / "out"
     (tmp_path / "broken.png").write_bytes(b"no image")

@@ -14,7 +14,7 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from sempart_jax.data.synthetic import write_scenes
-from tests.commands import QUICKLY_COMPILED, REPOSITORY, run_train
+from tests.commands import QUICKLY_COMPILED, REPOSITORY
 
 FOLDER = REPOSITORY / "notebooks"
 NAMES = ("segment_your_images", "train_and_evaluate")
@@ -118,6 +118,14 @@ def pictures(notebook):
     )
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Where the notebook has trained, and its outputs."""
+    folder = tmp_path_factory.mktemp("trained")
+    sizes = {"STEPS": 2, "MORE_STEPS": 2, "TRAINING_SCENES": 16, "TEST_SCENES": 3}
+    return folder, execute("train_and_evaluate", folder, **sizes)
+
+
 @pytest.mark.slow
 def test_a_photograph_is_segmented(tmp_path):
     notebook = execute("segment_your_images", tmp_path, OUT="results")
@@ -136,17 +144,16 @@ def test_a_photograph_is_segmented(tmp_path):
 
 
 @pytest.mark.slow
-def test_folder_of_pictures_and_run_are_taken(tmp_path):
+def test_folder_of_pictures_and_run_are_taken(trained, tmp_path):
     """Nobody's pictures are square."""
-    write_scenes(tmp_path / "scenes", 4, size=40, seed=0)
-    run = run_train(tmp_path / "run", tmp_path / "scenes/images", steps=1, config="baseline")
-    assert run.returncode == 0, run.stderr
+    run = trained[0] / "runs/demo"
+    write_scenes(tmp_path / "scenes", 2, size=40, seed=0)
     (tmp_path / "photos").mkdir()
     for number, size in enumerate([(60, 40), (33, 50)]):
         image = Image.open(tmp_path / f"scenes/images/scene_000{number}.png")
         image.resize(size).save(tmp_path / f"photos/{number}.jpg")
-    notebook = execute("segment_your_images", tmp_path, PICTURES="photos", RUN="run")
-    assert "the network is run run, step 1" in printed(notebook)
+    notebook = execute("segment_your_images", tmp_path, PICTURES="photos", RUN=str(run))
+    assert f"the network is run {run}, step 4" in printed(notebook)
     masks = tmp_path / "segmented/masks"
     assert {path.name: np.asarray(Image.open(path)).shape for path in masks.iterdir()} == {
         "0.png": (40, 60),
@@ -155,21 +162,14 @@ def test_folder_of_pictures_and_run_are_taken(tmp_path):
 
 
 @pytest.mark.slow
-def test_network_is_trained_continued_and_scored(tmp_path):
-    notebook = execute(
-        "train_and_evaluate",
-        tmp_path,
-        STEPS=5,
-        MORE_STEPS=5,
-        TRAINING_SCENES=16,
-        TEST_SCENES=3,
-    )
+def test_network_is_trained_continued_and_scored(trained):
+    folder, notebook = trained
     text = printed(notebook)
-    assert "steps 0 to 5 of 8 images" in text
-    assert "steps 5 to 10 of 8 images" in text
-    run = tmp_path / "runs/demo"
+    assert "steps 0 to 2 of 8 images" in text
+    assert "steps 2 to 4 of 8 images" in text
+    run = folder / "runs/demo"
     logged = [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()]
-    assert logged == [5, 10]
+    assert logged == [2, 4]
     # Two panels and two drawings of the curves
     assert pictures(notebook) == 4
     ious = re.findall(r"(crop320|native) +(none|guided|bilateral|centre box) +IoU (\d\.\d+)", text)
