@@ -230,7 +230,7 @@ def test_continued_state_takes_the_same_step_bit_for_bit(images, one_device):
 
 def test_another_seed_no_local_crops_and_no_stochastic_depth(images, one_device):
     few = functools.partial(multi_crop, local=0)
-    _, (metrics,) = run(images, 8, multi_crop=few, seed=1, drop_path=0.0)
+    _, (metrics,) = run(images, 1, multi_crop=few, seed=1, drop_path=0.0)
     assert all(np.isfinite(value) for value in metrics.values())
     # The teacher sees neither local crops nor stochastic depth anyway.
     assert metrics["teacher_entropy"] != pytest.approx(
