@@ -41,7 +41,7 @@ def root(tmp_path_factory):
             shifted = np.roll(np.asarray(Image.open(path).convert("L")), 1, axis=1)
             Image.fromarray(shifted).save(root / "masks" / name / path.name)
     (root / "others").mkdir()
-    Image.new("L", (40, 40)).save(root / "others" / "of_no_image.png")
+    Image.new("L", (40, 40), 255).save(root / "others" / "of_no_image.png")
     finished = run_train(root / "run", ecssd / "images", steps=1, config="baseline")
     assert finished.returncode == 0, finished.stderr
     return root
