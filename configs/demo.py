@@ -1,4 +1,4 @@
-"""Both tricks on made-up scenes of 96 px over handcrafted features: two minutes on a CPU.
+"""Both tricks on made-up scenes of 96 px over handcrafted features: two to three minutes on a CPU.
 
     make demo
 
