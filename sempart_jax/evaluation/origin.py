@@ -5,7 +5,6 @@ from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import Float, UInt8
 
@@ -13,6 +12,7 @@ from sempart_jax.baselines.by_name import PRIORS
 from sempart_jax.data.folder import comparable, find_images
 from sempart_jax.data.image_sizes import check_not_turned, resize
 from sempart_jax.data.images import UnreadableImageError, check_foreground, read_grey
+from sempart_jax.host.devices import describe_devices
 from sempart_jax.metrics.protocols import Protocol
 from sempart_jax.predict.load import load_method_segmenter, load_segmenter
 from sempart_jax.predict.options import METHOD_BACKBONE
@@ -82,7 +82,7 @@ def network_origin(source: Path, **options: Any) -> Origin:
         "masks": f"fine mask of the {network.origin}",
         "backbone": f"{network.backbone}, {network.computation}",
         **_seen_size(segmenter),
-        "devices": f"{jax.local_device_count()} x {jax.local_devices()[0].device_kind}",
+        "devices": describe_devices(),
     }
     return Origin(
         masks_of(segmenter.predictor),

@@ -25,7 +25,6 @@ from sempart_jax.two_tricks.filters import grey_guide, guided_filter
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-SUFFIX = ".onnx"
 REFINEMENTS = ("none", "guided")
 """Post-processings that can be in the file."""
 

@@ -26,8 +26,6 @@ YOLO_FOLDER = "yolo"
 _FILES = {COCO: COCO_FILE, YOLO: f"{YOLO_FOLDER}/data.yaml"}
 _CATEGORY = "foreground"
 _WRITTEN_BY = "written by sempart_jax.segment"
-# Of pixels: how far a polygon may lie beside the edge of its mask.
-_TOLERANCE = 0.25
 
 
 class _Picture(NamedTuple):

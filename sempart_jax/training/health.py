@@ -130,7 +130,7 @@ FLAT_NCUT = 0.99
 
 
 LEAST_STEPS = 100
-"""Steps that any training may take to leave the plateau: those of the demo take 45 to 100."""
+"""Steps that any training may take to leave the plateau: those of the demo take 30 to 100."""
 
 
 def plateau_advice(first_step: int, ncuts: Sequence[float], last_step: int) -> str | None:
