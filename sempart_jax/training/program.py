@@ -1,5 +1,6 @@
 """The command line of an entry point that trains."""
 
+import contextlib
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,17 +50,17 @@ def run(
 
         enable_compilation_cache()
         try:
-            if not config.distributed:
+            with (
+                distributed.joined(
+                    config.coordinator_address, config.num_processes, config.process_id
+                )
+                if config.distributed
+                else contextlib.nullcontext()
+            ):
                 check_gpu(flags.FLAGS.require_gpu)
                 train(config, workdir)
-            else:
-                with distributed.joined(
-                    config.coordinator_address, config.num_processes, config.process_id
-                ):
-                    check_gpu(flags.FLAGS.require_gpu)
-                    train(config, workdir)
-                    if not distributed.is_writer():
-                        return
+                if not distributed.is_writer():
+                    return
         except StoppedRunError as stopped:
             print(f"stopped: {stopped}")
             sys.exit(stopped.exit_status)
